@@ -1,0 +1,328 @@
+/* Training: whole epochs of two-phase steps, with no Python and no allocation in the loop. A team of
+ * threads is formed once for a run and meets twice a step.
+ *
+ * What every thread must decide alike (the loss is not finite, a weight is not, stop) it decides from
+ * the same numbers, read between the same two barriers: so no third barrier is needed. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/pass.h"
+#include "core/rng.h"
+#include "core/status.h"
+
+struct fbp_training {
+    fbp_pass pass;
+    fbp_training_spec spec;
+    const fbp_row *rule;
+    const fbp_rule_kernels *kernels;
+    char *params, *last_epoch; /* (n_params): the weights, and those of the last whole epoch */
+    void *states[FBP_MAX_ATTRS];
+    uint32_t *order;  /* (samples) the epoch's order, or NULL */
+    double *squares;  /* (n_tiles, 2): sums of squares of each tile's weights and of its bias */
+    void *block;      /* all of the above */
+    fbp_culprit culprit;
+    /* of the current run: */
+    fbp_run *run;
+    int64_t until_poll;
+    int stop; /* set by the first thread between the barriers of a step */
+    fbp_status status;
+};
+
+/* ---- making one ---- */
+
+static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec) {
+    double weight = 0.0;
+    fbp_status status = fbp_check_problem(plan, &spec->problem, &weight);
+    if (status != FBP_OK) return status;
+    if (spec->batch < 1 || spec->batch > spec->problem.x.rows)
+        return fbp_fail(FBP_INVALID, "batch_size: found %lld, wanted 1 to the %lld samples of X",
+                        (long long)spec->batch, (long long)spec->problem.x.rows);
+    if (!(spec->problem.alpha >= 0.0) || isinf(spec->problem.alpha))
+        return fbp_fail(FBP_INVALID, "alpha: found %g, wanted a finite number of at least 0",
+                        spec->problem.alpha);
+    return FBP_OK;
+}
+
+static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carver) {
+    const fbp_training_spec *spec = &training->spec;
+    fbp_pass_carve(&training->pass, plan, spec->batch, spec->n_threads, carver);
+    training->last_epoch = fbp_carve(carver, plan->n_params, fbp_size(plan->dtype));
+    training->order = fbp_carve(carver, spec->shuffle ? spec->problem.x.rows : 0, sizeof(uint32_t));
+    training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles, sizeof(double));
+}
+
+fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
+                               void *const *states, fbp_training **out) {
+    *out = NULL;
+    fbp_status status = check_spec(plan, spec);
+    if (status != FBP_OK) return status;
+    const fbp_row *rule = fbp_variant_find(plan->variant, FBP_RULE, spec->rule);
+    if (rule == NULL) return FBP_INVALID;
+    fbp_training *training = fbp_alloc(sizeof *training);
+    if (training == NULL) return FBP_NO_MEMORY;
+    training->spec = *spec;
+    if (training->spec.n_threads < 1) training->spec.n_threads = 1;
+    training->rule = rule;
+    training->kernels = rule->kernels[plan->dtype];
+    training->params = params;
+    for (int s = 0; s < rule->n_states; s++) training->states[s] = states[s];
+    fbp_carver counting = {NULL, 0};
+    carve(training, plan, &counting);
+    training->block = fbp_alloc(counting.used);
+    if (training->block == NULL) {
+        fbp_training_destroy(training);
+        return FBP_NO_MEMORY;
+    }
+    fbp_carver carving = {training->block, 0};
+    carve(training, plan, &carving);
+    if (!spec->shuffle) training->order = NULL;
+    fbp_pass_set_params(&training->pass, params);
+    *out = training;
+    return FBP_OK;
+}
+
+void fbp_training_destroy(fbp_training *training) {
+    if (training == NULL) return;
+    fbp_free(training->block);
+    fbp_free(training);
+}
+
+fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads) {
+    size_t size = fbp_size(plan->dtype);
+    fbp_memory memory = {0};
+    for (int l = 0; l < plan->n_layers; l++) {
+        const fbp_layer *layer = &plan->layers[l];
+        size_t packed = 0, packed_t = 0;
+        if (!layer->use_blas) fbp_layer_ops(layer)->packed_bytes(layer, &packed, &packed_t);
+        memory.weight_copies += (int64_t)(packed + (l == 0 ? 0 : packed_t));
+        if (l > 0 || !plan->sparse) memory.activations += batch * layer->ld_in * (int64_t)size;
+        memory.deltas += batch * layer->ld_out * (int64_t)size;
+    }
+    fbp_training training = {0};
+    training.spec.batch = batch;
+    training.spec.n_threads = n_threads;
+    training.spec.shuffle = 1;
+    training.spec.problem.x.rows = n_samples;
+    fbp_carver counting = {NULL, 0};
+    carve(&training, plan, &counting);
+    memory.thread_scratch = (int64_t)training.pass.thread_bytes * n_threads;
+    memory.order = n_samples * (int64_t)sizeof(uint32_t);
+    memory.last_epoch = plan->n_params * (int64_t)size;
+    memory.total = (int64_t)counting.used;
+    memory.other = memory.total - memory.activations - memory.deltas - memory.weight_copies -
+                   memory.thread_scratch - memory.order - memory.last_epoch;
+    return memory;
+}
+
+/* ---- the weights phase of one thread ---- */
+
+static void sum_tile_squares(fbp_training *training, int64_t t) {
+    const fbp_plan *plan = training->pass.plan;
+    const fbp_tile *tile = &plan->tiles[t];
+    int64_t offset = fbp_tile_offset(plan, tile), weights = fbp_tile_weights(plan, tile);
+    training->squares[2 * t] =
+        plan->vector->sum_squares(weights, fbp_at(plan, training->params, offset));
+    training->squares[2 * t + 1] = plan->vector->sum_squares(
+        tile->cost - weights, fbp_at(plan, training->params, offset + weights));
+}
+
+/* Gradient, penalty, update and renewed copies of a tile, while it is in cache. */
+static void update_tile(fbp_training *training, const fbp_batch *batch, int64_t t, void *g,
+                        const double *scalars) {
+    const fbp_plan *plan = training->pass.plan;
+    const fbp_tile *tile = &plan->tiles[t];
+    const fbp_layer *layer = &plan->layers[tile->layer];
+    int64_t offset = fbp_tile_offset(plan, tile);
+    void *w = fbp_at(plan, training->params, offset);
+    fbp_tile_gradient(&training->pass, batch, tile, 0, g);
+    double penalty = training->spec.problem.alpha / batch->weight;
+    if (penalty != 0.0) plan->vector->add_scaled(fbp_tile_weights(plan, tile), penalty, w, g);
+    void *states[FBP_MAX_ATTRS];
+    for (int s = 0; s < training->rule->n_states; s++)
+        states[s] = fbp_at(plan, training->states[s], offset);
+    training->kernels->update(tile->cost, g, w, states, scalars);
+    sum_tile_squares(training, t);
+    fbp_layer_ops(layer)->pack(layer, &training->pass.weights[tile->layer], tile->begin, tile->end);
+}
+
+/* ---- one run ---- */
+
+/* Sum of squares of all weights without biases; not finite if any weight or bias is not. */
+static double total_squares(const fbp_training *training) {
+    double weights = 0.0, biases = 0.0;
+    for (int t = 0; t < training->pass.plan->n_tiles; t++) {
+        weights += training->squares[2 * t];
+        biases += training->squares[2 * t + 1];
+    }
+    return isfinite(biases) ? weights : NAN;
+}
+
+/* About every 20 ms, whatever the step costs: by its FLOPs, and by its number where it has hardly any. */
+static int64_t steps_between_polls(const fbp_training *training) {
+    double forward = 0.0, backward = 0.0;
+    fbp_plan_flops(training->pass.plan, &forward, &backward);
+    double steps = 4e8 / ((forward + backward) * (double)training->spec.batch + 1.0);
+    return steps < 1.0 ? 1 : steps > 10000.0 ? 10000 : (int64_t)steps;
+}
+
+static void poll(fbp_training *training) {
+    fbp_run *run = training->run;
+    if (--training->until_poll > 0 || run->poll == NULL) return;
+    training->until_poll = steps_between_polls(training);
+    if (run->poll(run->poll_context) != 0) {
+        training->stop = 1;
+        training->status = fbp_fail(FBP_INTERRUPTED, "training was interrupted");
+    }
+}
+
+static void blame(fbp_training *training, int64_t epoch, int64_t step, int in_weights) {
+    training->culprit.epoch = epoch;
+    training->culprit.step = step;
+    training->culprit.in_weights = in_weights;
+    training->status = FBP_NOT_FINITE;
+}
+
+/* One batch: returns whether to go on, the same on every thread. loss is the first thread's concern. */
+static int run_batch(fbp_training *training, const fbp_batch *batch, int64_t epoch, int64_t index,
+                     const double *scalars, double *loss, int thread, int n_threads) {
+    fbp_pass *pass = &training->pass;
+    const fbp_plan *plan = pass->plan;
+    fbp_rows_phase(pass, batch, fbp_rows_share(plan, batch->rows, pass->batch, thread, n_threads),
+                   thread, NULL);
+    fbp_barrier();
+    double squares = total_squares(training);
+    *loss = plan->vector->weighted_sum(batch->rows, pass->scale, pass->loss) +
+            0.5 * training->spec.problem.alpha * squares / batch->weight;
+    if (!isfinite(*loss)) {
+        if (thread == 0) blame(training, epoch, index, 0);
+        return 0;
+    }
+    if (thread == 0) poll(training);
+    fbp_range tiles = fbp_tiles_share(plan, thread, n_threads);
+    void *g = pass->threads + (size_t)thread * pass->thread_bytes;
+    for (int64_t t = tiles.begin; t < tiles.end; t++) update_tile(training, batch, t, g, scalars);
+    fbp_barrier();
+    if (!isfinite(total_squares(training))) {
+        if (thread == 0) blame(training, epoch, index, 1);
+        return 0;
+    }
+    return !training->stop;
+}
+
+static int run_epoch(fbp_training *training, int64_t e, int64_t *step, int thread, int n_threads) {
+    fbp_run *run = training->run;
+    const fbp_training_spec *spec = &training->spec;
+    const fbp_plan *plan = training->pass.plan;
+    int64_t n = spec->problem.x.rows, n_batches = (n + spec->batch - 1) / spec->batch;
+    double sum = 0.0;
+    for (int64_t b = 0; b < n_batches; b++) {
+        fbp_batch batch = {&spec->problem, training->order, b * spec->batch, spec->batch, 0.0};
+        if (batch.first + batch.rows > n) batch.rows = n - batch.first;
+        batch.weight = fbp_batch_weight(plan, &batch);
+        double loss = 0.0;
+        if (batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
+            double scalars[FBP_MAX_SCALARS];
+            training->kernels->prepare(run->rates[e], *step + 1, spec->attrs, scalars);
+            if (!run_batch(training, &batch, run->first_epoch + e, b, scalars, &loss, thread, n_threads))
+                return 0;
+            ++*step;
+        }
+        sum += loss * (double)batch.rows;
+        if (thread == 0 && run->step_losses != NULL) run->step_losses[e * n_batches + b] = loss;
+    }
+    if (thread == 0) run->losses[e] = sum / (double)n;
+    return 1;
+}
+
+static void begin_epoch(fbp_training *training, int64_t e, int thread, int n_threads) {
+    const fbp_plan *plan = training->pass.plan;
+    size_t size = fbp_size(plan->dtype);
+    fbp_range share = fbp_share(plan->n_params, thread, n_threads);
+    memcpy(training->last_epoch + (size_t)share.begin * size,
+           training->params + (size_t)share.begin * size, (size_t)(share.end - share.begin) * size);
+    if (thread == 0 && training->order != NULL)
+        fbp_shuffle(training->spec.seed, (uint64_t)(training->run->first_epoch + e),
+                    training->spec.problem.x.rows, training->order);
+    fbp_barrier();
+}
+
+static void run_thread(void *context, int thread, int n_threads) {
+    fbp_training *training = context;
+    fbp_run *run = training->run;
+    int64_t step = run->step;
+    fbp_range tiles = fbp_tiles_share(training->pass.plan, thread, n_threads);
+    for (int64_t t = tiles.begin; t < tiles.end; t++) sum_tile_squares(training, t);
+    fbp_pass_pack(&training->pass, thread, n_threads);
+    for (int64_t e = 0; e < run->n_epochs; e++) {
+        begin_epoch(training, e, thread, n_threads);
+        if (!run_epoch(training, e, &step, thread, n_threads)) break;
+        if (thread == 0) {
+            run->step = step;
+            run->epochs_done = e + 1;
+        }
+    }
+}
+
+/* ---- what went wrong ---- */
+
+/* The first layer with a weight that is not finite or too large to be squared. */
+static int layer_of_bad_weight(const fbp_training *training) {
+    const fbp_plan *plan = training->pass.plan;
+    for (int t = 0; t < plan->n_tiles; t++)
+        if (!isfinite(training->squares[2 * t]) || !isfinite(training->squares[2 * t + 1]))
+            return plan->tiles[t].layer;
+    return -1;
+}
+
+/* The step is run again row by row, on weights that it has not changed: the first layer with an output
+ * that is not finite, or -1 where it is only the loss. */
+static int layer_of_bad_output(fbp_training *training) {
+    fbp_pass *pass = &training->pass;
+    const fbp_plan *plan = pass->plan;
+    int64_t first = training->culprit.step * training->spec.batch;
+    int64_t rows = training->spec.problem.x.rows - first;
+    if (rows > training->spec.batch) rows = training->spec.batch;
+    int culprit = plan->n_layers;
+    for (int64_t r = 0; r < rows; r++) {
+        fbp_batch one = {&training->spec.problem, training->order, first + r, 1, 1.0};
+        int layer = fbp_first_bad_layer(pass, &one);
+        if (layer >= 0 && layer < culprit) culprit = layer;
+    }
+    return culprit == plan->n_layers ? -1 : culprit;
+}
+
+static fbp_status explain(fbp_training *training) {
+    fbp_culprit *culprit = &training->culprit;
+    if (culprit->in_weights) {
+        culprit->layer = layer_of_bad_weight(training);
+        return fbp_fail(FBP_NOT_FINITE,
+                        "a weight of layer %d became infinite or NaN in step %lld of epoch %lld: try a "
+                        "lower learning rate, or scale the data",
+                        culprit->layer, (long long)culprit->step, (long long)culprit->epoch);
+    }
+    culprit->layer = layer_of_bad_output(training);
+    char where[48] = "";
+    if (culprit->layer >= 0)
+        snprintf(where, sizeof where, ", first in the output of layer %d", culprit->layer);
+    return fbp_fail(FBP_NOT_FINITE,
+                    "the loss became infinite or NaN in step %lld of epoch %lld%s: try a lower learning "
+                    "rate, or scale the data",
+                    (long long)culprit->step, (long long)culprit->epoch, where);
+}
+
+fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
+    const fbp_plan *plan = training->pass.plan;
+    training->run = run;
+    training->stop = 0;
+    training->status = FBP_OK;
+    training->until_poll = steps_between_polls(training);
+    run->epochs_done = 0;
+    fbp_parallel(training->spec.n_threads, run_thread, training);
+    if (training->status == FBP_OK) return FBP_OK;
+    if (training->status == FBP_NOT_FINITE) training->status = explain(training);
+    memcpy(training->params, training->last_epoch, (size_t)plan->n_params * fbp_size(plan->dtype));
+    return training->status;
+}
+
+fbp_culprit fbp_training_culprit(const fbp_training *training) { return training->culprit; }

@@ -1,0 +1,77 @@
+/* The kernels below the rows: matrix products on tiles, and sums over vectors. One set for each
+ * instruction set and dtype, implemented in ops/gemm.c and ops/vector.c; the mechanism and the layer
+ * ops call them through these tables. Lengths, rows and strides are in elements. */
+#ifndef FBP_CORE_KERNELS_H
+#define FBP_CORE_KERNELS_H
+
+#include "core/row.h"
+
+/* The right operand of our products is packed into panels, a few vectors wide, each (k, width) and
+ * contiguous, zeros beyond column n: it is read in the order in which it lies, and ragged widths cost
+ * no special case. fbp_packed_size() counts its elements.
+ *
+ * Every element of a product is one chain of fused multiply-adds over k, in order: so its bits depend
+ * neither on how many rows are computed together nor on the width of the vectors. */
+typedef enum {
+    FBP_BIAS_NONE = 0, /* panels have k rows */
+    FBP_BIAS_START,        /* they have one more, the bias, which starts each chain */
+    FBP_BIAS_SKIP    /* they have one more, which is left out */
+} fbp_bias;
+
+typedef struct {
+    /* panels of b (k, n): rows [row, row + rows) of it are read from b (rows, n), dense. */
+    void (*pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b, void *panels);
+    /* panels of the transpose of w (n, k): rows [row, row + rows) of w, columns of the panels, are
+     * read from w (rows, k), dense. */
+    void (*pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *w,
+                            void *panels);
+    /* c (m, n) = a (m, k) b. Writes whole vectors: ldc is at least n rounded up to fbp_pad(). */
+    void (*multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *panels,
+                     fbp_bias bias, void *c, int64_t ldc);
+    /* c (m, n), dense, = a^T b, or c + a^T b: a (k, m) and b (k, n), b padded with zeros to whole
+     * vectors. Without `add` it writes up to fbp_pad() elements beyond the end of c. */
+    void (*multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                                const void *b, int64_t ldb, int add, void *c);
+} fbp_gemm_kernels;
+
+typedef struct {
+    void (*add_scaled)(int64_t n, double factor, const void *x, void *y); /* y += factor * x */
+    double (*sum_squares)(int64_t n, const void *x);
+    double (*weighted_sum)(int64_t n, const void *weight, const void *x); /* weight may be NULL */
+    int64_t (*first_not_finite)(int64_t n, const void *x); /* its index, or -1 */
+    /* Strided samples to dense rows: out[i] = x[index ? index[i] : i], then 1, then zeros to ld. */
+    void (*gather)(int64_t rows, int64_t cols, const void *x, int64_t row_stride, int64_t col_stride,
+                   const uint32_t *index, void *out, int64_t ld);
+    /* y (rows, n) = CSR rows of x times w (cols, n), plus the bias in row `cols` of w. */
+    void (*csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
+                         int64_t first, const uint32_t *index, const void *w, void *y, int64_t ldy);
+    /* g (row_end - row, n) += rows [row, row_end) of x^T dy; the bias gradient where row_end is past
+     * cols. */
+    void (*csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
+                                    int64_t first, const uint32_t *index, const void *dy, int64_t lddy, int64_t row,
+                                    int64_t row_end, void *g);
+    /* Column n of x, the input that the bias weighs, becomes `value`; the columns after it 0. */
+    void (*set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value, void *x);
+} fbp_vector_kernels;
+
+/* A set of kernels for each dtype, as gemm.c and vector.c export them. */
+typedef struct {
+    const void *kernels[2];
+} fbp_kernel_pair;
+
+/* Elements of a cache line: rows of our own buffers are padded to it. */
+static inline int64_t fbp_pad(fbp_dtype dtype) { return dtype == FBP_F32 ? 16 : 8; }
+
+static inline int64_t fbp_round_up(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+static inline int64_t fbp_packed_size(fbp_dtype dtype, int64_t k, int64_t n) {
+    return k * fbp_round_up(n, fbp_pad(dtype));
+}
+
+static inline size_t fbp_size(fbp_dtype dtype) {
+    return dtype == FBP_F32 ? sizeof(float) : sizeof(double);
+}
+
+#endif

@@ -1,0 +1,28 @@
+/* Threads: the only file that knows of OpenMP, locks, atomics and fork. */
+#ifndef FBP_CORE_PARALLEL_H
+#define FBP_CORE_PARALLEL_H
+
+#include "fbp.h"
+
+/* Runs body(context, thread, n_threads) once on each thread of a team and waits for all. With one
+ * thread, body is simply called. The runtime may grant fewer than asked for: body is told. */
+typedef void (*fbp_body)(void *context, int thread, int n_threads);
+void fbp_parallel(int n_threads, fbp_body body, void *context);
+
+void fbp_barrier(void); /* all threads of the team meet; alone, it does nothing */
+
+/* The part of [0, n) that belongs to a thread: consecutive, and even to within one. */
+typedef struct {
+    int64_t begin, end;
+} fbp_range;
+fbp_range fbp_share(int64_t n, int thread, int n_threads);
+
+/* A number that several threads may count at once. */
+typedef struct {
+    volatile long long value;
+} fbp_counter;
+int64_t fbp_counter_add(fbp_counter *counter, int64_t by); /* the new value */
+int64_t fbp_counter_read(fbp_counter *counter);
+void fbp_counter_set(fbp_counter *counter, int64_t value);
+
+#endif

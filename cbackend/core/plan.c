@@ -1,0 +1,302 @@
+/* Compiling a network: names become rows, widths become offsets and tiles, and everything that can be
+ * known before anything runs (parameters, FLOPs, who computes what) is settled here. */
+#include "core/plan.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/status.h"
+
+/* ---- the rule that chooses between our own kernels and BLAS ---- */
+
+/* A layer runs its training products on BLAS when both its sides are at least this wide: from there on
+ * BLAS's blocking for the cache beats our kernels' lack of it. Measured with benchmarks/products.py. */
+static const int64_t blas_from_width[2] = {1024, 1024}; /* float, double */
+
+static int wants_blas(const fbp_layer *layer, int sparse_input) {
+    int64_t from = blas_from_width[layer->dtype];
+    return !sparse_input && layer->n_in >= from && layer->n_out >= from &&
+           fbp_blas_present(layer->dtype);
+}
+
+int64_t fbp_leading(fbp_dtype dtype, int64_t n) {
+    int64_t pad = fbp_pad(dtype), ld = fbp_round_up(n + 1, pad);
+    return ld % (8 * pad) == 0 ? ld + pad : ld;
+}
+
+int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch) {
+    if (plan->uses_blas) { /* few large products, yet some for each of several threads */
+        int64_t quarter = fbp_round_up((batch + 3) / 4, 64);
+        return quarter < 64 ? 64 : quarter > 512 ? 512 : quarter;
+    }
+    return 64;
+}
+
+int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch) {
+    return plan->uses_blas ? fbp_row_tile(plan, batch) : 8;
+}
+
+size_t fbp_target_bytes(const fbp_plan *plan) {
+    return plan->loss->target == FBP_TARGET_CLASS ? sizeof(int32_t)
+                                                  : (size_t)plan->n_outputs * fbp_size(plan->dtype);
+}
+
+/* ---- making a plan ---- */
+
+static fbp_status check_attrs(const fbp_row *row, const double *attrs) {
+    for (int i = 0; i < row->n_attrs; i++) {
+        const fbp_attr *attr = &row->attrs[i];
+        double value = attrs[i];
+        int above = attr->low_open ? value > attr->low : value >= attr->low;
+        int below = attr->high_open ? value < attr->high : value <= attr->high;
+        if (!above || !below)
+            return fbp_fail(FBP_INVALID, "%s of %s: found %g, wanted a number in %c%g, %g%c", attr->name,
+                            row->name, value, attr->low_open ? '(' : '[', attr->low, attr->high,
+                            attr->high_open ? ')' : ']');
+    }
+    return FBP_OK;
+}
+
+static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
+    int first = plan->n_layers == 0;
+    /* A sparse plan's first layer is the variant of the op that reads CSR. */
+    char name[64];
+    size_t length = strlen(spec->name);
+    const char *suffix = first && plan->sparse ? "_csr" : "";
+    if (length + strlen(suffix) >= sizeof name)
+        return fbp_fail(FBP_INVALID, "layers: found a name of %zu letters, wanted a row of the table",
+                        length);
+    memcpy(name, spec->name, length + 1);
+    memcpy(name + length, suffix, strlen(suffix) + 1);
+    const fbp_row *row = fbp_variant_find(plan->variant, FBP_OP, name);
+    if (row == NULL) return FBP_INVALID;
+    if (spec->units < 1)
+        return fbp_fail(FBP_INVALID, "units of layer %d: found %lld, wanted at least 1", plan->n_layers,
+                        (long long)spec->units);
+    fbp_layer *layer = &plan->layers[plan->n_layers++];
+    layer->op = row;
+    memcpy(layer->op_attrs, spec->attrs, sizeof layer->op_attrs);
+    layer->n_in = n_in;
+    layer->n_out = spec->units;
+    layer->param_rows = n_in + 1;
+    layer->ld_in = fbp_leading(plan->dtype, n_in);
+    layer->ld_out = fbp_leading(plan->dtype, spec->units);
+    layer->dtype = plan->dtype;
+    layer->gemm = plan->gemm;
+    layer->vector = plan->vector;
+    layer->offset = plan->n_params;
+    layer->use_blas = wants_blas(layer, first && plan->sparse);
+    plan->uses_blas |= layer->use_blas;
+    plan->n_params += layer->param_rows * layer->n_out;
+    if (layer->ld_in > plan->widest) plan->widest = layer->ld_in;
+    if (layer->ld_out > plan->widest) plan->widest = layer->ld_out;
+    plan->n_outputs = spec->units;
+    return check_attrs(row, layer->op_attrs);
+}
+
+static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
+    for (int i = 0; i < plan->variant->families[FBP_ACTIVATION]->n_rows; i++) {
+        const fbp_row *row = &plan->variant->families[FBP_ACTIVATION]->rows[i];
+        if (strcmp(row->name, spec->name) != 0) continue;
+        fbp_layer *layer = plan->n_layers == 0 ? NULL : &plan->layers[plan->n_layers - 1];
+        if (layer == NULL || layer->activation != NULL)
+            return fbp_fail(FBP_INVALID, "layers: found the activation '%s' %s, wanted a layer before it",
+                            row->name, layer == NULL ? "at the start" : "after another activation");
+        layer->activation = row;
+        memcpy(layer->activation_attrs, spec->attrs, sizeof layer->activation_attrs);
+        return check_attrs(row, layer->activation_attrs);
+    }
+    return add_op(plan, spec, n_in);
+}
+
+/* Parameter rows of a tile: about 64 tiles in a small network, and at most 8192 elements where our own
+ * kernels run, so that gradient, weights and optimiser state of a tile stay in cache together. Whole
+ * groups of 16 rows, so that tiles meet at the ends of cache lines in the transposed copies. */
+static int64_t tile_rows(const fbp_plan *plan, const fbp_layer *layer) {
+    if (layer->use_blas) return 256;
+    int64_t elements = plan->n_params / 64;
+    if (elements < 1024) elements = 1024;
+    if (elements > 8192) elements = 8192;
+    int64_t rows = fbp_round_up(elements / layer->n_out + 1, 16);
+    if (layer->op->kernels[layer->dtype] != NULL && fbp_layer_ops(layer)->backward_input == NULL)
+        rows = rows < 256 ? 256 : rows; /* a sparse tile searches every sample: fewer, larger tiles */
+    return rows;
+}
+
+static fbp_status cut_tiles(fbp_plan *plan) {
+    for (int pass = 0; pass < 2; pass++) {
+        int count = 0;
+        for (int l = 0; l < plan->n_layers; l++) {
+            const fbp_layer *layer = &plan->layers[l];
+            int64_t rows = tile_rows(plan, layer);
+            for (int64_t begin = 0; begin < layer->param_rows; begin += rows, count++) {
+                if (pass == 0) continue;
+                int64_t end = begin + rows < layer->param_rows ? begin + rows : layer->param_rows;
+                int64_t cost = (end - begin) * layer->n_out;
+                fbp_tile tile = {l, begin, end, cost};
+                plan->tiles[count] = tile;
+                if (cost > plan->largest_tile) plan->largest_tile = cost;
+            }
+        }
+        plan->n_tiles = count;
+        if (pass == 0) plan->tiles = fbp_alloc((size_t)count * sizeof *plan->tiles);
+        if (plan->tiles == NULL) return FBP_NO_MEMORY;
+    }
+    return FBP_OK;
+}
+
+static fbp_status compile(fbp_plan *plan, int n_specs, const fbp_row_spec *specs,
+                          const fbp_row_spec *loss) {
+    plan->layers = fbp_alloc((size_t)n_specs * sizeof *plan->layers);
+    if (plan->layers == NULL) return FBP_NO_MEMORY;
+    for (int i = 0; i < n_specs; i++) {
+        int64_t n_in = plan->n_layers == 0 ? plan->n_inputs : plan->n_outputs;
+        fbp_status status = add_spec(plan, &specs[i], n_in);
+        if (status != FBP_OK) return status;
+    }
+    if (plan->n_layers == 0)
+        return fbp_fail(FBP_INVALID, "layers: found none, wanted at least one layer with parameters");
+    if (plan->layers[plan->n_layers - 1].activation != NULL)
+        return fbp_fail(FBP_INVALID, "layers: found the activation '%s' at the end, wanted a layer: the "
+                                     "loss takes the raw output",
+                        plan->layers[plan->n_layers - 1].activation->name);
+    plan->loss = fbp_variant_find(plan->variant, FBP_LOSS, loss->name);
+    if (plan->loss == NULL) return FBP_INVALID;
+    memcpy(plan->loss_attrs, loss->attrs, sizeof plan->loss_attrs);
+    fbp_status status = check_attrs(plan->loss, plan->loss_attrs);
+    return status == FBP_OK ? cut_tiles(plan) : status;
+}
+
+fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *specs,
+                           const fbp_row_spec *loss, fbp_dtype dtype, int sparse, fbp_plan **out) {
+    *out = NULL;
+    if (n_inputs < 1 || n_inputs > INT32_MAX)
+        return fbp_fail(FBP_INVALID, "n_inputs: found %lld, wanted 1 to %d", (long long)n_inputs,
+                        INT32_MAX);
+    fbp_plan *plan = fbp_alloc(sizeof *plan);
+    if (plan == NULL) return FBP_NO_MEMORY;
+    plan->dtype = dtype;
+    plan->sparse = sparse;
+    plan->n_inputs = n_inputs;
+    plan->variant = fbp_variant_current();
+    plan->gemm = plan->variant->gemm->kernels[dtype];
+    plan->vector = plan->variant->vector->kernels[dtype];
+    fbp_status status = compile(plan, n_specs, specs, loss);
+    if (status != FBP_OK) {
+        fbp_plan_destroy(plan);
+        return status;
+    }
+    *out = plan;
+    return FBP_OK;
+}
+
+void fbp_plan_destroy(fbp_plan *plan) {
+    if (plan == NULL) return;
+    for (int i = 0; i < FBP_POOL; i++) fbp_free(plan->pool[i].block);
+    fbp_free(plan->tiles);
+    fbp_free(plan->layers);
+    fbp_free(plan);
+}
+
+/* ---- what is known of it ---- */
+
+fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
+    fbp_plan_info info = {plan->n_inputs, plan->n_outputs, plan->n_params,  plan->n_layers,
+                          plan->dtype,    plan->sparse,    plan->uses_blas, plan->loss};
+    return info;
+}
+
+fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int index) {
+    const fbp_layer *layer = &plan->layers[index];
+    fbp_layer_info info = {layer->op->name,
+                           layer->activation == NULL ? NULL : layer->activation->name,
+                           layer->n_in,
+                           layer->n_out,
+                           layer->offset,
+                           layer->use_blas};
+    return info;
+}
+
+/* A product of m x k by k x n takes 2 m k n: forward has one a layer, backward one for the weights and,
+ * but in the first layer, one for the input. */
+void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward) {
+    *forward = *backward = 0.0;
+    for (int l = 0; l < plan->n_layers; l++) {
+        const fbp_layer *layer = &plan->layers[l];
+        double product = 2.0 * (double)layer->n_in * (double)layer->n_out;
+        double bias = (double)layer->n_out;
+        double curve = layer->activation == NULL ? 0.0 : layer->activation->flops * bias;
+        *forward += product + bias + curve;
+        *backward += product + bias + curve + (l > 0 ? product : 0.0);
+    }
+    *forward += plan->loss->flops * (double)plan->n_outputs;
+}
+
+/* Everything that a walk over the stored values relies on. */
+static fbp_status check_csr(const fbp_samples *x) {
+    if (x->indptr[0] < 0 || x->indptr[x->rows] > x->stored)
+        return fbp_fail(FBP_INVALID, "X: found indptr from %lld to %lld for %lld stored values",
+                        (long long)x->indptr[0], (long long)x->indptr[x->rows], (long long)x->stored);
+    for (int64_t r = 0; r < x->rows; r++) {
+        if (x->indptr[r] > x->indptr[r + 1])
+            return fbp_fail(FBP_INVALID, "X: found an indptr that falls at row %lld, wanted it to rise",
+                            (long long)r);
+        int64_t before = -1;
+        for (int64_t e = x->indptr[r]; e < x->indptr[r + 1]; e++) {
+            if (x->indices[e] <= before || x->indices[e] >= x->cols)
+                return fbp_fail(FBP_INVALID,
+                                "X: found column %d after column %lld in row %lld, wanted columns that "
+                                "rise and lie below %lld",
+                                x->indices[e], (long long)before, (long long)r, (long long)x->cols);
+            before = x->indices[e];
+        }
+    }
+    return FBP_OK;
+}
+
+fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x) {
+    if (x->cols != plan->n_inputs)
+        return fbp_fail(FBP_INVALID, "X: found %lld columns, wanted %lld", (long long)x->cols,
+                        (long long)plan->n_inputs);
+    if ((x->indptr != NULL) != plan->sparse)
+        return fbp_fail(FBP_INVALID, "X: found %s samples, wanted %s: the plan was made for them",
+                        x->indptr != NULL ? "sparse" : "dense", plan->sparse ? "sparse" : "dense");
+    if (x->rows < 0 || x->rows > UINT32_MAX)
+        return fbp_fail(FBP_INVALID, "X: found %lld rows, wanted 0 to %u", (long long)x->rows,
+                        UINT32_MAX);
+    return plan->sparse ? check_csr(x) : FBP_OK;
+}
+
+/* ---- scratch of finished calls, kept for the next ---- */
+
+fbp_status fbp_scratch_take(fbp_plan *plan, size_t bytes, fbp_scratch *scratch) {
+    for (int i = 0; i < FBP_POOL; i++) {
+        if (fbp_counter_add(&plan->pool_taken[i], 1) == 1) { /* slot i is ours */
+            fbp_scratch found = plan->pool[i];
+            plan->pool[i].block = NULL;
+            plan->pool[i].bytes = 0;
+            fbp_counter_add(&plan->pool_taken[i], -1);
+            if (found.bytes >= bytes) {
+                *scratch = found;
+                return FBP_OK;
+            }
+            fbp_free(found.block);
+        } else {
+            fbp_counter_add(&plan->pool_taken[i], -1);
+        }
+    }
+    scratch->block = fbp_alloc(bytes);
+    scratch->bytes = bytes;
+    return scratch->block == NULL ? FBP_NO_MEMORY : FBP_OK;
+}
+
+void fbp_scratch_give(fbp_plan *plan, fbp_scratch scratch) {
+    for (int i = 0; i < FBP_POOL && scratch.block != NULL; i++) {
+        if (fbp_counter_add(&plan->pool_taken[i], 1) == 1 && plan->pool[i].block == NULL) {
+            plan->pool[i] = scratch;
+            scratch.block = NULL;
+        }
+        fbp_counter_add(&plan->pool_taken[i], -1);
+    }
+    fbp_free(scratch.block);
+}

@@ -1,0 +1,67 @@
+/* A plan: a network and its loss, compiled for one dtype and instruction set. Immutable once made; each
+ * running call takes scratch of its own. */
+#ifndef FBP_CORE_PLAN_H
+#define FBP_CORE_PLAN_H
+
+#include "core/arena.h"
+#include "core/layer.h"
+#include "core/parallel.h"
+#include "core/registry.h"
+
+/* A unit of the weights phase: parameter rows [begin, end) of a layer. Cut by the shapes alone. */
+typedef struct {
+    int layer;
+    int64_t begin, end;
+    int64_t cost; /* elements of the gradient */
+} fbp_tile;
+
+/* Scratch that finished calls leave for later ones. */
+#define FBP_POOL 4
+typedef struct {
+    void *block;
+    size_t bytes;
+} fbp_scratch;
+
+struct fbp_plan {
+    fbp_dtype dtype;
+    int sparse, uses_blas;
+    int n_layers;
+    fbp_layer *layers;
+    int64_t n_inputs, n_outputs, n_params;
+    int64_t widest;          /* greatest leading dimension of any layer's tile */
+    const fbp_row *loss;
+    double loss_attrs[FBP_MAX_ATTRS];
+    const fbp_variant *variant;
+    const fbp_gemm_kernels *gemm;
+    const fbp_vector_kernels *vector;
+    int n_tiles;
+    fbp_tile *tiles;
+    int64_t largest_tile; /* elements */
+    fbp_scratch pool[FBP_POOL];
+    fbp_counter pool_taken[FBP_POOL];
+};
+
+static inline const fbp_loss_kernels *fbp_plan_loss(const fbp_plan *plan) {
+    return plan->loss->kernels[plan->dtype];
+}
+
+/* Elements in a target row, and their size: one int32_t for a class, n_outputs reals otherwise. */
+size_t fbp_target_bytes(const fbp_plan *plan);
+
+/* Leading dimension of a tile n wide: room for the column of ones, whole cache lines, and not a
+ * multiple of a great power of two, which would make the rows of a tile compete for the same cache
+ * lines. */
+int64_t fbp_leading(fbp_dtype dtype, int64_t n);
+
+/* Rows in a tile of the rows phase, and the multiple at which threads may cut the batch. On our own
+ * kernels any cut gives the same bits; on BLAS the tiles are fixed by the shape. */
+int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch);
+int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch);
+
+fbp_status fbp_scratch_take(fbp_plan *plan, size_t bytes, fbp_scratch *scratch);
+void fbp_scratch_give(fbp_plan *plan, fbp_scratch scratch);
+
+/* Wrong shapes, targets out of range and the like, told with the name of the argument. */
+fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x);
+
+#endif

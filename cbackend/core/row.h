@@ -1,0 +1,80 @@
+/* What a row of the table is. Every activation, loss, update rule and layer op is one fbp_row, made
+ * in its family's file under ops/ and found by name through core/registry.c. This header holds the
+ * contracts between the mechanism, which calls rows, and the families, which implement them; it holds
+ * no row and no mechanism.
+ *
+ * Family files are compiled once per instruction set (FBP_VARIANT is v2, v3, v4 or base) and export
+ * one symbol each, FBP_FAMILY(name). Kernels are serial, allocate nothing and know nothing of threads.
+ * Array arguments are `void` because each row carries a kernel for float and one for double:
+ * kernels[FBP_F32] and kernels[FBP_F64]. */
+#ifndef FBP_CORE_ROW_H
+#define FBP_CORE_ROW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fbp.h"
+
+#define FBP_CONCAT_(a, b) a##_##b
+#define FBP_CONCAT(a, b) FBP_CONCAT_(a, b)
+#define FBP_FAMILY(name) FBP_CONCAT(fbp_family_##name, FBP_VARIANT)
+
+/* Activations work on n contiguous elements; the output may be the input. `saved` is what
+ * fbp_row.reads names: the activation's input x or its output y. */
+typedef struct {
+    void (*value)(int64_t n, const void *x, void *y, const double *attrs);
+    /* dx = dy * f'. The same function is the tangent of value. */
+    void (*backward)(int64_t n, const void *dy, const void *saved, void *dx, const double *attrs);
+    /* Tangent of backward: ddx = ddy * f' + dy * f'' * tx, where tx is the tangent of x. */
+    void (*backward_tangent)(int64_t n, const void *dy, const void *ddy, const void *saved,
+                             const void *tx, void *ddx, const double *attrs);
+} fbp_activation_kernels;
+
+/* Losses work on `rows` samples of k raw outputs; z and dz have leading dimension ld, whose columns
+ * k to ld - 1 hold nothing of meaning and of which dz gets zeros. The target t is int32_t (rows) for
+ * FBP_TARGET_CLASS and real (rows, k), dense, otherwise. */
+typedef struct {
+    /* value (rows): the loss of each sample, not scaled. dz (rows, ld) = scale[row] * dloss/dz, where
+     * dz may be z or NULL and scale (rows) may be NULL for ones. */
+    void (*forward)(int64_t rows, int64_t k, int64_t ld, const void *z, const void *t,
+                    const void *scale, void *value, void *dz, const double *attrs);
+    /* Along the tangent tz of z: tvalue (rows), the tangent of value, and tdz (rows, ld), the tangent
+     * of dz; either may be NULL. */
+    void (*tangent)(int64_t rows, int64_t k, int64_t ld, const void *z, const void *tz, const void *t,
+                    const void *scale, void *tvalue, void *tdz, const double *attrs);
+    /* p (rows, ldp) = the prediction that belongs to the raw output: the loss's inverse link. */
+    void (*predict)(int64_t rows, int64_t k, int64_t ld, const void *z, int64_t ldp, void *p);
+} fbp_loss_kernels;
+
+/* Update rules work on n contiguous parameters. `prepare` turns rate, step (from 1) and attributes
+ * into the scalars of this step, once a step; `update` applies them. states[i] is the i-th state
+ * vector's part for these parameters. No FMA and no reassociation: the bits equal NumPy's. */
+#define FBP_MAX_SCALARS 8
+typedef struct {
+    void (*prepare)(double rate, int64_t step, const double *attrs, double *scalars);
+    void (*update)(int64_t n, const void *g, void *w, void *const *states, const double *scalars);
+} fbp_rule_kernels;
+
+typedef struct fbp_layer_kernels fbp_layer_kernels; /* core/layer.h: rows with parameters */
+
+struct fbp_row {
+    const char *name;
+    const char *doc; /* one line */
+    fbp_kind kind;
+    int n_attrs;
+    fbp_attr attrs[FBP_MAX_ATTRS];
+    fbp_reads reads;     /* what backward reads: activations and ops */
+    fbp_target target;   /* losses: what kind of target they take */
+    const char *link;    /* losses: name of the inverse link */
+    int n_states;        /* rules: state vectors kept */
+    int couples_samples; /* output row i depends on other rows than input row i */
+    double flops;        /* activations, losses: FLOPs per element of one value, for the plan's count */
+    const void *kernels[2]; /* by fbp_dtype: fbp_activation_kernels, fbp_loss_kernels, ... */
+};
+
+typedef struct {
+    const fbp_row *rows;
+    int n_rows;
+} fbp_family;
+
+#endif

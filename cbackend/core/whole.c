@@ -1,0 +1,220 @@
+/* Calls over all samples at once: prediction, the full gradient and inspection. */
+#include <math.h>
+#include <string.h>
+
+#include "core/pass.h"
+#include "core/status.h"
+
+/* ---- predict ---- */
+
+/* Rows go through all layers in two tiles that take turns, always on our own kernels: so a row's bits
+ * depend on nothing but the row. */
+typedef struct {
+    const fbp_plan *plan;
+    const fbp_samples *x;
+    fbp_weights *weights;
+    char *tiles; /* two for each thread */
+    size_t tile_bytes;
+    const void *params;
+    int raw;
+    void *out;
+} fbp_prediction;
+
+enum { predict_rows = 64 };
+
+static void predict_carve(fbp_prediction *call, int n_threads, fbp_carver *carver) {
+    const fbp_plan *plan = call->plan;
+    call->weights = fbp_carve(carver, plan->n_layers, sizeof *call->weights);
+    for (int l = 0; l < plan->n_layers; l++) {
+        size_t packed_bytes = 0, packed_t_bytes = 0;
+        fbp_layer_ops(&plan->layers[l])->packed_bytes(&plan->layers[l], &packed_bytes, &packed_t_bytes);
+        void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
+        if (carver->base == NULL) continue;
+        call->weights[l].params = fbp_at(plan, call->params, plan->layers[l].offset);
+        call->weights[l].packed = packed_bytes > 0 ? packed : NULL;
+        call->weights[l].packed_t = NULL;
+    }
+    fbp_carver one = {NULL, 0};
+    fbp_carve(&one, predict_rows * plan->widest, fbp_size(plan->dtype));
+    call->tile_bytes = one.used;
+    call->tiles = fbp_carve(carver, 2 * (int64_t)n_threads, one.used);
+}
+
+static void predict_tile(const fbp_prediction *call, int64_t begin, int64_t rows, char *x, char *y) {
+    const fbp_plan *plan = call->plan;
+    const fbp_samples *samples = call->x;
+    fbp_sparse_rows sparse = {samples, begin, NULL};
+    if (!plan->sparse)
+        plan->vector->gather(rows, samples->cols,
+                             fbp_at(plan, samples->data, begin * samples->row_stride),
+                             samples->row_stride, samples->col_stride, NULL, x, plan->layers[0].ld_in);
+    for (int l = 0; l < plan->n_layers; l++) {
+        const fbp_layer *layer = &plan->layers[l];
+        const void *in = l == 0 && plan->sparse ? (const void *)&sparse : x;
+        fbp_layer_ops(layer)->forward(layer, &call->weights[l], rows, in, y);
+        if (layer->activation != NULL)
+            fbp_layer_activation(layer)->value(rows * layer->ld_out, y, y, layer->activation_attrs);
+        char *swap = x;
+        x = y;
+        y = swap;
+    }
+    int64_t k = plan->n_outputs, ld = plan->layers[plan->n_layers - 1].ld_out;
+    char *out = fbp_at(plan, call->out, begin * k);
+    if (!call->raw) {
+        fbp_plan_loss(plan)->predict(rows, k, ld, x, k, out);
+        return;
+    }
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(fbp_at(plan, out, r * k), fbp_at(plan, x, r * ld), (size_t)k * fbp_size(plan->dtype));
+}
+
+static void predict_thread(void *context, int thread, int n_threads) {
+    fbp_prediction *call = context;
+    fbp_range tiles = fbp_tiles_share(call->plan, thread, n_threads);
+    for (int64_t t = tiles.begin; t < tiles.end; t++) {
+        const fbp_tile *tile = &call->plan->tiles[t];
+        const fbp_layer *layer = &call->plan->layers[tile->layer];
+        fbp_layer_ops(layer)->pack(layer, &call->weights[tile->layer], tile->begin, tile->end);
+    }
+    fbp_barrier();
+    fbp_range share = fbp_share(call->x->rows, thread, n_threads);
+    char *scratch = call->tiles + 2 * (size_t)thread * call->tile_bytes;
+    for (int64_t begin = share.begin; begin < share.end; begin += predict_rows) {
+        int64_t rows = share.end - begin < predict_rows ? share.end - begin : predict_rows;
+        predict_tile(call, begin, rows, scratch, scratch + call->tile_bytes);
+    }
+}
+
+fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw, int n_threads,
+                       void *out) {
+    fbp_status status = fbp_check_samples(plan, x);
+    if (status != FBP_OK || x->rows == 0) return status;
+    if (n_threads < 1 || x->rows <= predict_rows) n_threads = 1;
+    fbp_prediction call = {.plan = plan, .x = x, .params = params, .raw = raw, .out = out};
+    fbp_carver counting = {NULL, 0};
+    predict_carve(&call, n_threads, &counting);
+    fbp_scratch scratch;
+    status = fbp_scratch_take(plan, counting.used, &scratch);
+    if (status != FBP_OK) return status;
+    fbp_carver carving = {scratch.block, 0};
+    predict_carve(&call, n_threads, &carving);
+    fbp_parallel(n_threads, predict_thread, &call);
+    fbp_scratch_give(plan, scratch);
+    return FBP_OK;
+}
+
+/* ---- the full gradient ---- */
+
+/* Samples are taken in blocks, so that memory does not grow with their number; the gradient's sums run
+ * on from block to block, in order. */
+enum { gradient_rows = 1024 };
+
+typedef struct {
+    fbp_pass pass;
+    const fbp_problem *problem;
+    const void *params;
+    void *grad;
+    double weight;  /* the sum of all samples' weights */
+    double *squares; /* (n_tiles) */
+    double loss;
+} fbp_full;
+
+static void full_carve(fbp_full *call, const fbp_plan *plan, int64_t rows, int n_threads,
+                       fbp_carver *carver) {
+    fbp_pass_carve(&call->pass, plan, rows, n_threads, carver);
+    call->squares = fbp_carve(carver, plan->n_tiles, sizeof *call->squares);
+}
+
+static void accumulate_tile(fbp_full *call, const fbp_batch *batch, const fbp_tile *tile, void *scratch) {
+    const fbp_plan *plan = call->pass.plan;
+    void *g = fbp_at(plan, call->grad, fbp_tile_offset(plan, tile));
+    if (batch->first > 0) {
+        fbp_tile_gradient(&call->pass, batch, tile, 1, g);
+        return;
+    }
+    fbp_tile_gradient(&call->pass, batch, tile, 0, scratch); /* which overruns the tile's end */
+    memcpy(g, scratch, (size_t)tile->cost * fbp_size(plan->dtype));
+}
+
+static void finish_tile(fbp_full *call, int64_t t) {
+    const fbp_plan *plan = call->pass.plan;
+    const fbp_tile *tile = &plan->tiles[t];
+    int64_t offset = fbp_tile_offset(plan, tile), weights = fbp_tile_weights(plan, tile);
+    const void *w = fbp_at(plan, call->params, offset);
+    double penalty = call->problem->alpha / call->weight;
+    if (call->grad != NULL && penalty != 0.0)
+        plan->vector->add_scaled(weights, penalty, w, fbp_at(plan, call->grad, offset));
+    call->squares[t] = plan->vector->sum_squares(weights, w);
+}
+
+static void full_thread(void *context, int thread, int n_threads) {
+    fbp_full *call = context;
+    fbp_pass *pass = &call->pass;
+    const fbp_plan *plan = pass->plan;
+    int64_t n = call->problem->x.rows;
+    fbp_range tiles = fbp_tiles_share(plan, thread, n_threads);
+    void *scratch = pass->threads + (size_t)thread * pass->thread_bytes;
+    fbp_pass_pack(pass, thread, n_threads);
+    fbp_barrier();
+    for (int64_t first = 0; first < n; first += pass->batch) {
+        int64_t rows = n - first < pass->batch ? n - first : pass->batch;
+        fbp_batch batch = {call->problem, NULL, first, rows, call->weight};
+        fbp_rows_phase(pass, &batch, fbp_rows_share(plan, rows, pass->batch, thread, n_threads), thread,
+                       NULL);
+        fbp_barrier();
+        if (thread == 0) call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
+        if (call->grad != NULL)
+            for (int64_t t = tiles.begin; t < tiles.end; t++)
+                accumulate_tile(call, &batch, &plan->tiles[t], scratch);
+        fbp_barrier();
+    }
+    for (int64_t t = tiles.begin; t < tiles.end; t++) finish_tile(call, t);
+}
+
+fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem, int n_threads,
+                        double *loss, void *grad) {
+    fbp_full call = {.problem = problem, .params = params, .grad = grad};
+    fbp_status status = fbp_check_problem(plan, problem, &call.weight);
+    if (status != FBP_OK) return status;
+    if (n_threads < 1) n_threads = 1;
+    int64_t rows = problem->x.rows < gradient_rows ? problem->x.rows : gradient_rows;
+    fbp_carver counting = {NULL, 0};
+    full_carve(&call, plan, rows, n_threads, &counting);
+    fbp_scratch scratch;
+    status = fbp_scratch_take(plan, counting.used, &scratch);
+    if (status != FBP_OK) return status;
+    fbp_carver carving = {scratch.block, 0};
+    full_carve(&call, plan, rows, n_threads, &carving);
+    fbp_pass_set_params(&call.pass, params);
+    fbp_parallel(n_threads, full_thread, &call);
+    double squares = 0.0;
+    for (int t = 0; t < plan->n_tiles; t++) squares += call.squares[t];
+    *loss = call.loss + 0.5 * problem->alpha * squares / call.weight;
+    fbp_scratch_give(plan, scratch);
+    return FBP_OK;
+}
+
+/* ---- inspection ---- */
+
+fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem, void *const *z,
+                       void *const *a, void *const *delta) {
+    double weight = 0.0;
+    fbp_status status = fbp_check_problem(plan, problem, &weight);
+    if (status != FBP_OK) return status;
+    fbp_pass pass;
+    fbp_carver counting = {NULL, 0};
+    fbp_pass_carve(&pass, plan, problem->x.rows, 1, &counting);
+    fbp_scratch scratch;
+    status = fbp_scratch_take(plan, counting.used, &scratch);
+    if (status != FBP_OK) return status;
+    fbp_carver carving = {scratch.block, 0};
+    fbp_pass_carve(&pass, plan, problem->x.rows, 1, &carving);
+    fbp_pass_set_params(&pass, params);
+    fbp_pass_pack(&pass, 0, 1);
+    fbp_batch batch = {problem, NULL, 0, problem->x.rows, weight};
+    fbp_range all = {0, problem->x.rows};
+    fbp_trace trace = {z, a, delta, NULL};
+    fbp_rows_phase(&pass, &batch, all, 0, &trace);
+    fbp_scratch_give(plan, scratch);
+    return FBP_OK;
+}

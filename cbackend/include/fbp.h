@@ -1,0 +1,256 @@
+/* fbp.h: the public face of the C core.
+ *
+ * Every function that can fail returns an fbp_status; the sentence that explains a failure (argument,
+ * what was found, what was wanted) is fbp_message(), kept for each thread. The core never ends the
+ * process, prints, or keeps a pointer to the caller's arrays beyond a call, fbp_training excepted,
+ * which says so. All matrices are row-major. */
+#ifndef FBP_H
+#define FBP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- status ---- */
+
+typedef enum {
+    FBP_OK = 0,
+    FBP_INVALID,     /* an argument is wrong */
+    FBP_NO_MEMORY,   /* an allocation failed; nothing has changed */
+    FBP_NOT_FINITE,  /* a loss or weight became infinite or NaN; see fbp_culprit */
+    FBP_INTERRUPTED, /* the poll function asked to stop */
+    FBP_ABSENT       /* the row has no such function, for example no tangent */
+} fbp_status;
+
+const char *fbp_message(void);
+
+/* ---- the table ---- */
+
+typedef enum { FBP_F32 = 0, FBP_F64 = 1 } fbp_dtype;
+typedef enum { FBP_OP = 0, FBP_ACTIVATION, FBP_LOSS, FBP_RULE } fbp_kind;
+typedef enum { FBP_READS_NOTHING = 0, FBP_READS_INPUT, FBP_READS_OUTPUT } fbp_reads;
+typedef enum {
+    FBP_TARGET_REAL = 0,    /* any finite number */
+    FBP_TARGET_NONNEGATIVE, /* 0 or more */
+    FBP_TARGET_BINARY,      /* 0 or 1 (in between where the loss allows it) */
+    FBP_TARGET_CLASS        /* the index of a class, int32_t */
+} fbp_target;
+
+#define FBP_MAX_ATTRS 4
+
+/* A number that a row takes, with its range. */
+typedef struct {
+    const char *name;
+    double fallback; /* its value when none is given */
+    double low, high;
+    int low_open, high_open; /* whether the bound itself is excluded */
+    const char *doc;
+} fbp_attr;
+
+typedef struct fbp_row fbp_row;
+
+int fbp_row_count(void);
+const fbp_row *fbp_row_at(int index);
+const fbp_row *fbp_row_find(fbp_kind kind, const char *name); /* NULL, with a message, if absent */
+
+/* What can be said of a row without running it. */
+typedef struct {
+    const char *name, *doc;
+    fbp_kind kind;
+    int n_attrs;
+    const fbp_attr *attrs;
+    fbp_reads reads;
+    fbp_target target;
+    const char *link;
+    int n_states;
+    int row_independent, has_tangent, has_backward_tangent;
+} fbp_row_info;
+fbp_row_info fbp_row_describe(const fbp_row *row);
+
+/* A row run by itself, on n contiguous elements or `rows` samples: for functions, tests and looking. */
+fbp_status fbp_activation_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int order,
+                              int64_t n, const void *x, void *out);
+fbp_status fbp_loss_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int64_t rows,
+                        int64_t k, const void *z, const void *target, void *value, void *dz);
+fbp_status fbp_loss_tangent(const fbp_row *row, fbp_dtype dtype, const double *attrs, int64_t rows,
+                            int64_t k, const void *z, const void *tz, const void *target, void *tvalue,
+                            void *tdz);
+fbp_status fbp_loss_predict(const fbp_row *row, fbp_dtype dtype, int64_t rows, int64_t k,
+                            const void *z, void *prediction);
+fbp_status fbp_rule_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, double rate,
+                        int64_t step, int64_t n, const void *g, void *w, void *const *states);
+fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x, void *out);
+const char *fbp_elementary_name(int index); /* NULL past the last */
+
+/* ---- instruction sets, threads, BLAS ---- */
+
+int fbp_isa_count(void);               /* variants built in that this processor can run */
+const char *fbp_isa_name(int index);   /* from the plainest to the widest */
+const char *fbp_isa_current(void);
+fbp_status fbp_isa_force(const char *name); /* NULL: the widest. Holds for plans made afterwards. */
+
+int fbp_has_openmp(void);
+int fbp_max_threads(void); /* what the OpenMP runtime grants the calling thread */
+int fbp_in_forked_child(void);
+
+/* Column-major gemm of the BLAS interface (Fortran calling sequence). */
+typedef void (*fbp_sgemm_fn)(char *transa, char *transb, int *m, int *n, int *k, float *alpha, float *a,
+                             int *lda, float *b, int *ldb, float *beta, float *c, int *ldc);
+typedef void (*fbp_dgemm_fn)(char *transa, char *transb, int *m, int *n, int *k, double *alpha,
+                             double *a, int *lda, double *b, int *ldb, double *beta, double *c,
+                             int *ldc);
+void fbp_set_blas(fbp_sgemm_fn sgemm, fbp_dgemm_fn dgemm);
+
+/* ---- random numbers: functions of (seed, stream, position) ---- */
+
+fbp_status fbp_permutation(uint64_t seed, uint64_t epoch, int64_t n, uint32_t *out);
+void fbp_uniform(uint64_t seed, uint32_t stream, int64_t n, double low, double high, fbp_dtype dtype,
+                 void *out);
+void fbp_normal(uint64_t seed, uint32_t stream, int64_t n, fbp_dtype dtype, void *out);
+
+/* ---- memory accounting ---- */
+
+int64_t fbp_allocation_count(void);     /* allocations made by the core so far, in all threads */
+void fbp_fail_allocation(int64_t nth);  /* tests: the nth allocation from now fails; 0 turns it off */
+
+/* ---- samples ---- */
+
+/* A borrowed matrix of samples, dense with any strides or CSR (indptr not NULL; column indices rise
+ * within a row and data holds the stored values). */
+typedef struct {
+    const void *data;
+    int64_t rows, cols;
+    int64_t row_stride, col_stride; /* in elements; dense only */
+    const int64_t *indptr;          /* (rows + 1) */
+    const int32_t *indices;
+    int64_t stored; /* length of indices and of data; CSR only */
+} fbp_samples;
+
+/* ---- plans ---- */
+
+typedef struct {
+    const char *name;
+    double attrs[FBP_MAX_ATTRS]; /* all of the row's attributes, in the row's order */
+    int64_t units;               /* layer ops: width of the output */
+} fbp_row_spec;
+
+typedef struct fbp_plan fbp_plan;
+
+/* A network and its loss, compiled for a dtype. Each op may be followed by one activation. Immutable;
+ * any number of threads may run it at once. */
+fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *specs,
+                           const fbp_row_spec *loss, fbp_dtype dtype, int sparse, fbp_plan **plan);
+void fbp_plan_destroy(fbp_plan *plan);
+
+typedef struct {
+    int64_t n_inputs, n_outputs, n_params;
+    int n_layers;
+    fbp_dtype dtype;
+    int sparse;
+    int uses_blas; /* in training: the caller limits BLAS to one thread meanwhile */
+    const fbp_row *loss;
+} fbp_plan_info;
+fbp_plan_info fbp_plan_describe(const fbp_plan *plan);
+
+typedef struct {
+    const char *op, *activation; /* activation is NULL where there is none */
+    int64_t n_in, n_out;
+    int64_t offset; /* of the weights (n_in, n_out) in the flat buffer; the bias (n_out) follows */
+    int uses_blas;
+} fbp_layer_info;
+fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int layer);
+
+/* FLOPs of one sample's forward and backward, known before anything runs. */
+void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward);
+
+/* Bytes of the scratch that a training step on `batch` samples takes, by part. */
+typedef struct {
+    int64_t activations, deltas, weight_copies, thread_scratch, order, last_epoch, other, total;
+} fbp_memory;
+fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads);
+
+/* out (x->rows, n_outputs): the raw output, or the prediction that the loss's link makes of it. */
+fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw, int n_threads,
+                       void *out);
+
+/* What a full pass works on. weight may be NULL. The loss is
+ * (sum_i weight_i * loss_i + alpha / 2 * sum of squared weights) / sum_i weight_i. */
+typedef struct {
+    fbp_samples x;
+    const void *target;
+    const void *weight;
+    double alpha;
+} fbp_problem;
+
+/* loss, and grad (n_params) unless it is NULL, over all samples. */
+fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem, int n_threads,
+                        double *loss, void *grad);
+
+/* Forward mode: tz (rows, n_outputs), the derivative of the raw output along tparams and, unless
+ * NULL, tx (rows, n_inputs). */
+fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x, const void *tparams,
+                       const void *tx, void *tz);
+
+/* Forward over reverse: product (n_params) = Hessian of fbp_gradient's loss times v (n_params). */
+fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                               const void *v, void *product);
+
+/* One forward and one backward pass laid open: for each layer the pre-activation z, the activation a
+ * (of the last layer: the prediction) and delta, the gradient of the loss by z; each (rows, n_out). */
+fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem, void *const *z,
+                       void *const *a, void *const *delta);
+
+/* ---- training ---- */
+
+typedef struct {
+    fbp_problem problem;
+    const char *rule;
+    double attrs[FBP_MAX_ATTRS];
+    int64_t batch;   /* samples a step */
+    int shuffle;
+    uint64_t seed;
+    int n_threads;
+} fbp_training_spec;
+
+typedef struct fbp_training fbp_training;
+
+/* Borrows params (n_params), states (n_states vectors of n_params) and the problem's arrays until it is
+ * destroyed. */
+fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
+                               void *const *states, fbp_training **training);
+void fbp_training_destroy(fbp_training *training);
+
+/* Called now and then from the calling thread while training runs; not 0 asks it to stop. */
+typedef int (*fbp_poll_fn)(void *context);
+
+typedef struct {
+    int64_t first_epoch;   /* number of the first epoch, which its order of samples depends on */
+    int64_t n_epochs;
+    const double *rates;   /* (n_epochs) */
+    double *losses;        /* (n_epochs), filled */
+    double *step_losses;   /* (n_epochs * steps an epoch), filled, or NULL */
+    fbp_poll_fn poll;      /* may be NULL */
+    void *poll_context;
+    int64_t step;          /* updates made before; on return also those made here */
+    int64_t epochs_done;   /* whole epochs made here */
+} fbp_run;
+
+/* Runs whole epochs. If it does not return FBP_OK, params are those of the last whole epoch. */
+fbp_status fbp_training_run(fbp_training *training, fbp_run *run);
+
+/* After FBP_NOT_FINITE: where it happened. layer is -1 where no layer but the loss itself overflowed. */
+typedef struct {
+    int64_t epoch, step; /* epoch as counted from first_epoch; step within the epoch, from 0 */
+    int layer;
+    int in_weights; /* a weight of that layer, rather than an output */
+} fbp_culprit;
+fbp_culprit fbp_training_culprit(const fbp_training *training);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,275 @@
+/* The activations: value, first and second derivative, and nothing else. No loop, no array.
+ *
+ * Included in two ways. Without ROW it is a template (expand.h) of the few functions whose formula
+ * does not fit a line. With ROW it is the list itself:
+ *
+ *     ROW(name, reads, attributes, FLOPs of a value, "doc", value, slope, curvature)
+ *
+ * The value is an expression in x. The derivatives are expressions in what the row reads: x for
+ * INPUT, y for OUTPUT, neither for NOTHING; the name that a row does not read is not even declared.
+ * A row reads OUTPUT where that costs no digits, since the input then need not be kept. Attributes
+ * go by their names. NaN gives NaN in all three (where they read anything); at a kink the slope is the
+ * one stated, for 0.0 and -0.0 alike.
+ *
+ * Values are within 4 ulp in float (beta = 1 for silu), as far as denormal results. Derivatives are
+ * within 4 eps of the largest magnitude that the derivative takes. */
+#ifndef ROW
+
+/* 1 where x > 0, else 0, and NaN for NaN. */
+FBP_INLINE real FN(step)(real x)
+{
+    return x <= (real)0 ? (real)0 : (x > (real)0 ? (real)1 : x);
+}
+
+#if FBP_IS_F32
+#define SATURATED 110.0f /* exp(-SATURATED) times anything of interest is 0 */
+#define TAIL_END 18.0f   /* the normal distribution and gelu_tanh are 0 below -TAIL_END */
+#else
+#define SATURATED 760.0
+#define TAIL_END 40.0
+#endif
+
+FBP_INLINE real FN(clamped)(real x, real limit)
+{
+    return FN(at_most)(FN(at_least)(x, -limit), limit);
+}
+
+/* x / (1 + exp(-(u + tail))). The lower tail multiplies x by exp(u) before the exponent is applied,
+ * since exp(u) alone would be denormal there and short of digits. */
+FBP_INLINE real FN(gated)(real x, real u, real tail)
+{
+    const int upper = u >= (real)0;
+    const FN(scaled) e = FN(exp_scaled)(-FN(magnitude)(u), upper ? tail : -tail);
+    const real y = (upper ? x : x * e.m) / ((real)1 + e.m * e.s) * (upper ? (real)1 : e.s);
+    return u < (real)-1.5 * SATURATED ? (real)-0.0 : y; /* -inf * 0 */
+}
+
+FBP_INLINE real FN(silu_slope)(real u)
+{
+    const real c = FN(clamped)(u, SATURATED); /* inf * 0 */
+    const real s = FN(logistic)(c);
+    return s * ((real)1 + c * FN(logistic)(-c));
+}
+
+FBP_INLINE real FN(silu_curvature)(real u, real beta)
+{
+    const real c = FN(clamped)(u, SATURATED);
+    const real s = FN(logistic)(c), below = FN(logistic)(-c);
+    return beta * s * below * ((real)2 + c * (below - s));
+}
+
+/* x times the normal distribution function. */
+FBP_INLINE real FN(gelu)(real x)
+{
+    const real root = (real)1.4142135623730951;
+    const real c = FN(at_least)(x, -TAIL_END);
+    const real a = FN(at_most)(FN(magnitude)(x), TAIL_END);
+    const real square = a * a;
+    const FN(scaled) e =
+        FN(exp_scaled)((real)-0.5 * square, (real)0.5 * FN(product_tail)(a, a, square));
+    const real tail = (real)0.5 * FN(erfc_scaled)(a, root); /* of the distribution, over e */
+    return x < (real)0 ? c * (e.m * tail) * e.s : x * ((real)1 - e.m * tail * e.s);
+}
+
+FBP_INLINE real FN(normal_density)(real x)
+{
+    return (real)0.3989422804014327 * FN(exp)((real)-0.5 * x * x);
+}
+
+FBP_INLINE real FN(gelu_slope)(real x)
+{
+    const real c = FN(clamped)(x, TAIL_END);
+    const real e = FN(exp)((real)-0.5 * c * c);
+    const real tail = (real)0.5 * e * FN(erfc_scaled)(FN(magnitude)(c), (real)1.4142135623730951);
+    return (x < (real)0 ? tail : (real)1 - tail) + (real)0.3989422804014327 * c * e;
+}
+
+FBP_INLINE real FN(gelu_curvature)(real x)
+{
+    const real c = FN(clamped)(x, TAIL_END);
+    return FN(normal_density)(c) * ((real)2 - c * c);
+}
+
+/* gelu_tanh = x / (1 + exp(-u)) with u = x (C1 + C3 x^2), C1 = 2 sqrt(2 / pi), C3 = 0.044715 C1. */
+#if FBP_IS_F32
+#define C1 1.59576917f
+#define C1_LOW -4.534068e-08f
+#define C3 0.071354814f
+#define C3_LOW 2.3988325e-09f
+#else
+#define C1 1.5957691216057308
+#define C1_LOW -9.96930880911092e-17
+#define C3 0.07135481627260025
+#define C3_LOW -6.175149918155315e-19
+#endif
+
+FBP_INLINE real FN(gelu_tanh)(real x)
+{
+    /* u to twice the precision, as exp multiplies its error by u. */
+    const real c = FN(clamped)(x, TAIL_END);
+    const real square = c * c, square_tail = FN(product_tail)(c, c, square);
+    const real p = C3 * square;
+    const real p_tail = FN(product_tail)(C3, square, p) + C3 * square_tail + C3_LOW * square;
+    const real q = C1 + p, back = q - C1;
+    const real q_tail = (C1 - (q - back)) + (p - back) + p_tail + C1_LOW;
+    const real u = c * q;
+    return FN(gated)(x, u, FN(product_tail)(c, q, u) + c * q_tail);
+}
+
+FBP_INLINE real FN(gelu_tanh_slope)(real x)
+{
+    const real c = FN(clamped)(x, TAIL_END);
+    const real u = c * (C1 + C3 * c * c), du = C1 + (real)3 * C3 * c * c;
+    const real s = FN(logistic)(u);
+    return s * ((real)1 + c * du * FN(logistic)(-u));
+}
+
+FBP_INLINE real FN(gelu_tanh_curvature)(real x)
+{
+    const real c = FN(clamped)(x, TAIL_END);
+    const real u = c * (C1 + C3 * c * c), du = C1 + (real)3 * C3 * c * c, ddu = (real)6 * C3 * c;
+    const real s = FN(logistic)(u), below = FN(logistic)(-u);
+    return s * below * ((real)2 * du + c * (ddu + du * du * (below - s)));
+}
+
+#undef C1
+#undef C1_LOW
+#undef C3
+#undef C3_LOW
+
+/* x tanh(softplus(x)) = x n / d in e = exp(-|x|): n = 1 + 2e, d = n + 2e^2 for x >= 0;
+ * n = e (2 + e), d = n + 2 below. */
+FBP_INLINE real FN(mish)(real x)
+{
+    const int upper = x >= (real)0;
+    const FN(scaled) split = FN(exp_scaled)(-FN(magnitude)(x), (real)0);
+    const real e = split.m * split.s;
+    const real n = upper ? (real)1 + (real)2 * e : e * ((real)2 + e);
+    const real d = n + (upper ? (real)2 * e * e : (real)2);
+    const real y = x * (upper ? n : split.m * ((real)2 + e)) / d * (upper ? (real)1 : split.s);
+    return x < -(real)1.5 * SATURATED ? (real)-0.0 : y;
+}
+
+/* With t = tanh(softplus(x)) and s = logistic(x): slope t + x (1 - t^2) s. */
+FBP_INLINE real FN(mish_slope)(real x)
+{
+    const real c = FN(clamped)(x, SATURATED);
+    const real t = FN(tanh)(FN(softplus)(c));
+    return t + c * (((real)1 - t) * ((real)1 + t)) * FN(logistic)(c);
+}
+
+/* (1 - t^2) s (2 + x (1 - s - 2 t s)). */
+FBP_INLINE real FN(mish_curvature)(real x)
+{
+    const real c = FN(clamped)(x, SATURATED);
+    const real t = FN(tanh)(FN(softplus)(c)), s = FN(logistic)(c);
+    return ((real)1 - t) * ((real)1 + t) * s *
+           ((real)2 + c * (FN(logistic)(-c) - (real)2 * t * s));
+}
+
+FBP_INLINE real FN(softsign)(real x)
+{
+    const real a = FN(at_most)(FN(magnitude)(x), (real)1e30); /* inf / inf */
+    return FN(with_sign)(a / ((real)1 + a), x);
+}
+
+FBP_INLINE real FN(softsign_slope)(real x)
+{
+    const real w = (real)1 / ((real)1 + FN(magnitude)(x));
+    return w * w;
+}
+
+/* -2 sign(x) / (1 + |x|)^3, 0 at the kink of the slope. */
+FBP_INLINE real FN(softsign_curvature)(real x)
+{
+    const real w = (real)1 / ((real)1 + FN(magnitude)(x));
+    return x == (real)0 ? (real)0 : FN(with_sign)((real)2 * w * w * w, -x);
+}
+
+#undef SATURATED
+#undef TAIL_END
+
+#else
+
+/* clang-format off */
+
+ROW(identity, NOTHING, NO_ATTRS, 0, "x",
+    x,
+    (real)1,
+    (real)0)
+
+ROW(logistic, OUTPUT, NO_ATTRS, 20, "1 / (1 + exp(-x))",
+    FN(logistic)(x),
+    y * ((real)1 - y),
+    y * ((real)1 - y) * ((real)1 - (real)2 * y))
+
+ROW(tanh, OUTPUT, NO_ATTRS, 20, "tanh(x)",
+    FN(tanh)(x),
+    ((real)1 - y) * ((real)1 + y),
+    (real)-2 * y * (((real)1 - y) * ((real)1 + y)))
+
+ROW(relu, OUTPUT, NO_ATTRS, 1, "x where x > 0, else 0; slope 0 at 0",
+    x <= (real)0 ? (real)0 : x,
+    FN(step)(y),
+    FN(step)(y) - FN(step)(y))
+
+ROW(leaky_relu, OUTPUT, ATTR(slope, 0.01, ABOVE(0), BELOW(INFINITY), "slope below 0 and at 0"), 2,
+    "x where x > 0, else slope * x",
+    x > (real)0 ? x : slope * x,
+    slope + ((real)1 - slope) * FN(step)(y),
+    FN(step)(y) - FN(step)(y))
+
+ROW(elu, OUTPUT, ATTR(alpha, 1, ABOVE(0), BELOW(INFINITY), "minus the limit at -infinity"), 18,
+    "x where x > 0, else alpha * (exp(x) - 1); slope alpha at 0",
+    x > (real)0 ? x : alpha * FN(expm1)(x),
+    y > (real)0 ? (real)1 : y + alpha,
+    y > (real)0 ? (real)0 : y + alpha)
+
+ROW(softplus, OUTPUT, NO_ATTRS, 30, "log(1 + exp(x))",
+    FN(softplus)(x),
+    -FN(expm1)(-y),
+    -FN(expm1)(-y) * FN(exp)(-y))
+
+ROW(softsign, INPUT, NO_ATTRS, 3, "x / (1 + |x|)",
+    FN(softsign)(x),
+    FN(softsign_slope)(x),
+    FN(softsign_curvature)(x))
+
+ROW(silu, INPUT, ATTR(beta, 1, ABOVE(0), BELOW(INFINITY), "sharpness of the gate"), 22,
+    "x * logistic(beta * x)",
+    FN(gated)(x, beta * x, (real)0),
+    FN(silu_slope)(beta * x),
+    FN(silu_curvature)(beta * x, beta))
+
+ROW(gelu, INPUT, NO_ATTRS, 45, "x * (1 + erf(x / sqrt(2))) / 2",
+    FN(gelu)(x),
+    FN(gelu_slope)(x),
+    FN(gelu_curvature)(x))
+
+ROW(gelu_tanh, INPUT, NO_ATTRS, 40, "x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2",
+    FN(gelu_tanh)(x),
+    FN(gelu_tanh_slope)(x),
+    FN(gelu_tanh_curvature)(x))
+
+ROW(mish, INPUT, NO_ATTRS, 30, "x * tanh(softplus(x))",
+    FN(mish)(x),
+    FN(mish_slope)(x),
+    FN(mish_curvature)(x))
+
+ROW(hard_tanh, OUTPUT, NO_ATTRS, 2, "x limited to [-1, 1]; slope 0 at -1 and 1",
+    FN(at_most)(FN(at_least)(x, (real)-1), (real)1),
+    FN(step)((real)1 - FN(magnitude)(y)),
+    y - y)
+
+#define SELU_SCALE (real)1.0507009873554805
+#define SELU_LIMIT (real)1.7580993408473768 /* scale * alpha */
+ROW(selu, OUTPUT, NO_ATTRS, 18, "scale * elu(x, alpha), self-normalising (Klambauer et al., 2017)",
+    x > (real)0 ? SELU_SCALE * x : SELU_LIMIT * FN(expm1)(x),
+    y > (real)0 ? SELU_SCALE : y + SELU_LIMIT,
+    y > (real)0 ? (real)0 : y + SELU_LIMIT)
+#undef SELU_SCALE
+#undef SELU_LIMIT
+
+/* clang-format on */
+
+#endif

@@ -1,0 +1,163 @@
+/* The losses: value and its two derivatives by the raw output z, and nothing else. No loop, no array.
+ *
+ * Included in two ways. Without LOSS it is a template (expand.h) of the few functions whose formula
+ * does not fit a line. With LOSS and SOFTMAX_LOSS it is the list itself:
+ *
+ *     LOSS(name, target, link, attributes, FLOPs, "doc", value, slope, curvature)
+ *
+ * for a loss that is a sum over outputs, with expressions in z, the target t and the attributes by
+ * name, and
+ *
+ *     SOFTMAX_LOSS(name, attributes, FLOPs, "doc", value, slope, curvature)
+ *
+ * for a function of the probability p that softmax gives the target's class: the value in terms of
+ * q = 1 - p and c = -log(p), both free of cancellation, the slope by c, and the second derivative by
+ * c times q, which stays finite where q goes to 0.
+ *
+ * No logarithm is ever taken of a probability, so raw outputs of any finite size give finite losses
+ * (poisson excepted, whose loss is exp(z)). At a kink the slope is 0. Every loss is within a few eps
+ * of the larger of its value and its largest term. */
+#ifndef LOSS
+
+/* sign(x), 0 at 0, NaN for NaN. */
+FBP_INLINE real FN(sign)(real x)
+{
+    return x > (real)0 ? (real)1 : (x < (real)0 ? (real)-1 : x);
+}
+
+/* 1 where x > 0, else 0, and NaN for NaN. */
+FBP_INLINE real FN(step)(real x)
+{
+    return x <= (real)0 ? (real)0 : (x > (real)0 ? (real)1 : x);
+}
+
+FBP_INLINE real FN(positive_part)(real x)
+{
+    return x <= (real)0 ? (real)0 : x;
+}
+
+FBP_INLINE real FN(huber)(real d, real delta)
+{
+    const real a = FN(magnitude)(d);
+    return a <= delta ? (real)0.5 * a * a : delta * (a - (real)0.5 * delta);
+}
+
+FBP_INLINE real FN(quantile_slope)(real d, real quantile)
+{
+    return d > (real)0 ? (real)1 - quantile : (d < (real)0 ? -quantile : d);
+}
+
+/* t log(t) - t z - t + exp(z), with the nearly equal terms taken from each other first. */
+FBP_INLINE real FN(poisson)(real z, real t)
+{
+    return (FN(exp)(z) - t) - t * (z - FN(log)(t > (real)0 ? t : (real)1));
+}
+
+/* One half of the focal loss, for target 1: (1 - p)^gamma a with a = -log(p) and b = -log(1 - p),
+ * where p = logistic(z); (1 - p)^gamma is exp(-gamma b). The other half, for target 0, is the same
+ * function of -z. */
+FBP_INLINE real FN(focal_half)(real z, real gamma)
+{
+    const real tail = FN(log1p_unit)(FN(exp)(-FN(magnitude)(z)));
+    const real a = FN(positive_part)(-z) + tail, b = FN(positive_part)(z) + tail;
+    return FN(exp)(-gamma * b) * a;
+}
+
+/* -(1 - p)^gamma (gamma p a + 1 - p) */
+FBP_INLINE real FN(focal_half_slope)(real z, real gamma)
+{
+    const real tail = FN(log1p_unit)(FN(exp)(-FN(magnitude)(z)));
+    const real a = FN(positive_part)(-z) + tail, b = FN(positive_part)(z) + tail;
+    return -FN(exp)(-gamma * b) * (gamma * FN(logistic)(z) * a + FN(logistic)(-z));
+}
+
+/* (1 - p)^gamma p (gamma (gamma p a + 1 - p) + (1 - p) (1 + gamma - gamma a)) */
+FBP_INLINE real FN(focal_half_curvature)(real z, real gamma)
+{
+    const real tail = FN(log1p_unit)(FN(exp)(-FN(magnitude)(z)));
+    const real a = FN(positive_part)(-z) + tail, b = FN(positive_part)(z) + tail;
+    const real p = FN(logistic)(z), q = FN(logistic)(-z);
+    return FN(exp)(-gamma * b) * p *
+           (gamma * (gamma * p * a + q) + q * ((real)1 + gamma - gamma * a));
+}
+
+/* q^gamma, and c / q with its limit 1 where q is 0. */
+FBP_INLINE real FN(focal_weight)(real q, real gamma)
+{
+    const real power = FN(exp)(gamma * FN(log)(q > (real)0 ? q : (real)1));
+    return q == (real)0 && gamma > (real)0 ? (real)0 : power;
+}
+
+FBP_INLINE real FN(focal_ratio)(real c, real q)
+{
+    return q == (real)0 ? (real)1 : c / q;
+}
+
+#else
+
+/* clang-format off */
+
+LOSS(squared_error, REAL, identity, NO_ATTRS, 3, "(z - t)**2 / 2",
+    (real)0.5 * (z - t) * (z - t),
+    z - t,
+    (real)1)
+
+LOSS(absolute_error, REAL, identity, NO_ATTRS, 2, "|z - t|; slope 0 at 0",
+    FN(magnitude)(z - t),
+    FN(sign)(z - t),
+    (real)0)
+
+LOSS(huber, REAL, identity,
+    ATTR(delta, 1, ABOVE(0), BELOW(INFINITY), "residual from which the loss grows linearly"), 5,
+    "(z - t)**2 / 2 where |z - t| <= delta, else delta * (|z - t| - delta / 2)",
+    FN(huber)(z - t, delta),
+    FN(at_most)(FN(at_least)(z - t, -delta), delta),
+    FN(magnitude)(z - t) < delta ? (real)1 : (real)0)
+
+LOSS(quantile, REAL, identity,
+    ATTR(quantile, 0.5, ABOVE(0), BELOW(1), "the quantile to predict"), 3,
+    "quantile * (t - z) where t > z, else (1 - quantile) * (z - t); slope 0 at 0",
+    FN(quantile_slope)(z - t, quantile) * (z - t),
+    FN(quantile_slope)(z - t, quantile),
+    (real)0)
+
+LOSS(poisson, NONNEGATIVE, exp, NO_ATTRS, 40,
+    "half the Poisson deviance, t * log(t) - t * z - t + exp(z)",
+    FN(poisson)(z, t),
+    FN(exp)(z) - t,
+    FN(exp)(z))
+
+LOSS(sigmoid_cross_entropy, BINARY, logistic, NO_ATTRS, 35,
+    "-t * log(p) - (1 - t) * log(1 - p), p = logistic(z)",
+    (FN(positive_part)(z) - z * t) + FN(log1p_unit)(FN(exp)(-FN(magnitude)(z))),
+    FN(logistic)(z) - t,
+    FN(logistic)(z) * FN(logistic)(-z))
+
+LOSS(focal, BINARY, logistic,
+    ATTR(gamma, 2, FROM(0), BELOW(INFINITY), "how fast confident outputs lose their weight"), 90,
+    "-t * (1 - p)**gamma * log(p) - (1 - t) * p**gamma * log(1 - p), p = logistic(z)",
+    t * FN(focal_half)(z, gamma) + ((real)1 - t) * FN(focal_half)(-z, gamma),
+    t * FN(focal_half_slope)(z, gamma) - ((real)1 - t) * FN(focal_half_slope)(-z, gamma),
+    t * FN(focal_half_curvature)(z, gamma) + ((real)1 - t) * FN(focal_half_curvature)(-z, gamma))
+
+LOSS(hinge, BINARY, identity, NO_ATTRS, 5, "max(0, 1 - (2 * t - 1) * z); slope 0 at the kink",
+    FN(positive_part)((real)1 - ((real)2 * t - (real)1) * z),
+    FN(step)((real)1 - ((real)2 * t - (real)1) * z) * ((real)1 - (real)2 * t),
+    (real)0)
+
+SOFTMAX_LOSS(softmax_cross_entropy, NO_ATTRS, 24, "-log(p), p = softmax(z)[t]",
+    c,
+    (real)1,
+    (real)0)
+
+SOFTMAX_LOSS(softmax_focal,
+    ATTR(gamma, 2, FROM(0), BELOW(INFINITY), "how fast confident outputs lose their weight"), 28,
+    "-(1 - p)**gamma * log(p), p = softmax(z)[t]",
+    FN(focal_weight)(q, gamma) * c,
+    FN(focal_weight)(q, gamma) * ((real)1 + gamma * ((real)1 - q) * FN(focal_ratio)(c, q)),
+    FN(focal_weight)(q, gamma) * gamma * ((real)1 - q) *
+        ((real)2 - c + (gamma - (real)1) * ((real)1 - q) * FN(focal_ratio)(c, q)))
+
+/* clang-format on */
+
+#endif

@@ -1,0 +1,49 @@
+/* The few scalar primitives that formulas are written in. Nothing here knows of loops or arrays.
+ *
+ * FBP_FMA(a, b, c) is the only way to fuse a multiplication with an addition outside the matrix
+ * micro-kernel: a fused multiply-add where the target has one, a*b + c where it has not. Every file
+ * but the micro-kernel's is compiled with -ffp-contract=off, so that a formula rounds alike in a
+ * vector body, in its tail and in a fused loop. */
+#ifndef FBP_MATH_SCALAR_H
+#define FBP_MATH_SCALAR_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define FBP_INLINE static __forceinline
+#define FBP_RESTRICT __restrict
+#elif defined(__CUDACC__)
+#define FBP_INLINE static __host__ __device__ __forceinline__
+#define FBP_RESTRICT __restrict__
+#else
+#define FBP_INLINE static inline __attribute__((always_inline, unused))
+#define FBP_RESTRICT restrict
+#endif
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__)
+#define FBP_HAS_FMA 1
+#define FBP_FMA_F32(a, b, c) __builtin_fmaf((a), (b), (c))
+#define FBP_FMA_F64(a, b, c) __builtin_fma((a), (b), (c))
+#else
+#define FBP_HAS_FMA 0
+#define FBP_FMA_F32(a, b, c) ((a) * (b) + (c))
+#define FBP_FMA_F64(a, b, c) ((a) * (b) + (c))
+#endif
+
+/* Before a loop whose iterations do not depend on each other, though its output may be its input. */
+#if defined(__clang__)
+#define FBP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define FBP_INDEPENDENT _Pragma("GCC ivdep")
+#elif defined(_MSC_VER)
+#define FBP_INDEPENDENT __pragma(loop(ivdep))
+#else
+#define FBP_INDEPENDENT
+#endif
+
+/* Sums are formed in this many interleaved chains, whatever the width of the processor's vectors,
+ * so that every instruction set adds in the same order. */
+#define FBP_LANES 16
+
+#endif

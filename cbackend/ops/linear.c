@@ -1,0 +1,168 @@
+/* The linear layer, y = x w + b, for dense samples and, as first layer, for CSR samples.
+ *
+ * The weights (n_in, n_out) and under them the bias (n_out) are one matrix of n_in + 1 rows: the bias is
+ * the weight of an input that is always one. The tiles that a layer reads carry that one in column n_in,
+ * so the bias needs no code of its own in backward. */
+#include <string.h>
+
+#include "core/layer.h"
+
+/* dx = dy w^T, dw = x^T dy, db = sum of dy over the rows.
+ * (Rumelhart, Hinton and Williams, Nature 323, 1986.) */
+
+static void linear_packed_bytes(const fbp_layer *layer, size_t *packed, size_t *packed_t) {
+    size_t size = fbp_size(layer->dtype);
+    *packed = (size_t)fbp_packed_size(layer->dtype, layer->n_in + 1, layer->n_out) * size;
+    *packed_t = (size_t)fbp_packed_size(layer->dtype, layer->n_out, layer->n_in) * size;
+}
+
+static const char *row_of(const fbp_layer *layer, const void *params, int64_t row) {
+    return (const char *)params + (size_t)(row * layer->n_out) * fbp_size(layer->dtype);
+}
+
+static void linear_pack(const fbp_layer *layer, const fbp_weights *weights, int64_t begin,
+                        int64_t end) {
+    const char *rows = row_of(layer, weights->params, begin);
+    if (weights->packed != NULL)
+        layer->gemm->pack(layer->n_in + 1, layer->n_out, begin, end - begin, rows, weights->packed);
+    if (weights->packed_t != NULL) {
+        int64_t end_w = end < layer->n_in ? end : layer->n_in; /* the bias is not part of w^T */
+        if (begin < end_w)
+            layer->gemm->pack_transposed(layer->n_out, layer->n_in, begin, end_w - begin, rows,
+                                         weights->packed_t);
+    }
+}
+
+static void linear_forward(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
+                           const void *x, void *y) {
+    if (weights->packed != NULL) {
+        layer->gemm->multiply(rows, layer->n_out, layer->n_in, x, layer->ld_in, weights->packed,
+                              FBP_BIAS_START, y, layer->ld_out);
+        return;
+    }
+    size_t size = fbp_size(layer->dtype), stride = (size_t)layer->ld_out * size;
+    const char *bias = row_of(layer, weights->params, layer->n_in);
+    for (int64_t r = 0; r < rows; r++)
+        memcpy((char *)y + (size_t)r * stride, bias, (size_t)layer->n_out * size);
+    fbp_blas_multiply(layer->dtype, 0, 0, rows, layer->n_out, layer->n_in, x, layer->ld_in,
+                      weights->params, layer->n_out, 1.0, y, layer->ld_out);
+}
+
+static void linear_backward_input(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
+                                  const void *dy, void *dx) {
+    if (weights->packed_t != NULL)
+        layer->gemm->multiply(rows, layer->n_in, layer->n_out, dy, layer->ld_out, weights->packed_t,
+                              FBP_BIAS_NONE, dx, layer->ld_in);
+    else
+        fbp_blas_multiply(layer->dtype, 0, 1, rows, layer->n_in, layer->n_out, dy, layer->ld_out,
+                          weights->params, layer->n_out, 0.0, dx, layer->ld_in);
+}
+
+static void linear_backward_params(const fbp_layer *layer, int64_t begin, int64_t end, int64_t rows,
+                                   const void *x, const void *dy, int add, void *g) {
+    const char *columns = (const char *)x + (size_t)begin * fbp_size(layer->dtype);
+    if (layer->use_blas)
+        fbp_blas_multiply(layer->dtype, 1, 0, end - begin, layer->n_out, rows, columns, layer->ld_in,
+                          dy, layer->ld_out, add ? 1.0 : 0.0, g, layer->n_out);
+    else
+        layer->gemm->multiply_transposed(end - begin, layer->n_out, rows, columns, layer->ld_in, dy,
+                                         layer->ld_out, add, g);
+}
+
+/* The layer is linear in x and in w, so each tangent is the function itself applied to a tangent, once
+ * for each of the two. Tangents always run on our own kernels. */
+
+static void linear_forward_tangent(const fbp_layer *layer, const fbp_weights *weights,
+                                   const fbp_weights *tweights, int64_t rows, const void *x,
+                                   const void *tx, void *ty, void *scratch) {
+    linear_forward(layer, tweights, rows, x, ty);
+    if (tx == NULL) return;
+    layer->gemm->multiply(rows, layer->n_out, layer->n_in, tx, layer->ld_in, weights->packed,
+                          FBP_BIAS_SKIP, scratch, layer->ld_out);
+    layer->vector->add_scaled(rows * layer->ld_out, 1.0, scratch, ty);
+}
+
+static void linear_backward_input_tangent(const fbp_layer *layer, const fbp_weights *weights,
+                                          const fbp_weights *tweights, int64_t rows, const void *dy,
+                                          const void *tdy, void *tdx, void *scratch) {
+    linear_backward_input(layer, weights, rows, tdy, tdx);
+    linear_backward_input(layer, tweights, rows, dy, scratch);
+    layer->vector->add_scaled(rows * layer->ld_in, 1.0, scratch, tdx);
+}
+
+static void linear_backward_params_tangent(const fbp_layer *layer, int64_t rows, const void *x,
+                                           const void *tx, const void *dy, const void *tdy, void *tg) {
+    layer->gemm->multiply_transposed(layer->param_rows, layer->n_out, rows, x, layer->ld_in, tdy,
+                                     layer->ld_out, 1, tg);
+    if (tx != NULL)
+        layer->gemm->multiply_transposed(layer->param_rows, layer->n_out, rows, tx, layer->ld_in, dy,
+                                         layer->ld_out, 1, tg);
+}
+
+/* CSR samples: forward and backward walk the stored values; no packed copy would help. */
+
+static void sparse_packed_bytes(const fbp_layer *layer, size_t *packed, size_t *packed_t) {
+    (void)layer;
+    *packed = *packed_t = 0;
+}
+
+static void sparse_pack(const fbp_layer *layer, const fbp_weights *weights, int64_t begin,
+                        int64_t end) {
+    (void)layer, (void)weights, (void)begin, (void)end;
+}
+
+static void sparse_forward(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
+                           const void *x, void *y) {
+    const fbp_sparse_rows *sparse = x;
+    layer->vector->csr_multiply(rows, layer->n_out, layer->n_in, sparse->samples, sparse->first,
+                                sparse->index, weights->params, y, layer->ld_out);
+}
+
+static void sparse_backward_params(const fbp_layer *layer, int64_t begin, int64_t end, int64_t rows,
+                                   const void *x, const void *dy, int add, void *g) {
+    const fbp_sparse_rows *sparse = x;
+    if (!add) memset(g, 0, (size_t)((end - begin) * layer->n_out) * fbp_size(layer->dtype));
+    layer->vector->csr_multiply_transposed(rows, layer->n_out, layer->n_in, sparse->samples,
+                                           sparse->first, sparse->index, dy, layer->ld_out, begin, end,
+                                           g);
+}
+
+/* Samples have no tangent here: a derivative by the entries of a sparse matrix has no use yet. */
+static void sparse_forward_tangent(const fbp_layer *layer, const fbp_weights *weights,
+                                   const fbp_weights *tweights, int64_t rows, const void *x,
+                                   const void *tx, void *ty, void *scratch) {
+    (void)weights, (void)tx, (void)scratch;
+    sparse_forward(layer, tweights, rows, x, ty);
+}
+
+static void sparse_backward_params_tangent(const fbp_layer *layer, int64_t rows, const void *x,
+                                           const void *tx, const void *dy, const void *tdy, void *tg) {
+    (void)tx, (void)dy;
+    sparse_backward_params(layer, 0, layer->param_rows, rows, x, tdy, 1, tg);
+}
+
+static const fbp_layer_kernels linear = {
+    linear_packed_bytes,           linear_pack,
+    linear_forward,                linear_backward_input,
+    linear_backward_params,        linear_forward_tangent,
+    linear_backward_input_tangent, linear_backward_params_tangent};
+
+static const fbp_layer_kernels linear_csr = {
+    sparse_packed_bytes,    sparse_pack,            sparse_forward, NULL,
+    sparse_backward_params, sparse_forward_tangent, NULL,           sparse_backward_params_tangent};
+
+static const fbp_row rows[] = {
+    {.name = "linear",
+     .doc = "x w + b, with w (n_in, n_out) and b (n_out)",
+     .kind = FBP_OP,
+     .reads = FBP_READS_INPUT,
+     .kernels = {&linear, &linear}},
+    {.name = "linear_csr",
+     .doc = "x w + b for samples x in compressed sparse rows; a first layer",
+     .kind = FBP_OP,
+     .reads = FBP_READS_INPUT,
+     .kernels = {&linear_csr, &linear_csr}},
+};
+
+extern const fbp_family FBP_FAMILY(op);
+const fbp_family FBP_FAMILY(op) = {rows, 2};

@@ -1,0 +1,91 @@
+/* The family of update rules: the formulas of math/optimizers.h as kernels for float and double, and
+ * their rows of the table. It holds the loops and no formula. */
+#ifndef real
+
+#include <math.h>
+
+#include "core/row.h"
+#include "math/attributes.h"
+#include "math/scalar.h"
+
+/* What to do with a rule's states: their number; the arrays they lie in; one element of each, read
+ * into a variable of the state's name, and written back. */
+#define COUNT_NONE() 0
+#define COUNT_ONE(a) 1
+#define COUNT_TWO(a, b) 2
+#define BIND_NONE() (void)states;
+#define BIND_ONE(a) real *const FBP_RESTRICT a##_array = states[0];
+#define BIND_TWO(a, b)                                                                             \
+    BIND_ONE(a)                                                                                    \
+    real *const FBP_RESTRICT b##_array = states[1];
+#define LOAD_NONE()
+#define LOAD_ONE(a) real a = a##_array[i];
+#define LOAD_TWO(a, b) LOAD_ONE(a) LOAD_ONE(b)
+#define STORE_NONE()
+#define STORE_ONE(a) a##_array[i] = a;
+#define STORE_TWO(a, b) STORE_ONE(a) STORE_ONE(b)
+
+/* Preparation is double arithmetic for either type. */
+#define real double
+#define ATTR ATTR_CONSTANT
+#define SCALAR(name, formula) *scalars++ = formula;
+#define RULE(name_, states, attributes, doc, scalars_, update)                                     \
+    static void name_##_prepare(double rate, int64_t steps, const double *attrs, double *scalars)  \
+    {                                                                                              \
+        const double step = (double)steps;                                                         \
+        (void)step;                                                                                \
+        attributes(void) attrs;                                                                    \
+        scalars_                                                                                   \
+    }
+#include "math/optimizers.h"
+#undef RULE
+#undef SCALAR
+#undef ATTR
+#undef real
+
+#define FBP_TEMPLATE "ops/optimizer.c"
+#include "math/expand.h"
+
+#define ATTR ATTR_ENTRY
+#define RULE(name_, states, attributes, doc_, scalars, update)                                     \
+    {.name = #name_,                                                                               \
+     .doc = doc_,                                                                                  \
+     .kind = FBP_RULE,                                                                             \
+     .n_attrs = ATTR_COUNT(attributes),                                                            \
+     .attrs = {ENTRIES_##attributes},                                                                \
+     .n_states = COUNT_##states,                                                                   \
+     .kernels = {&name_##_kernels_f32, &name_##_kernels_f64}},
+
+static const fbp_row rows[] = {
+#include "math/optimizers.h"
+};
+
+const fbp_family FBP_FAMILY(rule) = {rows, sizeof rows / sizeof rows[0]};
+
+#else
+
+#define SCALAR(name, formula) const real name = (real)*scalars++;
+#define RULE(name_, states_, attributes, doc, scalars_, update)                                    \
+    static void FN(name_##_update)(int64_t n, const void *g_in, void *w_inout,                     \
+                                   void *const *states, const double *scalars)                     \
+    {                                                                                              \
+        const real *const FBP_RESTRICT g_array = g_in;                                             \
+        real *const FBP_RESTRICT w_array = w_inout;                                                \
+        BIND_##states_ scalars_                                                                    \
+        FBP_INDEPENDENT                                                                            \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const real g = g_array[i];                                                             \
+            real w = w_array[i];                                                                   \
+            LOAD_##states_                                                                         \
+            update                                                                                 \
+            STORE_##states_                                                                        \
+            w_array[i] = w;                                                                        \
+        }                                                                                          \
+    }                                                                                              \
+    static const fbp_rule_kernels FN(name_##_kernels) = {name_##_prepare, FN(name_##_update)};
+
+#include "math/optimizers.h"
+#undef RULE
+#undef SCALAR
+
+#endif

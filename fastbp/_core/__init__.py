@@ -1,0 +1,43 @@
+"""The compiled engine: the C core behind typed Python calls. It names no row of the table."""
+
+from fastbp._core._core import (
+    Plan,
+    Training,
+    activation,
+    allocation_count,
+    build_info,
+    elementary,
+    fail_allocation,
+    in_forked_child,
+    link,
+    loss,
+    loss_tangent,
+    max_threads,
+    normal,
+    permutation,
+    set_isa,
+    table,
+    uniform,
+    update,
+)
+
+__all__ = [
+    "Plan",
+    "Training",
+    "activation",
+    "allocation_count",
+    "build_info",
+    "elementary",
+    "fail_allocation",
+    "in_forked_child",
+    "link",
+    "loss",
+    "loss_tangent",
+    "max_threads",
+    "normal",
+    "permutation",
+    "set_isa",
+    "table",
+    "uniform",
+    "update",
+]

@@ -1,0 +1,125 @@
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+Attributes = Mapping[str, float] | None
+
+def table() -> tuple[dict[str, Any], ...]: ...
+def build_info() -> dict[str, Any]: ...
+def set_isa(name: str | None) -> None: ...
+def max_threads() -> int: ...
+def in_forked_child() -> bool: ...
+def allocation_count() -> int: ...
+def fail_allocation(nth: int) -> None: ...
+def activation(name: str, x: Array, attrs: Attributes = None, order: int = 0) -> Array: ...
+def loss(name: str, z: Array, t: Array, attrs: Attributes = None) -> tuple[Array, Array]: ...
+def loss_tangent(
+    name: str, z: Array, t: Array, dz: Array, attrs: Attributes = None
+) -> tuple[Array, Array]: ...
+def link(name: str, z: Array) -> Array: ...
+def update(
+    rule: str,
+    w: Array,
+    g: Array,
+    states: Sequence[Array],
+    rate: float,
+    step: int,
+    attrs: Attributes = None,
+) -> None: ...
+def elementary(name: str, x: Array) -> Array: ...
+def permutation(seed: int, epoch: int, n: int) -> NDArray[np.uint32]: ...
+def uniform(
+    seed: int, stream: int, n: int, low: float, high: float, dtype: DTypeLike
+) -> Array: ...
+def normal(seed: int, stream: int, n: int, dtype: DTypeLike) -> Array: ...
+
+class Plan:
+    n_inputs: int
+    n_outputs: int
+    n_params: int
+    dtype: np.dtype[Any]
+    sparse: bool
+    uses_blas: bool
+    tensors: tuple[dict[str, Any], ...]
+    layers: tuple[dict[str, Any], ...]
+    loss: str
+    target: Literal["real", "nonnegative", "binary", "class"]
+    def __init__(
+        self,
+        n_inputs: int,
+        layers: Sequence[tuple[str, Mapping[str, float]]],
+        loss: tuple[str, Mapping[str, float]],
+        *,
+        dtype: DTypeLike,
+        sparse: bool = False,
+    ) -> None: ...
+    def predict(
+        self, params: Array, X: Any, *, raw: bool = False, n_threads: int = 1
+    ) -> Array: ...
+    def loss_gradient(
+        self,
+        params: Array,
+        X: Any,
+        y: Array,
+        *,
+        sample_weight: Array | None = None,
+        alpha: float = 0.0,
+        grad: Array | None = None,
+        n_threads: int = 1,
+    ) -> float: ...
+    def tangent(
+        self, params: Array, X: Any, dparams: Array, *, dX: Array | None = None
+    ) -> Array: ...
+    def hessian_product(
+        self,
+        params: Array,
+        X: Any,
+        y: Array,
+        v: Array,
+        *,
+        sample_weight: Array | None = None,
+        alpha: float = 0.0,
+    ) -> Array: ...
+    def inspect(
+        self, params: Array, X: Any, y: Array, *, sample_weight: Array | None = None
+    ) -> list[dict[str, Array]]: ...
+    def memory(
+        self,
+        batch_size: int,
+        *,
+        rule: str | None = None,
+        n_samples: int = 0,
+        n_threads: int = 1,
+    ) -> dict[str, int]: ...
+    def flops(self, batch_size: int) -> dict[str, float]: ...
+    def order(self) -> tuple[str, ...]: ...
+
+class Training:
+    def __init__(
+        self,
+        plan: Plan,
+        params: Array,
+        X: Any,
+        y: Array,
+        *,
+        rule: str,
+        attrs: Attributes = None,
+        states: Array,
+        alpha: float = 0.0,
+        batch_size: int,
+        sample_weight: Array | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        n_threads: int = 1,
+    ) -> None: ...
+    def run(
+        self,
+        rates: Any,
+        *,
+        first_epoch: int = 0,
+        step: int = 0,
+        step_losses: Array | None = None,
+    ) -> dict[str, Any]: ...

@@ -1,0 +1,686 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Marshalling between NumPy and the C core, and nothing else: no mathematics, no loop over elements, no
+name of a row. Arrays are checked here, so that C meets only pointers it may follow; the GIL is released
+around every call that works; every failure becomes an exception in `_raise`, in one place."""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport isnan
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+cimport numpy as cnp
+from scipy.linalg.cython_blas cimport dgemm, sgemm
+
+from fastbp._core.fbp cimport *
+
+import numpy as np
+import scipy.sparse
+
+from fastbp.errors import NonFiniteError
+
+cnp.import_array()
+fbp_set_blas(<fbp_sgemm_fn>sgemm, <fbp_dgemm_fn>dgemm)
+
+KINDS = {"op": FBP_OP, "activation": FBP_ACTIVATION, "loss": FBP_LOSS, "rule": FBP_RULE}
+READS = {FBP_READS_NOTHING: "nothing", FBP_READS_INPUT: "input", FBP_READS_OUTPUT: "output"}
+TARGETS = {
+    FBP_TARGET_REAL: "real",
+    FBP_TARGET_NONNEGATIVE: "nonnegative",
+    FBP_TARGET_BINARY: "binary",
+    FBP_TARGET_CLASS: "class",
+}
+
+
+cdef object _raise(fbp_status status):
+    message = fbp_message().decode()
+    if status == FBP_NO_MEMORY:
+        raise MemoryError(message)
+    if status == FBP_ABSENT:
+        raise LookupError(message)
+    raise ValueError(message)
+
+
+# ---- arrays ----
+
+cdef inline void *_data(object array):
+    return cnp.PyArray_DATA(array)
+
+
+cdef int _dtype(object dtype) except -1:
+    if dtype == np.float32:
+        return FBP_F32
+    if dtype == np.float64:
+        return FBP_F64
+    raise TypeError(f"dtype: found {dtype}, wanted float32 or float64")
+
+
+cdef object _np_dtype(int dtype):
+    return np.dtype(np.float32 if dtype == FBP_F32 else np.float64)
+
+
+cdef object _dense(object array, str name, object dtype, object shape, bint writable=False):
+    """`array` itself, once it is known to be C-contiguous, aligned, of this dtype and shape."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: found {type(array).__name__}, wanted a numpy array")
+    if array.dtype != dtype:
+        raise TypeError(f"{name}: found dtype {array.dtype}, wanted {np.dtype(dtype)}")
+    if array.shape != shape:
+        raise ValueError(f"{name}: found shape {array.shape}, wanted {shape}")
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(f"{name}: found a strided or unaligned array, wanted a C-contiguous one")
+    if writable and not array.flags.writeable:
+        raise ValueError(f"{name}: found a read-only array, wanted a writable one")
+    return array
+
+
+cdef object _samples(object X, fbp_samples *samples, Plan plan, str name="X"):
+    """Fills the view and returns what must live as long as it."""
+    memset(samples, 0, sizeof(fbp_samples))
+    dtype = plan.dtype
+    if scipy.sparse.issparse(X):
+        return _csr_samples(X, samples, plan, name)
+    if not isinstance(X, np.ndarray):
+        raise TypeError(f"{name}: found {type(X).__name__}, wanted a numpy array or a CSR matrix")
+    if X.dtype != dtype:
+        raise TypeError(f"{name}: found dtype {X.dtype}, wanted {dtype}")
+    if X.ndim != 2:
+        raise ValueError(f"{name}: found {X.ndim} dimensions, wanted 2: (n_samples, n_features)")
+    size = dtype.itemsize
+    if not X.flags.aligned or X.strides[0] % size or X.strides[1] % size:
+        raise ValueError(f"{name}: found strides of parts of elements, wanted whole, aligned ones")
+    samples.data = _data(X)
+    samples.rows, samples.cols = X.shape
+    samples.row_stride, samples.col_stride = X.strides[0] // size, X.strides[1] // size
+    return X
+
+
+cdef object _csr_samples(object X, fbp_samples *samples, Plan plan, str name):
+    if X.format != "csr":
+        raise TypeError(f"{name}: found a sparse matrix in {X.format} format, wanted csr")
+    if X.dtype != plan.dtype:
+        raise TypeError(f"{name}: found dtype {X.dtype}, wanted {plan.dtype}")
+    if X.shape[1] > np.iinfo(np.int32).max:
+        raise ValueError(f"{name}: found {X.shape[1]} columns, wanted at most {2**31 - 1}")
+    data = np.ascontiguousarray(X.data)
+    indices = np.ascontiguousarray(X.indices, dtype=np.int32)
+    indptr = np.ascontiguousarray(X.indptr, dtype=np.int64)
+    samples.data = _data(data)
+    samples.rows, samples.cols = X.shape
+    samples.indices = <const int32_t *>_data(indices)
+    samples.indptr = <const int64_t *>_data(indptr)
+    samples.stored = min(data.size, indices.size)
+    return data, indices, indptr
+
+
+cdef object _problem(fbp_problem *problem, Plan plan, object X, object y, object sample_weight,
+                     double alpha):
+    """Fills the problem and returns what must live as long as it."""
+    kept = _samples(X, &problem.x, plan)
+    n = problem.x.rows
+    if plan.target == "class":
+        target = _dense(y, "y", np.int32, (n,))
+    else:
+        target = _dense(y, "y", plan.dtype, (n, plan.n_outputs))
+    problem.target = _data(target)
+    problem.weight = NULL
+    if sample_weight is not None:
+        sample_weight = _dense(sample_weight, "sample_weight", plan.dtype, (n,))
+        problem.weight = _data(sample_weight)
+    problem.alpha = alpha
+    return kept, target, sample_weight
+
+
+cdef int _threads(object n_threads) except -1:
+    if n_threads < 1:
+        raise ValueError(f"n_threads: found {n_threads}, wanted at least 1")
+    if n_threads > 1 and fbp_in_forked_child():
+        raise RuntimeError(
+            f"n_threads: found {n_threads} in a forked process, wanted 1: threads do not survive a fork. "
+            "Start processes by spawn, or use joblib's loky"
+        )
+    return n_threads
+
+
+# ---- the table ----
+
+cdef dict _row_dict(const fbp_row *row):
+    cdef fbp_row_info info = fbp_row_describe(row)
+    return {
+        "name": info.name.decode(),
+        "kind": {code: kind for kind, code in KINDS.items()}[info.kind],
+        "doc": info.doc.decode(),
+        "attrs": tuple(
+            {
+                "name": info.attrs[i].name.decode(),
+                "default": info.attrs[i].fallback,
+                "low": info.attrs[i].low,
+                "high": info.attrs[i].high,
+                "low_open": bool(info.attrs[i].low_open),
+                "high_open": bool(info.attrs[i].high_open),
+                "doc": info.attrs[i].doc.decode(),
+            }
+            for i in range(info.n_attrs)
+        ),
+        "reads": READS[info.reads],
+        "target": TARGETS[info.target],
+        "link": "identity" if info.link == NULL else info.link.decode(),
+        "n_states": info.n_states,
+        "row_independent": bool(info.row_independent),
+        "tangent": bool(info.has_tangent),
+        "tangent_of_backward": bool(info.has_backward_tangent),
+    }
+
+
+def table():
+    """The rows of the engine's table, as dictionaries, in the order ops, activations, losses, rules."""
+    return tuple(_row_dict(fbp_row_at(i)) for i in range(fbp_row_count()))
+
+
+cdef const fbp_row *_row(fbp_kind kind, str name) except NULL:
+    encoded = name.encode()
+    cdef const fbp_row *row = fbp_row_find(kind, encoded)
+    if row == NULL:
+        _raise(FBP_INVALID)
+    return row
+
+
+cdef int _attrs(const fbp_row *row, object given, double *attrs) except -1:
+    """The row's attributes in its order: those given, and the defaults of the others."""
+    cdef fbp_row_info info = fbp_row_describe(row)
+    rest = dict(given or {})
+    for i in range(info.n_attrs):
+        attrs[i] = rest.pop(info.attrs[i].name.decode(), info.attrs[i].fallback)
+        if isnan(attrs[i]):
+            raise ValueError(f"{info.attrs[i].name.decode()}: found nan, wanted a number")
+    if rest:
+        wanted = ", ".join(info.attrs[i].name.decode() for i in range(info.n_attrs)) or "none"
+        raise ValueError(f"attributes of '{info.name.decode()}': found {sorted(rest)}, wanted {wanted}")
+    return 0
+
+
+def activation(str name, x, attrs=None, int order=0):
+    """Value (order 0), first or second derivative of an activation at each element of x."""
+    if order not in (0, 1, 2):
+        raise ValueError(f"order: found {order}, wanted 0, 1 or 2")
+    cdef double values[4]
+    cdef const fbp_row *row = _row(FBP_ACTIVATION, name)
+    _attrs(row, attrs, values)
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(x.dtype)
+    array = np.ascontiguousarray(x)
+    out = np.empty(array.shape, array.dtype)
+    cdef void *source = _data(array)
+    cdef void *to = _data(out)
+    cdef int64_t n = array.size
+    cdef fbp_status status
+    with nogil:
+        status = fbp_activation_run(row, dtype, values, order, n, source, to)
+    if status != FBP_OK:
+        _raise(status)
+    return out
+
+
+cdef object _loss_arrays(const fbp_row *row, object z, object t):
+    _dtype(z.dtype)
+    if z.ndim != 2:
+        raise ValueError(f"z: found {z.ndim} dimensions, wanted 2: (n_samples, n_outputs)")
+    z = np.ascontiguousarray(z)
+    if fbp_row_describe(row).target == FBP_TARGET_CLASS:
+        t = _dense(np.ascontiguousarray(t), "t", np.int32, (z.shape[0],))
+        if t.size and not (0 <= t.min() and t.max() < z.shape[1]):
+            raise ValueError(f"t: found classes {t.min()} to {t.max()}, wanted 0 to {z.shape[1] - 1}")
+        return z, t
+    return z, _dense(np.ascontiguousarray(t), "t", z.dtype, z.shape)
+
+
+def loss(str name, z, t, attrs=None):
+    """A loss of each sample, (n,), and its gradient by the raw output z, (n, n_outputs)."""
+    cdef double values[4]
+    cdef const fbp_row *row = _row(FBP_LOSS, name)
+    _attrs(row, attrs, values)
+    z, t = _loss_arrays(row, z, t)
+    value, gradient = np.empty(z.shape[0], z.dtype), np.empty_like(z)
+    cdef fbp_status status = fbp_loss_run(
+        row, <fbp_dtype>_dtype(z.dtype), values, z.shape[0], z.shape[1], _data(z),
+        _data(t), _data(value), _data(gradient))
+    if status != FBP_OK:
+        _raise(status)
+    return value, gradient
+
+
+def loss_tangent(str name, z, t, dz, attrs=None):
+    """The derivatives of a loss's values and of its gradient along dz."""
+    cdef double values[4]
+    cdef const fbp_row *row = _row(FBP_LOSS, name)
+    _attrs(row, attrs, values)
+    z, t = _loss_arrays(row, z, t)
+    dz = _dense(np.ascontiguousarray(dz), "dz", z.dtype, z.shape)
+    value, gradient = np.empty(z.shape[0], z.dtype), np.empty_like(z)
+    cdef fbp_status status = fbp_loss_tangent(
+        row, <fbp_dtype>_dtype(z.dtype), values, z.shape[0], z.shape[1], _data(z),
+        _data(dz), _data(t), _data(value), _data(gradient))
+    if status != FBP_OK:
+        _raise(status)
+    return value, gradient
+
+
+def link(str name, z):
+    """The predictions that belong to the raw outputs z of a network trained with the loss `name`."""
+    cdef const fbp_row *row = _row(FBP_LOSS, name)
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(z.dtype)
+    z = np.ascontiguousarray(z)
+    out = np.empty_like(z)
+    cdef fbp_status status = fbp_loss_predict(
+        row, dtype, z.shape[0], z.shape[1], _data(z), _data(out))
+    if status != FBP_OK:
+        _raise(status)
+    return out
+
+
+def update(str rule, w, g, states, double rate, int64_t step, attrs=None):
+    """Applies an update rule to w in place, and to its state vectors."""
+    cdef double values[4]
+    cdef void *pointers[4]
+    cdef const fbp_row *row = _row(FBP_RULE, rule)
+    _attrs(row, attrs, values)
+    cdef int n_states = fbp_row_describe(row).n_states
+    if len(states) != n_states:
+        raise ValueError(f"states: found {len(states)} vectors, wanted {n_states}")
+    _dense(w, "w", w.dtype, (w.size,), writable=True)
+    _dense(g, "g", w.dtype, w.shape)
+    for i in range(n_states):
+        pointers[i] = _data(_dense(states[i], "states", w.dtype, w.shape, writable=True))
+    cdef fbp_status status = fbp_rule_run(
+        row, <fbp_dtype>_dtype(w.dtype), values, rate, step, w.size, _data(g),
+        _data(w), pointers)
+    if status != FBP_OK:
+        _raise(status)
+
+
+def elementary(str name, x):
+    """An elementary function, exp or the like, at each element of x."""
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(x.dtype)
+    x = np.ascontiguousarray(x)
+    out = np.empty_like(x)
+    encoded = name.encode()
+    cdef fbp_status status = fbp_elementary_run(
+        encoded, dtype, x.size, _data(x), _data(out))
+    if status != FBP_OK:
+        _raise(status)
+    return out
+
+
+# ---- instruction sets, threads, memory ----
+
+def build_info():
+    """How this build was made and what it runs on here."""
+    names = []
+    for i in range(fbp_isa_count()):
+        names.append(fbp_isa_name(i).decode())
+    return {
+        "openmp": bool(fbp_has_openmp()),
+        "isas": tuple(names),
+        "isa": fbp_isa_current().decode(),
+        "elementary": _elementary_names(),
+    }
+
+
+cdef tuple _elementary_names():
+    names = []
+    cdef const char *name = fbp_elementary_name(0)
+    while name != NULL:
+        names.append(name.decode())
+        name = fbp_elementary_name(len(names))
+    return tuple(names)
+
+
+def set_isa(name):
+    """Forces an instruction set for all later calls and plans; None chooses the widest. For tests."""
+    cdef fbp_status status
+    if name is None:
+        status = fbp_isa_force(NULL)
+    else:
+        encoded = name.encode()
+        status = fbp_isa_force(encoded)
+    if status != FBP_OK:
+        _raise(status)
+
+
+def max_threads():
+    """Threads that the OpenMP runtime grants the calling thread now."""
+    return fbp_max_threads()
+
+
+def in_forked_child():
+    """Whether this process was forked after the engine was loaded, where it runs on one thread."""
+    return bool(fbp_in_forked_child())
+
+
+def allocation_count():
+    """Allocations that the core has made so far: the steady state makes none."""
+    return fbp_allocation_count()
+
+
+def fail_allocation(int64_t nth):
+    """Lets the nth allocation from now fail, once; 0 takes it back. For tests."""
+    fbp_fail_allocation(nth)
+
+
+# ---- random numbers ----
+
+def permutation(seed, epoch, int64_t n):
+    """The order of n samples in an epoch: a function of (seed, epoch)."""
+    if n < 0:
+        raise ValueError(f"n: found {n}, wanted at least 0")
+    out = np.empty(n, np.uint32)
+    cdef fbp_status status = fbp_permutation(seed, epoch, n, <uint32_t *>_data(out))
+    if status != FBP_OK:
+        _raise(status)
+    return out
+
+
+def uniform(seed, uint32_t stream, int64_t n, double low, double high, dtype):
+    """n numbers, uniform in [low, high): a function of (seed, stream)."""
+    out = np.empty(n, dtype)
+    fbp_uniform(seed, stream, n, low, high, <fbp_dtype>_dtype(out.dtype), _data(out))
+    return out
+
+
+def normal(seed, uint32_t stream, int64_t n, dtype):
+    """n standard normal numbers: a function of (seed, stream)."""
+    out = np.empty(n, dtype)
+    fbp_normal(seed, stream, n, <fbp_dtype>_dtype(out.dtype), _data(out))
+    return out
+
+
+# ---- plans ----
+
+cdef class Plan:
+    """A network and its loss, compiled for one dtype: immutable, and safe to use from many threads."""
+
+    cdef fbp_plan *plan
+    cdef readonly int64_t n_inputs, n_outputs, n_params
+    cdef readonly object dtype, sparse, uses_blas, tensors, layers, loss, target
+
+    def __cinit__(self, int64_t n_inputs, layers, loss, *, dtype, bint sparse=False):
+        cdef int n_specs = len(layers)
+        cdef fbp_dtype code = <fbp_dtype>_dtype(np.dtype(dtype))
+        cdef fbp_row_spec loss_spec
+        cdef fbp_row_spec *specs = <fbp_row_spec *>malloc((n_specs + 1) * sizeof(fbp_row_spec))
+        if specs == NULL:
+            raise MemoryError("a plan could not be allocated")
+        names = []
+        cdef fbp_status status
+        try:
+            for i, (name, attrs) in enumerate(layers):
+                names.append(_fill_spec(&specs[i], FBP_ACTIVATION, name, attrs))
+            names.append(_fill_spec(&loss_spec, FBP_LOSS, loss[0], loss[1]))
+            status = fbp_plan_create(n_inputs, n_specs, specs, &loss_spec, code, sparse, &self.plan)
+        finally:
+            free(specs)
+        if status != FBP_OK:
+            _raise(status)
+        cdef fbp_plan_info info = fbp_plan_describe(self.plan)
+        self.n_inputs, self.n_outputs, self.n_params = info.n_inputs, info.n_outputs, info.n_params
+        self.dtype, self.sparse, self.uses_blas = _np_dtype(code), sparse, bool(info.uses_blas)
+        row = _row_dict(info.loss)
+        self.loss, self.target = row["name"], row["target"]
+        self._describe_layers(info.n_layers)
+
+    def _describe_layers(self, int n_layers):
+        cdef fbp_layer_info layer
+        layers, tensors = [], []
+        for i in range(n_layers):
+            layer = fbp_plan_layer(self.plan, i)
+            layers.append({
+                "op": layer.op.decode(),
+                "activation": None if layer.activation == NULL else layer.activation.decode(),
+                "n_in": layer.n_in,
+                "n_out": layer.n_out,
+                "uses_blas": bool(layer.uses_blas),
+            })
+            tensors.append({"name": f"layer{i}.weight", "layer": i, "offset": layer.offset,
+                            "shape": (layer.n_in, layer.n_out)})
+            tensors.append({"name": f"layer{i}.bias", "layer": i,
+                            "offset": layer.offset + layer.n_in * layer.n_out,
+                            "shape": (layer.n_out,)})
+        self.layers, self.tensors = tuple(layers), tuple(tensors)
+
+    def __dealloc__(self):
+        fbp_plan_destroy(self.plan)
+
+    def __reduce__(self):
+        raise TypeError("a Plan is compiled for this process and cannot be pickled: make it again")
+
+    cdef object _flat(self, object array, str name, bint writable=False):
+        return _dense(array, name, self.dtype, (self.n_params,), writable)
+
+    def predict(self, params, X, *, bint raw=False, n_threads=1):
+        """Predictions (n, n_outputs) for X, or the raw outputs."""
+        cdef void *w = _data(self._flat(params, "params"))
+        cdef fbp_samples samples
+        kept = _samples(X, &samples, self)
+        out = np.empty((samples.rows, self.n_outputs), self.dtype)
+        cdef void *to = _data(out)
+        cdef int threads = _threads(n_threads)
+        cdef fbp_status status
+        with nogil:
+            status = fbp_predict(self.plan, w, &samples, raw, threads, to)
+        if status != FBP_OK:
+            _raise(status)
+        return out
+
+    def loss_gradient(self, params, X, y, *, sample_weight=None, double alpha=0.0, grad=None,
+                      n_threads=1):
+        """The loss over all samples; with `grad`, (n_params,), also its gradient."""
+        cdef void *w = _data(self._flat(params, "params"))
+        cdef fbp_problem problem
+        kept = _problem(&problem, self, X, y, sample_weight, alpha)
+        cdef void *g = NULL
+        if grad is not None:
+            g = _data(self._flat(grad, "grad", writable=True))
+        cdef int threads = _threads(n_threads)
+        cdef double value = 0.0
+        cdef fbp_status status
+        with nogil:
+            status = fbp_gradient(self.plan, w, &problem, threads, &value, g)
+        if status != FBP_OK:
+            _raise(status)
+        return value
+
+    def tangent(self, params, X, dparams, *, dX=None):
+        """Forward mode: the derivative of the raw output along (dparams, dX), (n, n_outputs)."""
+        cdef void *w = _data(self._flat(params, "params"))
+        cdef void *dw = _data(self._flat(dparams, "dparams"))
+        cdef fbp_samples samples
+        kept = _samples(X, &samples, self)
+        cdef void *dx = NULL
+        if dX is not None:
+            dx = _data(_dense(dX, "dX", self.dtype, (samples.rows, self.n_inputs)))
+        out = np.empty((samples.rows, self.n_outputs), self.dtype)
+        cdef void *to = _data(out)
+        cdef fbp_status status
+        with nogil:
+            status = fbp_tangent(self.plan, w, &samples, dw, dx, to)
+        if status != FBP_OK:
+            _raise(status)
+        return out
+
+    def hessian_product(self, params, X, y, v, *, sample_weight=None, double alpha=0.0):
+        """Forward over reverse: the Hessian of the loss times v, (n_params,)."""
+        cdef void *w = _data(self._flat(params, "params"))
+        cdef void *direction = _data(self._flat(v, "v"))
+        cdef fbp_problem problem
+        kept = _problem(&problem, self, X, y, sample_weight, alpha)
+        out = np.empty(self.n_params, self.dtype)
+        cdef void *to = _data(out)
+        cdef fbp_status status
+        with nogil:
+            status = fbp_hessian_product(self.plan, w, &problem, direction, to)
+        if status != FBP_OK:
+            _raise(status)
+        return out
+
+    def inspect(self, params, X, y, *, sample_weight=None):
+        """One pass laid open: for each layer z, a and delta = dloss/dz, each (n, units)."""
+        cdef void *w = _data(self._flat(params, "params"))
+        cdef fbp_problem problem
+        kept = _problem(&problem, self, X, y, sample_weight, 0.0)
+        passes = [
+            {part: np.empty((problem.x.rows, layer["n_out"]), self.dtype) for part in ("z", "a", "delta")}
+            for layer in self.layers
+        ]
+        cdef int n = len(passes)
+        cdef void **pointers = <void **>malloc(3 * n * sizeof(void *))
+        if pointers == NULL:
+            raise MemoryError("the list of layers could not be allocated")
+        for i, layer in enumerate(passes):
+            for j, part in enumerate(("z", "a", "delta")):
+                pointers[j * n + i] = _data(layer[part])
+        cdef fbp_status status
+        with nogil:
+            status = fbp_inspect(self.plan, w, &problem, pointers, pointers + n, pointers + 2 * n)
+        free(pointers)
+        if status != FBP_OK:
+            _raise(status)
+        return passes
+
+    def memory(self, int64_t batch_size, *, rule=None, int64_t n_samples=0, int n_threads=1):
+        """Bytes of a training step by part, known before anything runs."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size: found {batch_size}, wanted at least 1")
+        cdef dict parts = fbp_plan_memory(self.plan, batch_size, n_samples, n_threads)
+        parts["parameters"] = self.n_params * self.dtype.itemsize
+        if rule is not None:
+            parts["optimizer_state"] = (
+                fbp_row_describe(_row(FBP_RULE, rule)).n_states * parts["parameters"])
+        parts["total"] += parts["parameters"] + parts.get("optimizer_state", 0)
+        return parts
+
+    def flops(self, int64_t batch_size):
+        """FLOPs of one batch's forward and of its backward."""
+        cdef double forward = 0.0, backward = 0.0
+        fbp_plan_flops(self.plan, &forward, &backward)
+        return {"forward": forward * batch_size, "backward": backward * batch_size}
+
+    def order(self):
+        """What one training step runs, in order: the rows phase, then the weights phase."""
+        names = [(f"{layer['op']}{i}", layer["activation"]) for i, layer in enumerate(self.layers)]
+        steps = []
+        for i, (op, act) in enumerate(names):
+            steps.append(f"{op}.forward")
+            if act is not None:
+                steps.append(f"{act}{i}.forward")
+        steps += [f"{self.loss}.forward", f"{self.loss}.backward"]
+        for i in range(len(names) - 1, 0, -1):
+            steps.append(f"{names[i][0]}.backward_input")
+            if names[i - 1][1] is not None:
+                steps.append(f"{names[i - 1][1]}{i - 1}.backward")
+        steps += [f"{op}.backward_params" for op, _ in names]
+        return tuple(steps)
+
+
+cdef object _fill_spec(fbp_row_spec *spec, fbp_kind kind, str name, object attrs):
+    """Returns the encoded name, which must live as long as the spec."""
+    memset(spec, 0, sizeof(fbp_row_spec))
+    attrs = dict(attrs or {})
+    units = attrs.pop("units", None)
+    encoded = name.encode()
+    spec.name = encoded
+    if units is None:
+        _attrs(_row(kind, name), attrs, spec.attrs)
+    else:
+        spec.units = units
+        _attrs(_row(FBP_OP, name), attrs, spec.attrs)
+    return encoded
+
+
+# ---- training ----
+
+cdef class _Signals:
+    """What a signal's handler raised while C was running."""
+    cdef object error
+
+
+cdef int _poll(void *context) noexcept with gil:
+    cdef _Signals signals = <_Signals>context
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        signals.error = error
+        return 1
+    return 0
+
+
+cdef class Training:
+    """A network in training: holds its scratch, and works on params and states in place."""
+
+    cdef fbp_training *training
+    cdef Plan plan
+    cdef object kept
+    cdef int64_t n_batches
+
+    def __cinit__(self, Plan plan, params, X, y, *, str rule, attrs=None, states, double alpha=0.0,
+                  int64_t batch_size, sample_weight=None, bint shuffle=True, seed=0, n_threads=1):
+        cdef fbp_training_spec spec
+        cdef void *pointers[4]
+        memset(&spec, 0, sizeof(spec))
+        problem = _problem(&spec.problem, plan, X, y, sample_weight, alpha)
+        cdef const fbp_row *row = _row(FBP_RULE, rule)
+        _attrs(row, attrs, spec.attrs)
+        cdef int n_states = fbp_row_describe(row).n_states
+        states = _dense(states, "states", plan.dtype, (n_states, plan.n_params), writable=True)
+        params = plan._flat(params, "params", writable=True)
+        for i in range(n_states):
+            pointers[i] = _data(states[i])
+        encoded = rule.encode()
+        spec.rule = encoded
+        spec.batch, spec.shuffle, spec.seed = batch_size, shuffle, seed
+        spec.n_threads = _threads(n_threads)
+        cdef fbp_status status = fbp_training_create(
+            plan.plan, &spec, _data(params), pointers, &self.training)
+        if status != FBP_OK:
+            _raise(status)
+        self.plan = plan
+        self.kept = (problem, states, params)
+        self.n_batches = (spec.problem.x.rows + batch_size - 1) // batch_size
+
+    def __dealloc__(self):
+        fbp_training_destroy(self.training)
+
+    def __reduce__(self):
+        raise TypeError("a Training belongs to this process and cannot be pickled")
+
+    def run(self, rates, *, int64_t first_epoch=0, int64_t step=0, step_losses=None):
+        """Runs len(rates) whole epochs, each at its learning rate."""
+        rates = np.ascontiguousarray(rates, np.float64)
+        if rates.ndim != 1:
+            raise ValueError(f"rates: found {rates.ndim} dimensions, wanted 1: one rate for each epoch")
+        losses = np.full(rates.size, np.nan)
+        cdef fbp_run call
+        memset(&call, 0, sizeof(call))
+        call.first_epoch, call.n_epochs, call.step = first_epoch, rates.size, step
+        call.rates = <const double *>_data(rates)
+        call.losses = <double *>_data(losses)
+        if step_losses is not None:
+            call.step_losses = <double *>_data(_dense(
+                step_losses, "step_losses", np.float64, (rates.size * self.n_batches,), writable=True))
+        cdef _Signals signals = _Signals()
+        call.poll, call.poll_context = _poll, <void *>signals
+        cdef fbp_status status
+        with nogil:
+            status = fbp_training_run(self.training, &call)
+        if status == FBP_NOT_FINITE:
+            culprit = fbp_training_culprit(self.training)
+            raise NonFiniteError(fbp_message().decode(), epoch=culprit.epoch, step=culprit.step,
+                                 layer=culprit.layer)
+        if status == FBP_INTERRUPTED:
+            if not isinstance(signals.error, KeyboardInterrupt):
+                raise signals.error
+        elif status != FBP_OK:
+            _raise(status)
+        return {
+            "epochs": call.epochs_done,
+            "losses": losses[:call.epochs_done],
+            "step": call.step,
+            "interrupted": status == FBP_INTERRUPTED,
+        }

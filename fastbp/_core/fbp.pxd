@@ -1,0 +1,194 @@
+# The public header of the C core, as Cython sees it. Declarations only, in the header's order.
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+cdef extern from "fbp.h" nogil:
+    ctypedef enum fbp_status:
+        FBP_OK
+        FBP_INVALID
+        FBP_NO_MEMORY
+        FBP_NOT_FINITE
+        FBP_INTERRUPTED
+        FBP_ABSENT
+
+    const char *fbp_message()
+
+    ctypedef enum fbp_dtype:
+        FBP_F32
+        FBP_F64
+    ctypedef enum fbp_kind:
+        FBP_OP
+        FBP_ACTIVATION
+        FBP_LOSS
+        FBP_RULE
+    ctypedef enum fbp_reads:
+        FBP_READS_NOTHING
+        FBP_READS_INPUT
+        FBP_READS_OUTPUT
+    ctypedef enum fbp_target:
+        FBP_TARGET_REAL
+        FBP_TARGET_NONNEGATIVE
+        FBP_TARGET_BINARY
+        FBP_TARGET_CLASS
+
+    enum: FBP_MAX_ATTRS
+
+    ctypedef struct fbp_attr:
+        const char *name
+        double fallback, low, high
+        int low_open, high_open
+        const char *doc
+
+    ctypedef struct fbp_row:
+        pass
+
+    int fbp_row_count()
+    const fbp_row *fbp_row_at(int index)
+    const fbp_row *fbp_row_find(fbp_kind kind, const char *name)
+
+    ctypedef struct fbp_row_info:
+        const char *name
+        const char *doc
+        fbp_kind kind
+        int n_attrs
+        const fbp_attr *attrs
+        fbp_reads reads
+        fbp_target target
+        const char *link
+        int n_states
+        int row_independent, has_tangent, has_backward_tangent
+    fbp_row_info fbp_row_describe(const fbp_row *row)
+
+    fbp_status fbp_activation_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int order,
+                                  int64_t n, const void *x, void *out)
+    fbp_status fbp_loss_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int64_t rows,
+                            int64_t k, const void *z, const void *target, void *value, void *dz)
+    fbp_status fbp_loss_tangent(const fbp_row *row, fbp_dtype dtype, const double *attrs, int64_t rows,
+                                int64_t k, const void *z, const void *tz, const void *target,
+                                void *tvalue, void *tdz)
+    fbp_status fbp_loss_predict(const fbp_row *row, fbp_dtype dtype, int64_t rows, int64_t k,
+                                const void *z, void *prediction)
+    fbp_status fbp_rule_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, double rate,
+                            int64_t step, int64_t n, const void *g, void *w, void **states)
+    fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x, void *out)
+    const char *fbp_elementary_name(int index)
+
+    int fbp_isa_count()
+    const char *fbp_isa_name(int index)
+    const char *fbp_isa_current()
+    fbp_status fbp_isa_force(const char *name)
+    int fbp_has_openmp()
+    int fbp_max_threads()
+    int fbp_in_forked_child()
+
+    ctypedef void (*fbp_sgemm_fn)(char *transa, char *transb, int *m, int *n, int *k, float *alpha,
+                                  float *a, int *lda, float *b, int *ldb, float *beta, float *c, int *ldc)
+    ctypedef void (*fbp_dgemm_fn)(char *transa, char *transb, int *m, int *n, int *k, double *alpha,
+                                  double *a, int *lda, double *b, int *ldb, double *beta, double *c,
+                                  int *ldc)
+    void fbp_set_blas(fbp_sgemm_fn sgemm, fbp_dgemm_fn dgemm)
+
+    fbp_status fbp_permutation(uint64_t seed, uint64_t epoch, int64_t n, uint32_t *out)
+    void fbp_uniform(uint64_t seed, uint32_t stream, int64_t n, double low, double high, fbp_dtype dtype,
+                     void *out)
+    void fbp_normal(uint64_t seed, uint32_t stream, int64_t n, fbp_dtype dtype, void *out)
+
+    int64_t fbp_allocation_count()
+    void fbp_fail_allocation(int64_t nth)
+
+    ctypedef struct fbp_samples:
+        const void *data
+        int64_t rows, cols
+        int64_t row_stride, col_stride
+        const int64_t *indptr
+        const int32_t *indices
+        int64_t stored
+
+    ctypedef struct fbp_row_spec:
+        const char *name
+        double attrs[4]
+        int64_t units
+
+    ctypedef struct fbp_plan:
+        pass
+
+    fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *specs,
+                               const fbp_row_spec *loss, fbp_dtype dtype, int sparse, fbp_plan **plan)
+    void fbp_plan_destroy(fbp_plan *plan)
+
+    ctypedef struct fbp_plan_info:
+        int64_t n_inputs, n_outputs, n_params
+        int n_layers
+        fbp_dtype dtype
+        int sparse
+        int uses_blas
+        const fbp_row *loss
+    fbp_plan_info fbp_plan_describe(const fbp_plan *plan)
+
+    ctypedef struct fbp_layer_info:
+        const char *op
+        const char *activation
+        int64_t n_in, n_out
+        int64_t offset
+        int uses_blas
+    fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int layer)
+
+    void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward)
+
+    ctypedef struct fbp_memory:
+        int64_t activations, deltas, weight_copies, thread_scratch, order, last_epoch, other, total
+    fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads)
+
+    fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
+                           int n_threads, void *out)
+
+    ctypedef struct fbp_problem:
+        fbp_samples x
+        const void *target
+        const void *weight
+        double alpha
+
+    fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                            int n_threads, double *loss, void *grad)
+    fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
+                           const void *tparams, const void *tx, void *tz)
+    fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                                   const void *v, void *product)
+    fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem, void **z,
+                           void **a, void **delta)
+
+    ctypedef struct fbp_training_spec:
+        fbp_problem problem
+        const char *rule
+        double attrs[4]
+        int64_t batch
+        int shuffle
+        uint64_t seed
+        int n_threads
+
+    ctypedef struct fbp_training:
+        pass
+
+    fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
+                                   void **states, fbp_training **training)
+    void fbp_training_destroy(fbp_training *training)
+
+    ctypedef int (*fbp_poll_fn)(void *context) noexcept
+
+    ctypedef struct fbp_run:
+        int64_t first_epoch
+        int64_t n_epochs
+        const double *rates
+        double *losses
+        double *step_losses
+        fbp_poll_fn poll
+        void *poll_context
+        int64_t step
+        int64_t epochs_done
+
+    fbp_status fbp_training_run(fbp_training *training, fbp_run *run)
+
+    ctypedef struct fbp_culprit:
+        int64_t epoch, step
+        int layer
+        int in_weights
+    fbp_culprit fbp_training_culprit(const fbp_training *training)

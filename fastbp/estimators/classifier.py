@@ -1,0 +1,251 @@
+"""The classifier: labels, and the losses that go with them."""
+
+import functools
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.metaestimators import available_if
+
+from fastbp.estimators import labels, losses
+from fastbp.estimators.base import BaseMLP
+from fastbp.estimators.docs import documented
+from fastbp.estimators.preparation import Target
+from fastbp.nn.network import Array
+from fastbp.nn.rows import check_attributes, rows
+
+
+def _link(estimator: "MLPClassifier") -> str:
+    """The link of the estimator's loss for independent outputs."""
+    return str(rows("loss")[losses.classification_loss(estimator.loss).independent]["link"])
+
+
+def _has_probabilities(estimator: "MLPClassifier") -> bool:
+    if _link(estimator) == "identity":
+        raise AttributeError(f"loss={estimator.loss!r} gives scores, not probabilities.")
+    return True
+
+
+def _has_scores(estimator: "MLPClassifier") -> bool:
+    if _link(estimator) != "identity":
+        raise AttributeError(f"loss={estimator.loss!r} gives probabilities: see predict_proba.")
+    return True
+
+
+@documented
+class MLPClassifier(ClassifierMixin, BaseMLP):
+    """Multilayer perceptron classifier, trained by fastbp's C engine.
+
+    It has the parameters, defaults, attributes and methods of scikit-learn's class of this name;
+    parameters from `loss` on are fastbp's own. The loss brings the output activation: softmax for
+    several classes, the logistic function for two classes or several labels.
+
+    Any number of threads may call `predict` and the other reading methods of one estimator at once.
+    While `fit` or `partial_fit` runs, a second training call on it is an error.
+
+    Parameters
+    ----------
+    <shared parameters>
+
+    loss : {'log_loss', 'focal', 'hinge'}, default='log_loss'
+        What is minimised, averaged over samples by their weights, plus the penalty.
+
+        - 'log_loss': cross-entropy.
+        - 'focal': Lin et al. (2017), cross-entropy that cares less for samples that are already
+          right; `loss_params` has its gamma.
+        - 'hinge': the margin loss, for each class against the rest; it gives no probabilities, and
+          instead of `predict_proba` there is `decision_function`.
+
+    loss_params : dict or None, default=None
+        Numbers that the loss takes, by name: gamma of 'focal', at least 0 (default 2).
+
+    Attributes
+    ----------
+    <shared attributes>
+
+    classes_ : ndarray of shape (n_classes,)
+        The sorted labels; for multilabel targets the numbers of the columns.
+
+    See Also
+    --------
+    MLPRegressor : The same network for numeric targets.
+
+    Examples
+    --------
+    >>> from fastbp import MLPClassifier
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
+    >>> model = make_pipeline(
+    ...     StandardScaler(), MLPClassifier((16,), max_iter=500, tol=1e-3, random_state=0)
+    ... )
+    >>> model.fit(X_train, y_train).score(X_test, y_test) > 0.9
+    True
+    >>> model.predict_proba(X_test[:2]).shape
+    (2, 3)
+    """
+
+    classes_: Array
+    _labels: labels.Labels
+    _y_numeric = False
+
+    def _loss_attributes(self) -> dict[str, float]:
+        pair = losses.classification_loss(self.loss)
+        row = rows("loss")[pair.independent]
+        return check_attributes(row, self.loss_params, argument="loss_params")
+
+    def _targets(
+        self,
+        y: Any,
+        dtype: np.dtype[Any],
+        *,
+        fresh: bool,
+        complete: bool = True,
+        classes: Any = None,
+    ) -> Target:
+        if not fresh:
+            known = self._labels
+            if classes is not None and not np.array_equal(np.unique(classes), known.classes):
+                raise ValueError(
+                    f"classes={classes!r} differs from those of the first call, {known.classes!r}."
+                )
+            encoded = labels.encode(known, y, complete=complete)
+        elif classes is not None:
+            known = labels.declare(classes, y)
+            encoded = labels.encode(known, y, complete=False)
+        else:
+            known, encoded = labels.learn(y)
+        pair = losses.classification_loss(self.loss)
+        loss = pair.exclusive if known.kind == "multiclass" else pair.independent
+        return Target(
+            values=_values(known, encoded, rows("loss")[loss]["target"], dtype),
+            n_outputs=known.n_outputs,
+            loss=loss,
+            score=functools.partial(known.accuracy, threshold=_threshold(loss)),
+            stratify=known.kind == "binary",
+            sorted=known.kind != "multilabel" and _is_sorted(encoded),
+            fitted={"classes_": known.classes, "_labels": known},
+        )
+
+    def predict(self, X: Any) -> Any:
+        """Labels of samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+            The features.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            The most probable class of each sample; for multilabel models 0 or 1 for each label (a
+            CSR matrix if `fit` was given one). A row's labels do not depend on the other rows.
+        """
+        scores = self._output(X)
+        return self._labels.decode(scores, _threshold(self._network.loss[0]))
+
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+            The features.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes), of the weights' dtype
+            In the order of `classes_`; the rows of single-label models sum to 1. Not available for
+            losses whose output is no probability, such as "hinge".
+        """
+        output = self._output(X)
+        if self._labels.kind != "binary":
+            return output
+        return np.concatenate([1 - output, output], axis=1)
+
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+            The features.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes), of the weights' dtype
+            The logarithm of `predict_proba`; minus infinity where a probability is zero.
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))  # type: ignore[no-any-return]
+
+    @available_if(_has_scores)  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> Array:
+        """Raw outputs of a model whose loss gives no probabilities, such as "hinge".
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+            The features.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Above 0 for the second class of a binary model, or for each label that holds; of several
+            classes the largest wins.
+        """
+        scores = self._output(X, raw=True)
+        return scores[:, 0] if self._labels.kind == "binary" else scores
+
+    @available_if(BaseMLP._is_stochastic)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
+        """Train one epoch on the samples given, and keep the state of training for the next call.
+
+        The order of samples is a function of the seed and of the number of epochs made so far:
+        calls do not repeat it.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Samples, as for `fit`; not every class has to occur in them.
+        classes : array-like of shape (n_classes,), default=None
+            All classes that any call will bring. Needed at the first call, optional later.
+
+        Returns
+        -------
+        self : MLPClassifier
+            The estimator, one epoch further.
+        """
+        if classes is None and not self.__sklearn_is_fitted__():
+            raise ValueError("classes must be given at the first call of partial_fit; found None.")
+        targets = functools.partial(self._targets, complete=False, classes=classes)
+        return self._train(X, y, sample_weight, targets, incremental=True)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _values(known: labels.Labels, encoded: Array, target: str, dtype: np.dtype[Any]) -> Array:
+    """Encoded labels as the loss's targets: indices, or 0 and 1 for each output."""
+    if target == "class":
+        return encoded.astype(np.int32)
+    if known.kind == "multiclass":
+        encoded = encoded[:, None] == np.arange(known.n_outputs)
+    return np.ascontiguousarray(encoded.reshape(len(encoded), -1), dtype=dtype)
+
+
+def _threshold(loss: str) -> float:
+    """The prediction above which a label holds."""
+    return 0.0 if rows("loss")[loss]["link"] == "identity" else 0.5
+
+
+def _is_sorted(encoded: Array) -> bool:
+    steps = np.diff(encoded)
+    return bool(steps.any() and ((steps >= 0).all() or (steps <= 0).all()))

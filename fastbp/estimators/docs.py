@@ -1,0 +1,200 @@
+"""What the docstrings of the two estimators have in common, written once.
+
+`documented` puts it in the place of two marks in a class's docstring. It refuses to hold what
+belongs to one estimator only.
+"""
+
+import inspect
+from typing import TypeVar
+
+from fastbp.nn.rows import rows
+
+PARAMETERS = """\
+hidden_layer_sizes : int or array-like of int, default=(100,)
+    Units of each hidden layer; an empty tuple gives a linear model.
+
+activation : str, default='relu'
+    Activation of the hidden layers: {activations}.
+
+solver : {{'sgd', 'adam', 'adamw', 'lbfgs'}}, default='adam'
+    What minimises the loss.
+
+    - 'sgd': stochastic gradient descent, with (Nesterov's) momentum where `momentum` is above 0.
+    - 'adam': Kingma and Ba (2015), in scikit-learn's form.
+    - 'adamw': Loshchilov and Hutter (2019), as in PyTorch. `alpha` is then its decoupled decay of
+      all parameters by ``learning_rate_init * alpha`` a step, and the loss has no penalty.
+    - 'lbfgs': SciPy's L-BFGS-B on all samples at once; good for small data. Each call of `fit`
+      starts with an empty memory of gradients, at a warm start as well: continuation is exact for
+      the other solvers only.
+
+alpha : float, default=0.0001
+    Strength of the L2 penalty, at least 0. As in scikit-learn, ``alpha / 2`` times the sum of
+    squared weights (biases excluded) is divided by the sum of the batch's sample weights (their
+    number, where none are given) and added to the loss: a smaller batch is penalised more.
+
+batch_size : int or 'auto', default='auto'
+    Samples a step, at least 1. 'auto' is the smaller of 200 and the number of samples. Not used by
+    'lbfgs'.
+
+learning_rate : {{'constant', 'invscaling', 'adaptive'}}, default='constant'
+    Schedule of the rate of 'sgd'; other solvers keep `learning_rate_init`. 'invscaling' divides it
+    by ``(t_ + 1) ** power_t`` before each epoch; 'adaptive' divides the rate by 5 each time that
+    training would otherwise stop, until it is 1e-6.
+
+learning_rate_init : float, default=0.001
+    The (first) learning rate, above 0. Not used by 'lbfgs'.
+
+power_t : float, default=0.5
+    Exponent of 'invscaling', at least 0.
+
+max_iter : int, default=200
+    The most epochs, or iterations of 'lbfgs', of one call.
+
+shuffle : bool, default=True
+    Whether each epoch has an order of samples of its own, which is a function of the seed and of
+    the number of epochs made before. With False and samples sorted by class there is a warning.
+
+random_state : int, RandomState or None, default=None
+    Seed of the starting weights, the orders of samples and the validation split. An int is itself
+    the seed; otherwise 64 bits are drawn at the first fit and kept for warm starts and
+    `partial_fit`. The generator is fastbp's own: the same seed gives other numbers than in
+    scikit-learn.
+
+tol : float, default=1e-4
+    An epoch counts as an improvement if the loss falls (or the validation score rises) by more than
+    this. For 'lbfgs', the largest gradient component at a minimum.
+
+verbose : bool or int, default=False
+    Whether to print the loss after each epoch.
+
+warm_start : bool, default=False
+    Whether `fit` goes on from where the last call ended. The estimator then keeps the state of
+    training (last weights, optimiser, counters, rate, best so far, seed), which is pickled with it:
+    ``fit`` with ``max_iter=3`` twice gives the bits of ``max_iter=6`` once.
+
+momentum : float, default=0.9
+    Momentum of 'sgd', in [0, 1].
+
+nesterovs_momentum : bool, default=True
+    Whether momentum is Nesterov's.
+
+early_stopping : bool, default=False
+    Whether to hold samples out and stop when the score on them, rather than the training loss, no
+    longer improves. The model is then that of the best epoch, also after Ctrl-C; a warm start goes
+    on from the last. Not for 'lbfgs' and `partial_fit`.
+
+validation_fraction : float, default=0.1
+    The share of samples held out, in [0, 1).
+
+beta_1, beta_2 : float, default=0.9, 0.999
+    Decay of the running means of gradients and of their squares for 'adam' and 'adamw', in [0, 1).
+
+epsilon : float, default=1e-8
+    Added to the denominator of 'adam' and 'adamw', above 0.
+
+n_iter_no_change : int, default=10
+    Epochs without improvement that are borne before training stops; numpy.inf bears all.
+
+max_fun : int, default=15000
+    The most evaluations of the loss by 'lbfgs'.
+
+activation_params : dict or None, default=None
+    Numbers that the activation takes, by name: {activation_params}.
+
+weight_init : str, default='glorot_uniform'
+    How weights start. 'glorot_uniform' draws weights and biases as scikit-learn does, with its
+    narrower bound for 'logistic'. 'glorot_normal' (for tanh and logistic), 'he_uniform' and
+    'he_normal' (for relu and its kin), 'lecun_uniform' and 'lecun_normal' (for selu) start biases
+    at zero.
+
+n_threads : int or None, default=None
+    Threads of the engine, at least 1. None obeys joblib's and threadpoolctl's limits,
+    `OMP_NUM_THREADS`, the CPU affinity and the cgroup quota. Results do not depend on it.
+
+dtype : {{'float32', 'float64'}} or None, default=None
+    Of the weights and of all arithmetic. None takes float32 for float32 features, else float64.
+
+history : {{'epoch', 'step'}}, default='epoch'
+    Whether `history_` has the loss of every step as well as of every epoch.
+"""
+
+ATTRIBUTES = """\
+coefs_ : list of ndarray of shape (n_in, n_out)
+    Weights of each layer: writable views of one flat buffer. Editing them in place, or putting
+    arrays of the same shapes in their place, takes effect at the next call; a wrong shape is an
+    error there. Training goes on from edited weights with the state of the optimiser as it was.
+
+intercepts_ : list of ndarray of shape (n_out,)
+    Biases of each layer; see `coefs_`.
+
+loss_ : float
+    The loss of the last epoch, with the penalty; NaN if no epoch was whole.
+
+loss_curve_ : list of float
+    The loss of each epoch since training began. Not for 'lbfgs'.
+
+best_loss_ : float or None
+    The smallest of them; None with `early_stopping`. Not for 'lbfgs'.
+
+validation_scores_ : list of float or None
+    With `early_stopping`, the score on the held-out samples after each epoch. Not for 'lbfgs'.
+
+best_validation_score_ : float or None
+    The largest of them. Not for 'lbfgs'.
+
+history_ : dict of str to list of float
+    "loss" and "learning_rate" of each epoch; with `early_stopping` "validation_loss" (without the
+    penalty) and "validation_score"; with ``history='step'`` "step_loss". For 'lbfgs', "loss" after
+    each iteration.
+
+n_iter_ : int
+    Epochs, or iterations of 'lbfgs', of the last call.
+
+t_ : int
+    Training samples seen since training began; 0 for 'lbfgs'.
+
+n_params_ : int
+    Number of weights and biases.
+
+n_layers_ : int
+    Number of layers, inputs and outputs included.
+
+n_outputs_ : int
+    Number of outputs.
+
+out_activation_ : str
+    What makes a prediction of the last layer's output; it comes with the loss.
+
+n_features_in_ : int
+    Number of features.
+
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Names of the features; only if all are strings.
+"""
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def _names(kind: str) -> str:
+    return ", ".join(f"'{name}'" for name in rows(kind))
+
+
+def _numbers(kind: str) -> str:
+    """The attributes of a kind of row, as "alpha of 'elu' (default 1)" and so on."""
+    return ", ".join(
+        f"{attr['name']} of '{name}' (default {attr['default']:g})"
+        for name, row in rows(kind).items()
+        for attr in row["attrs"]
+    )
+
+
+def documented(cls: _Class) -> _Class:
+    """Complete the class's docstring."""
+    if cls.__doc__ is not None:  # python -OO has none
+        parameters = PARAMETERS.format(
+            activations=_names("activation"), activation_params=_numbers("activation")
+        )
+        text = inspect.cleandoc(cls.__doc__)
+        text = text.replace("<shared parameters>\n", parameters)
+        cls.__doc__ = text.replace("<shared attributes>\n", ATTRIBUTES)
+    return cls

@@ -1,0 +1,80 @@
+"""Which loss goes with which task, and so which output activation: the one place that pairs them.
+
+An estimator's `loss` is a name of the task's language ("log_loss"); what runs is a row of the
+engine's table ("softmax_cross_entropy"), which brings its link, the output activation. Everything
+else is read from the table, so that a loss added there is on offer here.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from fastbp.nn.rows import rows
+
+
+class Pair(NamedTuple):
+    """The rows behind a classification loss.
+
+    `independent` treats outputs one by one (binary and multilabel targets), `exclusive` is for
+    classes of which exactly one holds; a loss that has no such row is applied to each class against
+    the rest.
+    """
+
+    independent: str
+    exclusive: str
+
+
+_BY_TASK_NAME = {
+    "log_loss": Pair("sigmoid_cross_entropy", "softmax_cross_entropy"),
+    "focal": Pair("focal", "softmax_focal"),
+}
+
+
+def _of_targets(*targets: str) -> list[str]:
+    return [name for name, row in rows("loss").items() if row["target"] in targets]
+
+
+_PAIRED = {name for pair in _BY_TASK_NAME.values() for name in pair}
+
+CLASSIFICATION = _BY_TASK_NAME | {
+    name: Pair(name, name) for name in _of_targets("binary") if name not in _PAIRED
+}
+"""Losses of a classifier by name."""
+
+REGRESSION = _of_targets("real", "nonnegative")
+"""Losses of a regressor by name; each is the row of the same name."""
+
+_ROW_TO_TASK_NAME = {row: name for name, pair in _BY_TASK_NAME.items() for row in pair}
+
+
+def classification_loss(name: object) -> Pair:
+    """The rows of a classifier's loss, or a ValueError that says which losses there are."""
+    word = name if isinstance(name, str) else ""
+    if word in CLASSIFICATION:
+        return CLASSIFICATION[word]
+    hint = ""
+    if word in REGRESSION:
+        hint = f" {name!r} is a loss of regression: use it with MLPRegressor."
+    elif word in _ROW_TO_TASK_NAME:
+        hint = f" The loss that becomes {name!r} where it fits is {_ROW_TO_TASK_NAME[word]!r}."
+    raise ValueError(
+        f"The loss of MLPClassifier must be one of {_listed(CLASSIFICATION)}; got {name!r}"
+        f" instead.{hint}"
+    )
+
+
+def regression_loss(name: object) -> str:
+    """The row of a regressor's loss, or a ValueError that says which losses there are."""
+    word = name if isinstance(name, str) else ""
+    if word in REGRESSION:
+        return word
+    hint = ""
+    if word in CLASSIFICATION or word in _ROW_TO_TASK_NAME:
+        hint = f" {name!r} is a loss of classification: use MLPClassifier for classes."
+    raise ValueError(
+        f"The loss of MLPRegressor must be one of {_listed(REGRESSION)}; got {name!r}"
+        f" instead.{hint}"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)

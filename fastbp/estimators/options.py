@@ -1,0 +1,136 @@
+"""The constructor's parameters: what each may be, checked at `fit` before anything else.
+
+Every error names the estimator, the parameter, what was wanted and what was found. Whether
+parameters fit the data is not decided here.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastbp.nn.initializers import INITIALIZERS
+from fastbp.nn.rows import rows
+
+STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
+
+
+class Option(NamedTuple):
+    """A parameter's rule: a sentence that ends "must be ...", and its test."""
+
+    wanted: str
+    allows: Callable[[Any], bool]
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, (bool, np.bool_))
+
+
+def _is_int(value: object, low: int) -> bool:
+    return isinstance(value, Integral) and not _is_bool(value) and int(value) >= low
+
+
+def _integer(low: int) -> Option:
+    return Option(f"an int of at least {low}", lambda value: _is_int(value, low))
+
+
+def _real(
+    low: float, high: float = math.inf, *, open_low: bool = False, open_high: bool = False
+) -> Option:
+    left, right = "(" if open_low else "[", ")" if open_high or math.isinf(high) else "]"
+
+    def allows(value: object) -> bool:
+        if not isinstance(value, Real) or _is_bool(value) or not math.isfinite(value):
+            return False
+        number = float(value)
+        above = number > low if open_low else number >= low
+        below = number < high if open_high else number <= high
+        return above and below
+
+    return Option(f"a finite number in {left}{low:g}, {high:g}{right}", allows)
+
+
+def _one_of(*values: object) -> Option:
+    return Option(
+        "one of " + ", ".join(repr(value) for value in values),
+        lambda value: (value is None or isinstance(value, str)) and value in values,
+    )
+
+
+def _either(number: Option, *values: object) -> Option:
+    words = _one_of(*values)
+    return Option(
+        f"{number.wanted}, or {words.wanted.removeprefix('one of ')}",
+        lambda value: number.allows(value) or words.allows(value),
+    )
+
+
+def _is_layers(value: object) -> bool:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        return _is_int(value, 1)
+    return all(_is_int(units, 1) for units in value)
+
+
+def _is_dtype(value: object) -> bool:
+    try:
+        return value is None or np.dtype(value) in (np.float32, np.float64)  # type: ignore[call-overload]
+    except TypeError:
+        return False
+
+
+_FLAG = Option("a bool", _is_bool)
+
+OPTIONS = {
+    "hidden_layer_sizes": Option("an int of at least 1, or a sequence of such", _is_layers),
+    "activation": _one_of(*rows("activation")),
+    "solver": _one_of(*STOCHASTIC_SOLVERS, "lbfgs"),
+    "alpha": _real(0),
+    "batch_size": _either(_integer(1), "auto"),
+    "learning_rate": _one_of("constant", "invscaling", "adaptive"),
+    "learning_rate_init": _real(0, open_low=True),
+    "power_t": _real(0),
+    "max_iter": _integer(1),
+    "shuffle": _FLAG,
+    "random_state": Option(
+        "an int in [0, 4294967295], a numpy.random.RandomState, or None",
+        lambda value: (
+            value is None
+            or isinstance(value, np.random.RandomState)
+            or (_is_int(value, 0) and value < 2**32)
+        ),
+    ),
+    "tol": _real(0),
+    "verbose": Option("a bool or an int of at least 0", lambda v: _is_bool(v) or _is_int(v, 0)),
+    "warm_start": _FLAG,
+    "momentum": _real(0, 1),
+    "nesterovs_momentum": _FLAG,
+    "early_stopping": _FLAG,
+    "validation_fraction": _real(0, 1, open_high=True),
+    "beta_1": _real(0, 1, open_high=True),
+    "beta_2": _real(0, 1, open_high=True),
+    "epsilon": _real(0, open_low=True),
+    "n_iter_no_change": Option(
+        "an int of at least 1, or numpy.inf",
+        lambda value: _is_int(value, 1) or (isinstance(value, Real) and value == math.inf),
+    ),
+    "max_fun": _integer(1),
+    "weight_init": _one_of(*INITIALIZERS),
+    "n_threads": _either(_integer(1), None),
+    "dtype": Option("float32, float64 (a name or a NumPy dtype) or None", _is_dtype),
+    "history": _one_of("epoch", "step"),
+}
+"""The rule of each parameter. Those of the loss and of rows' own parameters need the table: see
+`losses` and `nn.rows.check_attributes`."""
+
+
+def check_options(estimator: Any) -> None:
+    """Raise a ValueError for the first parameter of `estimator` that its rule refuses."""
+    for name, option in OPTIONS.items():
+        value = getattr(estimator, name)
+        if not option.allows(value):
+            raise ValueError(
+                f"The {name!r} parameter of {type(estimator).__name__} must be {option.wanted};"
+                f" got {value!r} instead."
+            )

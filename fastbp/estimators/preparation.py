@@ -1,0 +1,222 @@
+"""What goes into a training call: parameters, samples, targets and the network, checked and joined.
+
+Reads estimators and changes none, but for the names and number of features, which scikit-learn's
+validation notes on them.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.model_selection import train_test_split
+
+from fastbp.estimators import inputs
+from fastbp.estimators.options import check_options
+from fastbp.nn.initializers import draw
+from fastbp.nn.network import Array, Network
+from fastbp.nn.rows import check_attributes, rows
+from fastbp.train import threads
+from fastbp.train.state import Problem, Settings, TrainingState, Validation, draw_seed, split_seed
+
+if TYPE_CHECKING:
+    from fastbp.estimators.base import BaseMLP
+
+
+class Target(NamedTuple):
+    """What to learn, as the engine takes it.
+
+    Attributes
+    ----------
+    values : ndarray
+        int32 (n,) for a loss over classes, else (n, n_outputs) of the weights' dtype.
+    n_outputs : int
+        Outputs of the network.
+    loss : str
+        The loss's row.
+    score : callable
+        Of (prediction, values, sample_weight), for early stopping; higher is better.
+    stratify : bool
+        Whether a validation split keeps the classes' shares.
+    sorted : bool
+        Whether the samples are sorted by class.
+    fitted : dict
+        Attributes that the estimator gets once training is over.
+    """
+
+    values: Array
+    n_outputs: int
+    loss: str
+    score: Callable[[Array, Array, Array | None], float]
+    stratify: bool
+    sorted: bool
+    fitted: dict[str, Any]
+
+
+class Targets(Protocol):
+    """`BaseMLP._targets`, or what is made of it by fixing arguments."""
+
+    def __call__(self, y: Any, dtype: np.dtype[Any], *, fresh: bool) -> Target: ...
+
+
+class Sample(NamedTuple):
+    """Samples as the engine takes them."""
+
+    X: Any
+    y: Array
+    weight: Array | None
+
+
+def check_parameters(estimator: "BaseMLP", incremental: bool) -> None:
+    check_options(estimator)
+    estimator._loss_attributes()
+    _activation(estimator)
+    if incremental and estimator.early_stopping:
+        raise ValueError(
+            "partial_fit holds no samples out: early_stopping must be False; got True."
+        )
+
+
+def _activation(estimator: "BaseMLP") -> tuple[str, dict[str, float]]:
+    row = rows("activation")[estimator.activation]
+    given = estimator.activation_params
+    return row["name"], check_attributes(row, given, argument="activation_params")
+
+
+def _hidden(estimator: "BaseMLP") -> tuple[int, ...]:
+    sizes = estimator.hidden_layer_sizes
+    return tuple(int(n) for n in sizes) if isinstance(sizes, Iterable) else (int(sizes),)
+
+
+def prepare(
+    estimator: "BaseMLP", X: Any, y: Any, sample_weight: Any, targets: Targets, fresh: bool
+) -> tuple[Sample, Target, Network]:
+    """Check the data and encode it, and describe the network that fits it."""
+    dtype = None if estimator.dtype is None else np.dtype(estimator.dtype)
+    if not fresh:
+        fitted = estimator._network.dtype
+        if dtype not in (None, fitted):
+            raise ValueError(
+                f"dtype={estimator.dtype!r} cannot go on with a model in {fitted}; set dtype to"
+                " None, or fit anew with warm_start=False."
+            )
+        dtype = fitted
+    X, y = inputs.training_data(
+        estimator, X, y, dtype=dtype, reset=fresh, y_numeric=estimator._y_numeric
+    )
+    target = targets(y, X.dtype, fresh=fresh)
+    network = Network(
+        n_inputs=X.shape[1],
+        n_outputs=target.n_outputs,
+        hidden=_hidden(estimator),
+        activation=_activation(estimator),
+        loss=(target.loss, estimator._loss_attributes()),
+        dtype=X.dtype,
+    )
+    if not fresh and network.sizes != estimator._network.sizes:
+        raise ValueError(
+            f"hidden_layer_sizes and the data ask for layers of {network.sizes} units, which cannot"
+            f" go on with the weights of {estimator._network.sizes}; fit anew with"
+            " warm_start=False."
+        )
+    weight = inputs.sample_weights(sample_weight, X.shape[0], X.dtype)
+    return Sample(X, target.values, weight), target, network
+
+
+def split(
+    estimator: "BaseMLP", problem: Problem, target: Target, best: Array, state: TrainingState
+) -> tuple[Problem, Validation]:
+    """Set samples aside for early stopping, by the seed alone."""
+    n_samples = problem.X.shape[0]
+    kept, held = train_test_split(
+        np.arange(n_samples),
+        random_state=split_seed(state.seed),
+        test_size=estimator.validation_fraction,
+        stratify=target.values if target.stratify else None,
+    )
+    if len(held) < 2:
+        raise ValueError(
+            f"validation_fraction={estimator.validation_fraction} sets {len(held)} of {n_samples}"
+            " samples aside; at least 2 are wanted."
+        )
+    parts = []
+    for what, index in (("kept for training", kept), ("held out", held)):
+        weight = None if problem.sample_weight is None else problem.sample_weight[index]
+        if weight is not None:
+            inputs.check_total(weight, f"sample_weight of the samples {what}")
+        parts.append(Sample(problem.X[index], problem.y[index], weight))
+    training = problem._replace(X=parts[0].X, y=parts[0].y, sample_weight=parts[0].weight)
+    return training, Validation(*parts[1], target.score, best)
+
+
+def take_batch_size(estimator: "BaseMLP", n_samples: int) -> int:
+    if estimator.batch_size == "auto":
+        return min(200, n_samples)
+    size = int(estimator.batch_size)
+    if size > n_samples:
+        warnings.warn(
+            f"batch_size={size} is larger than the number of training samples; all {n_samples} make"
+            " one batch.",
+            UserWarning,
+            stacklevel=6,
+        )
+    return min(size, n_samples)
+
+
+def penalty(estimator: "BaseMLP") -> float:
+    """`alpha` as it stands in the loss; AdamW's is a decay of the weights instead."""
+    return 0.0 if estimator.solver == "adamw" else float(estimator.alpha)
+
+
+def settings_of(
+    estimator: "BaseMLP", network: Network, batch_size: int, incremental: bool
+) -> Settings:
+    sgd = estimator.solver == "sgd"
+    rule = estimator.solver
+    if sgd and estimator.momentum > 0:
+        rule = "nesterov" if estimator.nesterovs_momentum else "momentum"
+    # A rule's attributes have the names of the estimator's parameters, with one exception.
+    names = {attr["name"] for attr in rows("rule")[rule]["attrs"]}
+    source = {name: "alpha" if name == "weight_decay" else name for name in names}
+    return Settings(
+        loss=network.loss,
+        rule=rule,
+        attributes={name: float(getattr(estimator, option)) for name, option in source.items()},
+        batch_size=batch_size,
+        shuffle=bool(estimator.shuffle),
+        schedule=estimator.learning_rate if sgd else "constant",
+        rate=float(estimator.learning_rate_init),
+        power_t=float(estimator.power_t),
+        max_epochs=1 if incremental else int(estimator.max_iter),
+        tol=float(estimator.tol),
+        patience=estimator.n_iter_no_change,
+        verbose=bool(estimator.verbose),
+        incremental=incremental,
+        keep_steps=estimator.history == "step",
+        n_threads=threads.resolve(estimator.n_threads),
+    )
+
+
+def gradient_problem(
+    estimator: "BaseMLP", X: Any, y: Any, sample_weight: Any, dtype: np.dtype[Any]
+) -> Problem:
+    """Samples with a plan and a copy of the weights, in `dtype`; the estimator stays as it is."""
+    if not estimator.__sklearn_is_fitted__():
+        estimator = clone(estimator).set_params(dtype=dtype)
+        check_parameters(estimator, incremental=False)
+        sample, _, network = prepare(estimator, X, y, sample_weight, estimator._targets, True)
+        flat = draw(network, estimator.weight_init, draw_seed(estimator.random_state))
+    else:
+        X, y = inputs.training_data(
+            estimator, X, y, dtype=dtype, reset=False, y_numeric=estimator._y_numeric
+        )
+        target = estimator._targets(y, dtype, fresh=False, complete=False)
+        weight = inputs.sample_weights(sample_weight, X.shape[0], dtype)
+        sample = Sample(X, target.values, weight)
+        network = replace(estimator._network, dtype=dtype)
+        flat = estimator._flat().astype(dtype)
+    plan = network.plan(sparse=scipy.sparse.issparse(sample.X))
+    return Problem(plan, flat, *sample, penalty(estimator))

@@ -1,0 +1,165 @@
+"""The regressor: numeric targets, and the losses that go with them."""
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
+
+from fastbp.estimators import inputs, losses
+from fastbp.estimators.base import BaseMLP, with_default
+from fastbp.estimators.docs import documented
+from fastbp.estimators.preparation import Target
+from fastbp.nn.network import Array
+from fastbp.nn.rows import check_attributes, rows
+
+
+@documented
+class MLPRegressor(RegressorMixin, BaseMLP):
+    """Multilayer perceptron regressor, trained by fastbp's C engine.
+
+    It has the parameters, defaults, attributes and methods of scikit-learn's class of this name,
+    with `hidden_layer_sizes` first and `loss` by keyword only; parameters from `loss` on are
+    fastbp's own, `loss` excepted. The loss brings the output activation: the exponential for
+    'poisson', none for the others.
+
+    Any number of threads may call `predict` and the other reading methods of one estimator at once.
+    While `fit` or `partial_fit` runs, a second training call on it is an error.
+
+    Parameters
+    ----------
+    <shared parameters>
+
+    loss : str, default='squared_error'
+        What is minimised, averaged over samples by their weights, plus the penalty. The loss of a
+        sample is the sum over its outputs, whose gradient is what training follows. (scikit-learn
+        follows it too, but reports the mean over outputs for 'squared_error'.)
+
+        - 'squared_error': half of the squared residual.
+        - 'absolute_error': its magnitude; predicts medians.
+        - 'huber': half its square within delta, linear beyond.
+        - 'quantile': the pinball loss; predicts the quantile that `loss_params` names.
+        - 'poisson': half of the Poisson deviance, for targets of 0 or more; the prediction is the
+          exponential of the last layer's output.
+
+    loss_params : dict or None, default=None
+        Numbers that the loss takes, by name: delta of 'huber', above 0 (default 1), and quantile of
+        'quantile', in (0, 1) (default 0.5).
+
+    Attributes
+    ----------
+    <shared attributes>
+
+    See Also
+    --------
+    MLPClassifier : The same network for classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import MLPRegressor
+    >>> X = np.linspace(-2, 2, 200).reshape(-1, 1)
+    >>> y = X[:, 0] ** 2
+    >>> model = MLPRegressor((32, 32), max_iter=1000, learning_rate_init=0.01, random_state=0)
+    >>> model.fit(X, y).score(X, y) > 0.99
+    True
+    >>> upper = MLPRegressor(
+    ...     (32,), loss="quantile", loss_params={"quantile": 0.9}, max_iter=500, random_state=0
+    ... )
+    >>> upper.fit(X, y).predict(X).shape
+    (200,)
+    """
+
+    __init__ = with_default(BaseMLP.__init__, loss="squared_error")
+
+    _y_numeric = True
+
+    def _loss_attributes(self) -> dict[str, float]:
+        row = rows("loss")[losses.regression_loss(self.loss)]
+        return check_attributes(row, self.loss_params, argument="loss_params")
+
+    def _targets(
+        self,
+        y: Any,
+        dtype: np.dtype[Any],
+        *,
+        fresh: bool,
+        complete: bool = True,
+        classes: Any = None,
+    ) -> Target:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        values = inputs.target_array(y, dtype)
+        loss = losses.regression_loss(self.loss)
+        if rows("loss")[loss]["target"] == "nonnegative" and values.min() < 0:
+            at = tuple(int(i) for i in np.argwhere(y < 0)[0])
+            raise ValueError(f"loss={loss!r} wants targets of 0 or more; y{list(at)} is {y[at]:g}.")
+        return Target(
+            values=values,
+            n_outputs=values.shape[1],
+            loss=loss,
+            score=r2,
+            stratify=False,
+            sorted=False,
+            fitted={},
+        )
+
+    def predict(self, X: Any) -> Array:
+        """Predictions for samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+            The features.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs), of the weights' dtype
+            One number a sample if there is one output. A row's prediction does not depend on the
+            other rows.
+        """
+        output = self._output(X)
+        return output[:, 0] if output.shape[1] == 1 else output
+
+    @available_if(BaseMLP._is_stochastic)  # type: ignore[untyped-decorator]
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train one epoch on the samples given, and keep the state of training for the next call.
+
+        The order of samples is a function of the seed and of the number of epochs made so far:
+        calls do not repeat it.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Samples, as for `fit`.
+
+        Returns
+        -------
+        self : MLPRegressor
+            The estimator, one epoch further.
+        """
+        return self._train(X, y, sample_weight, self._targets, incremental=True)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = (
+            self.loss in losses.REGRESSION and rows("loss")[self.loss]["target"] == "nonnegative"
+        )
+        return tags
+
+
+def r2(prediction: Array, target: Array, sample_weight: Array | None) -> float:
+    """scikit-learn's R2 score, averaged over outputs; NaN where a prediction is not finite."""
+    if not np.isfinite(prediction).all():
+        return np.nan
+    target = target.astype(np.float64)
+    mean = np.average(target, axis=0, weights=sample_weight)
+    residual = np.average((target - prediction) ** 2, axis=0, weights=sample_weight)
+    spread = np.average((target - mean) ** 2, axis=0, weights=sample_weight)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = 1 - residual / spread
+    # A constant target: 1 if it is met exactly, else 0.
+    scores[spread == 0] = np.where(residual[spread == 0] == 0, 1.0, 0.0)
+    return float(scores.mean())

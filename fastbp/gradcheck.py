@@ -1,0 +1,388 @@
+"""Backpropagation held against finite differences, element by element.
+
+Here is `check_gradients`. It knows no row of the table, only a loss and its gradient as functions of
+one flat vector; the report that it returns is in gradreport.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import approx_fprime
+
+from fastbp.gradreport import UNDECIDED_LIMIT, GradientReport, TensorCheck
+
+Vector = NDArray[np.float64]
+
+# The step that balances the error of a central difference, h^2/6 of the third derivative, against
+# the rounding of the loss, eps/h of it: both are then about eps^(2/3) = 4e-11.
+STEP = float(np.finfo(np.float64).eps ** (1 / 3))
+# The steps tried for an element, in turn: shorter ones to get past a kink or a sharp bend, then
+# longer ones for a gradient so small against the loss that rounding drowns it. Each is used
+# together with its quarter.
+STEPS = tuple(STEP * factor for factor in (4.0, 0.5, 0.0625, 64.0, 512.0))
+# Far above 4e-11 and far below the effect of any mistake. Rounding alone reaches it where a
+# tensor's gradient is below 1e-4 of the loss, or 1e-6 of it with the longest of the steps.
+TOLERANCE = 1e-6
+
+VANISHED = 1e-12  # a gradient wholly below this is checked on the rescaled problem
+SPREAD = 0.5  # standard deviation of every pre-activation there, well inside every bend
+ALL_ELEMENTS_UP_TO = 2000  # parameters; above, a sample is checked
+SAMPLE = 500  # elements checked above that, shared out among the tensors
+SAMPLE_OF_TENSOR = 5  # at least, where the tensor has as many
+DIRECTIONS = 10  # random directions in the space of all parameters, checked beside the sample
+
+
+class _Plan(Protocol):
+    """What is asked of a plan."""
+
+    @property
+    def n_params(self) -> int: ...
+    @property
+    def tensors(self) -> Sequence[dict[str, Any]]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def loss_gradient(self, params: Vector, X: Any, y: Any, **options: Any) -> float: ...
+    def inspect(self, params: Vector, X: Any, y: Any) -> list[dict[str, Vector]]: ...
+
+
+def check_gradients(
+    estimator_or_plan: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    params: Any = None,
+    alpha: float = 0.0,
+    tolerance: float = TOLERANCE,
+    random_state: int = 0,
+) -> GradientReport:
+    """Compare the gradient of the training loss with finite differences, tensor by tensor.
+
+    The loss is that of training: the weighted mean over the samples, penalty included. All
+    arithmetic is float64; a float32 estimator is checked by a float64 plan of the same structure.
+
+    Each derivative is a central difference of the loss, (L(w + h) - L(w - h)) / 2h, made of SciPy's
+    one-sided ones (`scipy.optimize.approx_fprime`). Its error is h^2/6 of the third derivative plus
+    the rounding of L divided by h, least at h = eps^(1/3) = 6e-6 and then about 4e-11. A step
+    counts only where it agrees with its quarter, in the central value and in the bend between the
+    two one-sided ones; else other steps are tried, and an element that none settles is undecided:
+    the loss has a kink there, and its one-sided differences disagree however short the step.
+
+    A tensor whose gradient is wholly below 1e-12, or too small to be seen in the loss, is checked on
+    a rescaled problem, and the report says so: the same network and data, with weights and biases
+    scaled and shifted unit by unit so that no unit is saturated or dead.
+
+    Parameters
+    ----------
+    estimator_or_plan : fitted MLPClassifier or MLPRegressor, or float64 Plan
+        What to check. An estimator is checked at its fitted weights, with its own penalty.
+    X : array-like or CSR matrix of shape (n_samples, n_features)
+        Samples. The time grows with their number times that of the parameters: a few dozen are
+        enough.
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Targets: as for `fit` with an estimator, encoded as the loss wants them with a plan.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples, not negative; None is 1 for all.
+    params : array-like of shape (n_params,), default=None
+        The point at which a plan is checked. Needed with a plan, an error with an estimator.
+    alpha : float, default=0.0
+        Strength of the L2 penalty, at least 0. For a plan only.
+    tolerance : float, default=1e-6
+        The error that passes, above 0. The default is far above the error of the differences and
+        far below that of any mistake.
+    random_state : int, default=0
+        Seed of the sample of elements and of the directions, which are used above 2,000 parameters.
+
+    Returns
+    -------
+    GradientReport
+        `report.ok` is the verdict, `print(report)` the table.
+
+    Raises
+    ------
+    TypeError
+        For something that is neither a plan nor an estimator of this package, or options that
+        belong to the other kind.
+    ValueError
+        For a plan that is not float64, wrong `params` or `tolerance`, or a loss that is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import MLPRegressor, check_gradients
+    >>> X = np.linspace(-1, 1, 20).reshape(-1, 1)
+    >>> y = X[:, 0] ** 2
+    >>> model = MLPRegressor((4,), activation="tanh", solver="lbfgs", random_state=0).fit(X, y)
+    >>> report = check_gradients(model, X, y)
+    >>> report.ok
+    True
+    >>> [tensor.name for tensor in report.tensors]
+    ['layer0.weight', 'layer0.bias', 'layer1.weight', 'layer1.bias']
+    """
+    if not tolerance > 0:
+        raise ValueError(f"check_gradients: tolerance is {tolerance!r}, wanted a number above 0")
+    problem = _problem(estimator_or_plan, X, y, sample_weight, params, alpha)
+    rng = np.random.default_rng(random_state)
+    sampled = problem.plan.n_params > ALL_ELEMENTS_UP_TO
+    checker = _Checker(problem, sampled, tolerance, rng)
+    tensors = tuple(checker.check(tensor) for tensor in problem.plan.tensors)
+    directions = _check_directions(problem, tolerance, rng) if sampled else None
+    return GradientReport(tensors, directions, problem.plan.n_params, tolerance)
+
+
+# ------------------------------------------------------------------------------------- the problem
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A loss of one flat vector, and the point at which its gradient is checked."""
+
+    plan: _Plan
+    params: Vector
+    X: Any
+    y: Any
+    sample_weight: Any
+    alpha: float
+
+    def loss(self, params: Vector, grad: Vector | None = None) -> float:
+        options = {"sample_weight": self.sample_weight, "alpha": self.alpha}
+        return self.plan.loss_gradient(params, self.X, self.y, grad=grad, **options)
+
+    @cached_property
+    def gradient(self) -> Vector:
+        grad = np.empty(self.plan.n_params)
+        loss = self.loss(self.params, grad)
+        if not np.isfinite(loss):
+            raise ValueError(f"check_gradients: the loss at this point is {loss}, wanted finite")
+        return grad
+
+    @cached_property
+    def rescaled(self) -> _Problem:
+        """The same with every unit's pre-activation at mean 0 and standard deviation SPREAD.
+
+        Layer by layer, from the input on: w and b are divided by the deviation over the samples, b
+        less the mean. Units that do not vary stay as they are.
+        """
+        params = self.params.copy()
+        tensors = self.plan.tensors
+        for weight, bias in zip(tensors[::2], tensors[1::2], strict=True):
+            z = self.plan.inspect(params, self.X, self.y)[weight["layer"]]["z"]
+            mean, deviation = z.mean(axis=0), z.std(axis=0)
+            varies = deviation > 0
+            factor = np.divide(SPREAD, deviation, out=np.ones_like(deviation), where=varies)
+            _part(params, weight)[:] *= factor
+            _part(params, bias)[:] -= np.where(varies, mean, 0.0)
+            _part(params, bias)[:] *= factor
+        return replace(self, params=params)
+
+    def along(self, indices: NDArray[np.intp]) -> Callable[[Vector], float]:
+        """The loss as a function of some of the parameters."""
+        work = self.params.copy()
+
+        def loss(values: Vector) -> float:
+            work[indices] = values
+            return self.loss(work)
+
+        return loss
+
+
+def _problem(
+    estimator_or_plan: Any, X: Any, y: Any, sample_weight: Any, params: Any, alpha: float
+) -> _Problem:
+    found = type(estimator_or_plan).__name__
+    if hasattr(estimator_or_plan, "_gradient_problem"):
+        if params is not None or alpha != 0:
+            raise TypeError(
+                f"check_gradients: params and alpha come from the {found}; they go with a plan only"
+            )
+        return _Problem(*estimator_or_plan._gradient_problem(X, y, sample_weight))
+    if not hasattr(estimator_or_plan, "loss_gradient"):
+        raise TypeError(
+            f"check_gradients: estimator_or_plan is a {found}, wanted a fitted MLPClassifier or "
+            f"MLPRegressor of fastbp, or a Plan"
+        )
+    plan: _Plan = estimator_or_plan
+    if np.dtype(plan.dtype) != np.float64:
+        raise ValueError(
+            f"check_gradients: the plan is {np.dtype(plan.dtype)}, wanted float64: the differences "
+            f"of a coarser loss are mostly rounding"
+        )
+    if params is None:
+        raise TypeError("check_gradients: params is missing, wanted the point to check the plan at")
+    point = np.array(params, dtype=np.float64)
+    if point.shape != (plan.n_params,):
+        raise ValueError(
+            f"check_gradients: params has shape {point.shape}, wanted ({plan.n_params},)"
+        )
+    return _Problem(plan, point, X, y, sample_weight, alpha)
+
+
+# --------------------------------------------------------------------------------------- the check
+
+
+@dataclass(frozen=True)
+class _Checker:
+    """How tensors are checked, one after another."""
+
+    problem: _Problem
+    sampled: bool
+    tolerance: float
+    rng: np.random.Generator
+
+    def check(self, tensor: dict[str, Any]) -> TensorCheck:
+        elements = self._elements(tensor)
+        found = self._compare(self.problem, tensor, elements)
+        magnitude = _magnitude(_part(self.problem.gradient, tensor))
+        if found.hidden or (magnitude < VANISHED and not found.contradicts(self.tolerance)):
+            again = self._compare(self.problem.rescaled, tensor, elements)
+            return again.named(tensor["name"], tensor["shape"], elements, rescaled=True)
+        return found.named(tensor["name"], tensor["shape"], elements)
+
+    def _elements(self, tensor: dict[str, Any]) -> NDArray[np.intp]:
+        """Flat places in the tensor: all, or a sample."""
+        size = int(np.prod(tensor["shape"]))
+        if not self.sampled:
+            return np.arange(size)
+        share = max(SAMPLE_OF_TENSOR, SAMPLE // len(self.problem.plan.tensors))
+        # The largest belongs to the sample, since errors are measured by it.
+        largest = np.argmax(np.abs(_part(self.problem.gradient, tensor)))
+        return np.union1d(self.rng.permutation(size)[:share], [largest])
+
+    def _compare(
+        self, problem: _Problem, tensor: dict[str, Any], elements: NDArray[np.intp]
+    ) -> _Comparison:
+        places = int(tensor["offset"]) + elements
+        return _compare(
+            problem.along(places), problem.params[places], problem.gradient[places], self.tolerance
+        )
+
+
+def _check_directions(problem: _Problem, tolerance: float, rng: np.random.Generator) -> TensorCheck:
+    directions = rng.standard_normal((DIRECTIONS, problem.params.size))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    result = _compare(
+        lambda steps: problem.loss(problem.params + steps @ directions),
+        np.zeros(DIRECTIONS),
+        directions @ problem.gradient,
+        tolerance,
+    )
+    name, places = f"{DIRECTIONS} directions", np.arange(DIRECTIONS)
+    return result.named(name, (DIRECTIONS,), places)
+
+
+def _part(vector: Vector, tensor: dict[str, Any]) -> Vector:
+    """A tensor's part of a flat vector, as a view of its shape."""
+    start, shape = int(tensor["offset"]), tuple(tensor["shape"])
+    return vector[start : start + int(np.prod(shape))].reshape(shape)
+
+
+# --------------------------------------------------------------------------------- the differences
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Derivatives by backpropagation and by differences; settled tells where the latter count.
+
+    hidden tells that all are so small that a step of STEP drowns them in the rounding of the loss,
+    and that this left some unsettled.
+    """
+
+    analytic: Vector
+    numeric: Vector
+    settled: NDArray[np.bool_]
+    hidden: bool
+
+    def contradicts(self, tolerance: float) -> bool:
+        """Whether a settled difference shows the derivative by backpropagation to be wrong."""
+        return self.named("", (self.settled.size,), np.arange(self.settled.size)).error > tolerance
+
+    def named(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        elements: NDArray[np.intp],
+        *,
+        rescaled: bool = False,
+    ) -> TensorCheck:
+        """The worst settled element as a TensorCheck; `elements` are flat places in the tensor."""
+        n_checked = self.settled.size
+        undecided = n_checked - int(np.count_nonzero(self.settled))
+        if undecided == n_checked:
+            nan = float("nan")
+            return TensorCheck(name, shape, n_checked, undecided, nan, None, nan, nan, rescaled)
+        distance = np.where(self.settled, np.abs(self.analytic - self.numeric), -1.0)
+        distance[~np.isfinite(self.analytic)] = np.inf
+        largest = max(_magnitude(self.analytic), _magnitude(self.numeric[self.settled]))
+        worst = int(np.argmax(distance))
+        error = float(distance[worst] / largest) if distance[worst] > 0 else 0.0
+        place = np.unravel_index(elements[worst], shape)
+        return TensorCheck(
+            name=name,
+            shape=shape,
+            n_checked=n_checked,
+            undecided=undecided,
+            error=error,
+            index=tuple(int(i) for i in place),
+            analytic=float(self.analytic[worst]),
+            numeric=float(self.numeric[worst]),
+            rescaled=rescaled,
+        )
+
+
+def _compare(
+    f: Callable[[Vector], float], point: Vector, analytic: Vector, tolerance: float
+) -> _Comparison:
+    """Differences of f by each of its arguments at `point`, beside the derivatives claimed.
+
+    With forward F and backward B one-sided differences, C = (F + B) / 2 is the central one and
+    F - B the bend, h f'' where f is smooth. A step h settles an argument if C changes by less than
+    half the tolerance from h to h/4 (its error at h/4 is then a thirtieth of it) and the bend
+    shrinks to a quarter. A kink at the point leaves the bend as it is; one within the step moves C
+    or the bend. Where the rounding of f alone, eps f / h, is above the tolerance, agreement would
+    be chance and settles nothing.
+    """
+    rounding = np.finfo(np.float64).eps * abs(f(point))
+    numeric = np.zeros_like(point)
+    settled = np.zeros(point.size, dtype=bool)
+    for step in STEPS:
+        (open_,) = np.nonzero(~settled)
+        if open_.size == 0:
+            break
+        steps = step * np.maximum(1.0, np.abs(point[open_]))
+        central, bend = _two_sided(f, point, open_, steps)
+        central_quarter, bend_quarter = _two_sided(f, point, open_, steps / 4)
+        numeric[open_] = central_quarter
+        largest = max(_magnitude(analytic), _magnitude(numeric))
+        steady = np.abs(central - central_quarter) <= tolerance / 2 * largest
+        smooth = np.abs(bend - 4 * bend_quarter) <= tolerance * largest
+        audible = rounding / (steps / 4) <= tolerance * largest
+        settled[open_] = (steady & smooth & audible) if largest > 0 else True
+    largest = max(_magnitude(analytic), _magnitude(numeric))
+    drowned = rounding / STEP > tolerance * largest and not settled.all()
+    return _Comparison(analytic, numeric, settled, hidden=bool(drowned))
+
+
+def _magnitude(vector: Vector) -> float:
+    """The largest finite magnitude, 0 if there is none."""
+    return float(np.max(np.abs(vector), initial=0.0, where=np.isfinite(vector)))
+
+
+def _two_sided(
+    f: Callable[[Vector], float], point: Vector, arguments: NDArray[np.intp], steps: Vector
+) -> tuple[Vector, Vector]:
+    """Central difference and bend (forward minus backward difference) by some arguments of f."""
+    full = point.copy()
+
+    def restricted(values: Vector) -> float:
+        full[arguments] = values
+        return f(full)
+
+    forward = approx_fprime(point[arguments], restricted, steps)
+    backward = approx_fprime(point[arguments], restricted, -steps)
+    return (forward + backward) / 2, forward - backward

@@ -1,0 +1,1 @@
+"""Networks: what a plan is compiled from, and the weights that it starts with."""

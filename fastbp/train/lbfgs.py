@@ -1,0 +1,132 @@
+"""L-BFGS: SciPy's L-BFGS-B, driven by the engine's loss and gradient over all samples.
+
+SciPy keeps the memory of past gradients; it starts empty in every call. Vectors are float64 on
+SciPy's side and of the plan's dtype on the engine's.
+"""
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+from sklearn.exceptions import ConvergenceWarning
+
+from fastbp.errors import NonFiniteError
+from fastbp.nn.network import Array
+from fastbp.train.state import Problem
+
+
+def minimise(
+    problem: Problem,
+    losses: list[float],
+    *,
+    max_iterations: int,
+    max_evaluations: int,
+    tol: float,
+    verbose: bool,
+    n_threads: int,
+) -> tuple[int, float]:
+    """Minimise the loss over all samples, `problem.params` in place.
+
+    Parameters
+    ----------
+    problem : Problem
+        The samples, the weights to train and the penalty.
+    losses : list of float
+        Receives the loss after each iteration.
+    max_iterations, max_evaluations : int
+        Bounds; reaching one gives a ConvergenceWarning.
+    tol : float
+        The largest component of the gradient at which the minimum counts as found.
+    verbose : bool
+        Print the loss after every iteration.
+    n_threads : int
+        Threads of each evaluation.
+
+    Returns
+    -------
+    n_iterations : int
+        Iterations made. Ctrl-C ends them with a UserWarning and the weights of the last.
+    loss : float
+        The loss at the weights; NaN if Ctrl-C came before the first iteration was over.
+
+    Raises
+    ------
+    NonFiniteError
+        The loss or a weight became infinite or NaN; the weights are those of the last iteration.
+    """
+    gradient = np.empty_like(problem.params)
+    accepted = problem.params.astype(np.float64)
+
+    def evaluate(vector: Array) -> tuple[float, Array]:
+        problem.params[...] = vector
+        loss = problem.plan.loss_gradient(
+            problem.params,
+            problem.X,
+            problem.y,
+            sample_weight=problem.sample_weight,
+            alpha=problem.alpha,
+            grad=gradient,
+            n_threads=n_threads,
+        )
+        return loss, gradient.astype(np.float64)
+
+    def after_iteration(intermediate_result: Any) -> None:  # the name tells SciPy what to pass
+        accepted[...] = intermediate_result.x
+        losses.append(float(intermediate_result.fun))
+        if verbose:
+            print(f"Iteration {len(losses)}, loss = {losses[-1]:.8f}")
+
+    try:
+        result = scipy.optimize.minimize(
+            evaluate,
+            accepted.copy(),
+            method="L-BFGS-B",
+            jac=True,
+            callback=after_iteration,
+            options={"maxiter": max_iterations, "maxfun": max_evaluations, "gtol": tol},
+        )
+    except KeyboardInterrupt:
+        problem.params[...] = accepted
+        warnings.warn(
+            f"Training was interrupted after {len(losses)} iterations; the model is that of the"
+            " last.",
+            UserWarning,
+            stacklevel=6,
+        )
+        return len(losses), losses[-1] if losses else math.nan
+    problem.params[...] = result.x
+    if not (math.isfinite(result.fun) and np.isfinite(problem.params).all()):
+        error = _not_finite(problem, len(losses))
+        problem.params[...] = accepted
+        raise error
+    if result.status != 0:
+        warnings.warn(
+            f"L-BFGS has not converged after {result.nit} iterations and {result.nfev} evaluations"
+            f" (max_iter={max_iterations}, max_fun={max_evaluations}): {result.message}. Larger"
+            " limits or standardised features may help.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+    return min(int(result.nit), max_iterations), float(result.fun)
+
+
+def _not_finite(problem: Problem, iteration: int) -> NonFiniteError:
+    """The error for weights at which the loss is not finite, naming the first layer at fault."""
+    layers = problem.plan.inspect(
+        problem.params, problem.X, problem.y, sample_weight=problem.sample_weight
+    )
+    culprit = -1
+    for index, layer in enumerate(layers):
+        if not np.isfinite(layer["z"]).all():
+            culprit = index
+            break
+    where = f"layer {culprit}" if culprit >= 0 else "the loss itself"
+    return NonFiniteError(
+        f"The loss became infinite or NaN in iteration {iteration} of L-BFGS, first in {where}."
+        " Features or targets on a wild scale are the usual cause; standardise them.",
+        epoch=iteration,
+        step=0,
+        layer=culprit,
+    )

@@ -1,0 +1,155 @@
+"""What training carries from one call to the next, and what each call is told.
+
+`TrainingState` is all that makes a later epoch equal to the one that an uninterrupted run would
+have made. It holds no data and no plan, and it pickles.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from fastbp import _core
+from fastbp.nn.network import Array
+
+
+class Problem(NamedTuple):
+    """Samples as the engine takes them, with the plan and the weights that they go with.
+
+    `X` is (n, n_inputs), dense or CSR; `y` is int32 (n,) for losses over classes, else (n,
+    n_outputs); `sample_weight` is (n,) or None; `alpha` is the penalty of the loss.
+    """
+
+    plan: _core.Plan
+    params: Array
+    X: Any
+    y: Array
+    sample_weight: Array | None
+    alpha: float
+
+
+class Validation(NamedTuple):
+    """Samples held out for early stopping; a higher `score(prediction, y, sample_weight)` is
+    better.
+
+    `best` is the buffer (n_params,) that receives the weights of the best epoch.
+    """
+
+    X: Any
+    y: Array
+    sample_weight: Array | None
+    score: Callable[[Array, Array, Array | None], float]
+    best: Array
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The choices of one call of stochastic training, already validated.
+
+    `max_epochs` is 1 and `incremental` true for `partial_fit`, which warns of no missing
+    convergence. `schedule`, `rate` and `power_t` are scikit-learn's learning_rate,
+    learning_rate_init and power_t; `patience` is its n_iter_no_change.
+    """
+
+    loss: tuple[str, Mapping[str, float]]
+    rule: str
+    attributes: Mapping[str, float]
+    batch_size: int
+    shuffle: bool
+    schedule: str
+    rate: float
+    power_t: float
+    max_epochs: int
+    tol: float
+    patience: float
+    verbose: bool
+    incremental: bool
+    keep_steps: bool
+    n_threads: int
+
+
+@dataclass
+class TrainingState:
+    """The state of training between calls.
+
+    Attributes
+    ----------
+    seed : int
+        Of everything random; 64 bits, drawn once.
+    epoch : int
+        Epochs made so far: the number of the next permutation.
+    samples : int
+        Training samples seen so far, which "invscaling" rates depend on.
+    step : int
+        Updates made since the optimiser's vectors were zero.
+    rule : str
+        The update rule that the vectors belong to.
+    vectors : ndarray of shape (n_states, n_params) or None
+        The optimiser's flat vectors; None where they have to start from zero.
+    rate : float
+        The rate that an "adaptive" schedule has come down to.
+    rate_origin : tuple
+        The schedule and initial rate that `rate` came from; another one restarts it.
+    monitored : tuple
+        What `best` was measured on; `best` and `stale` restart where this changes.
+    best : float
+        The lowest loss, or with early stopping the highest score.
+    stale : int
+        Epochs in a row without improvement.
+    last : ndarray of shape (n_params,) or None
+        With early stopping, the weights after the last epoch: the estimator shows the best.
+    shown : bytes
+        A digest of the weights that were shown when `last` was kept, to see whether they were
+        edited.
+    history : dict of str to list of float
+        One value an epoch ("loss", "learning_rate", with early stopping "validation_loss" and
+        "validation_score"), and one a step ("step_loss") where asked for.
+    """
+
+    seed: int
+    epoch: int = 0
+    samples: int = 0
+    step: int = 0
+    rule: str = ""
+    vectors: Array | None = None
+    rate: float = 0.0
+    rate_origin: tuple[Any, ...] = ()
+    monitored: tuple[Any, ...] = ()
+    best: float = np.inf
+    stale: int = 0
+    last: Array | None = None
+    shown: bytes = b""
+    history: dict[str, list[float]] = field(default_factory=dict)
+
+    def drop_vectors(self) -> None:
+        """Let the optimiser start from zero in the next call."""
+        self.vectors = None
+        self.step = 0
+
+    def drop_arrays(self) -> None:
+        """Keep only the counters, which are small: for an estimator that is not to be continued."""
+        self.drop_vectors()
+        self.last = None
+
+
+def draw_seed(random_state: Any) -> int:
+    """The 64-bit seed that scikit-learn's `random_state` stands for.
+
+    An int is itself the seed; None and a RandomState yield a number drawn from them.
+    """
+    if random_state is None or isinstance(random_state, np.random.RandomState):
+        return int.from_bytes(check_random_state(random_state).bytes(8), "little")
+    return int(random_state)
+
+
+def split_seed(seed: int) -> int:
+    """The 32-bit seed of the validation split, since scikit-learn's splitters take no more."""
+    return (seed ^ (seed >> 32)) & 0xFFFFFFFF
+
+
+def digest(flat: Array) -> bytes:
+    """A fingerprint of weights."""
+    return hashlib.blake2b(flat.data).digest()
