@@ -1,4 +1,4 @@
-"""Training that goes on: warm starts, `partial_fit`, pickles, edited weights, one seed throughout."""
+"""Training that goes on: warm starts, `partial_fit`, pickles, edited weights, one seed."""
 
 import copy
 import pickle
@@ -60,16 +60,15 @@ def test_three_epochs_and_three_more_equal_six(case):
 
 
 def test_early_stopping_goes_on_from_the_last_weights_not_the_best():
-    # The rate is wild, so that the last epoch is not the best one.
-    given = {
-        "early_stopping": True,
-        "learning_rate_init": 0.5,
-        "random_state": 0,
-        "warm_start": True,
-        "n_iter_no_change": 50,
-    }
-    model = MLPClassifier(8, max_iter=5, **given).fit(X, Y)
-    scores = model.validation_scores_
+    # The rate is wild, so that with some seed the last epoch is soon not the best one.
+    given = {"early_stopping": True, "learning_rate_init": 0.5, "warm_start": True}
+    given |= {"n_iter_no_change": 50}
+    for seed in range(20):
+        given["random_state"] = seed
+        model = MLPClassifier(8, max_iter=5, **given).fit(X, Y)
+        scores = model.validation_scores_
+        if scores[-1] < max(scores):
+            break
     assert scores[-1] < max(scores) == model.best_validation_score_
     shown = [c.copy() for c in model.coefs_]
     best = np.argmax(scores) + 1

@@ -1,4 +1,4 @@
-"""Bad parameters, bad arrays, numbers that are not finite, interruptions: what is said, what is left."""
+"""Bad parameters and arrays, numbers not finite, interruptions: what is said, what is left."""
 
 import os
 import pickle
@@ -127,7 +127,7 @@ def test_a_loss_of_another_task_names_the_right_ones(model, words):
 def test_a_target_of_another_task():
     with pytest.raises(ValueError, match="continuous"):
         MLPClassifier().fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="string|convert"):
+    with pytest.raises(ValueError, match="convert"):
         MLPRegressor().fit(X, np.array(["a", "b"])[Y % 2])
 
 
@@ -360,7 +360,7 @@ def test_a_batch_larger_than_the_data():
 @BOTH
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_number_that_is_not_finite(kind, early_stopping):
-    # Features of 1e150: the product of two layers overflows in the second step.
+    # Weights grow by 1e80 in the first step; the next ones overflow.
     given = {"solver": "sgd", "early_stopping": early_stopping, "random_state": 0}
     model = kind(4, "identity", learning_rate_init=1e80, **given)
     with pytest.raises(NonFiniteError) as raised:
@@ -388,13 +388,15 @@ def test_the_starting_weights_are_left_if_the_first_epoch_fails():
 
 
 def test_the_epochs_before_are_kept_with_their_losses():
-    given = {"solver": "sgd", "batch_size": 40, "random_state": 0, "tol": 0.0}
-    model = MLPRegressor(4, "identity", learning_rate_init=0.9, max_iter=200, **given)
+    # A linear model whose error grows fivefold a step: some 200 steps to 1e154, where squares end.
+    given = {"solver": "sgd", "momentum": 0.0, "batch_size": 40, "random_state": 0}
+    given |= {"learning_rate_init": 0.9, "n_iter_no_change": 200}
+    model = MLPRegressor((), max_iter=200, **given)
     with pytest.raises(NonFiniteError) as raised:
         model.fit(1.5 * X, Y)
     epochs = raised.value.epoch
-    assert epochs > 2
-    whole = MLPRegressor(4, "identity", learning_rate_init=0.9, max_iter=epochs, **given)
+    assert epochs > 20
+    whole = MLPRegressor((), max_iter=epochs, **given)
     whole.fit(1.5 * X, Y)
     assert model.loss_curve_ == whole.loss_curve_
     assert np.array_equal(model._parameters.flat, whole._parameters.flat)
@@ -406,7 +408,7 @@ def test_the_epochs_before_are_kept_with_their_losses():
 
 def test_lbfgs_with_a_loss_that_is_not_finite():
     model = MLPRegressor(4, "identity", solver="lbfgs", random_state=0)
-    with pytest.raises(NonFiniteError, match="layer|loss"):
+    with pytest.raises(NonFiniteError, match="L-BFGS"):
         model.fit(1e200 * X, 1e200 * Y)
     assert np.isfinite(model._parameters.flat).all()
     model.predict(X)

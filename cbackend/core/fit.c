@@ -52,6 +52,12 @@ static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carv
     training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles, sizeof(double));
 }
 
+static double step_flops(const fbp_plan *plan, int64_t batch) {
+    double forward = 0.0, backward = 0.0;
+    fbp_plan_flops(plan, &forward, &backward);
+    return (forward + backward) * (double)batch;
+}
+
 fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
                                void *const *states, fbp_training **out) {
     *out = NULL;
@@ -62,7 +68,7 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     fbp_training *training = fbp_alloc(sizeof *training);
     if (training == NULL) return FBP_NO_MEMORY;
     training->spec = *spec;
-    if (training->spec.n_threads < 1) training->spec.n_threads = 1;
+    training->spec.n_threads = fbp_worthwhile_threads(step_flops(plan, spec->batch), spec->n_threads);
     training->rule = rule;
     training->kernels = rule->kernels[plan->dtype];
     training->params = params;
@@ -160,9 +166,7 @@ static double total_squares(const fbp_training *training) {
 
 /* About every 20 ms, whatever the step costs: by its FLOPs, and by its number where it has hardly any. */
 static int64_t steps_between_polls(const fbp_training *training) {
-    double forward = 0.0, backward = 0.0;
-    fbp_plan_flops(training->pass.plan, &forward, &backward);
-    double steps = 4e8 / ((forward + backward) * (double)training->spec.batch + 1.0);
+    double steps = 4e8 / (step_flops(training->pass.plan, training->spec.batch) + 1.0);
     return steps < 1.0 ? 1 : steps > 10000.0 ? 10000 : (int64_t)steps;
 }
 
@@ -188,10 +192,10 @@ static int run_batch(fbp_training *training, const fbp_batch *batch, int64_t epo
                      const double *scalars, double *loss, int thread, int n_threads) {
     fbp_pass *pass = &training->pass;
     const fbp_plan *plan = pass->plan;
+    double squares = total_squares(training); /* now: beyond the barrier they change */
     fbp_rows_phase(pass, batch, fbp_rows_share(plan, batch->rows, pass->batch, thread, n_threads),
                    thread, NULL);
     fbp_barrier();
-    double squares = total_squares(training);
     *loss = plan->vector->weighted_sum(batch->rows, pass->scale, pass->loss) +
             0.5 * training->spec.problem.alpha * squares / batch->weight;
     if (!isfinite(*loss)) {

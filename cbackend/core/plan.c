@@ -36,6 +36,16 @@ int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch) {
     return plan->uses_blas ? fbp_row_tile(plan, batch) : 8;
 }
 
+/* About 10 us of one core's work: two meetings of a quiet team cost half a microsecond, and a network
+ * that gains little from a second thread loses much when that thread is not there at once. */
+static const double flops_per_thread = 1e6;
+
+int fbp_worthwhile_threads(double flops, int n_threads) {
+    double worth = flops / flops_per_thread;
+    if (worth < (double)n_threads) n_threads = (int)worth;
+    return n_threads < 1 ? 1 : n_threads;
+}
+
 size_t fbp_target_bytes(const fbp_plan *plan) {
     return plan->loss->target == FBP_TARGET_CLASS ? sizeof(int32_t)
                                                   : (size_t)plan->n_outputs * fbp_size(plan->dtype);
@@ -261,9 +271,9 @@ fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x) {
     if ((x->indptr != NULL) != plan->sparse)
         return fbp_fail(FBP_INVALID, "X: found %s samples, wanted %s: the plan was made for them",
                         x->indptr != NULL ? "sparse" : "dense", plan->sparse ? "sparse" : "dense");
-    if (x->rows < 0 || x->rows > UINT32_MAX)
+    if (x->rows < 0 || x->rows >= UINT32_MAX)
         return fbp_fail(FBP_INVALID, "X: found %lld rows, wanted 0 to %u", (long long)x->rows,
-                        UINT32_MAX);
+                        UINT32_MAX - 1);
     return plan->sparse ? check_csr(x) : FBP_OK;
 }
 

@@ -58,6 +58,10 @@ int64_t fbp_leading(fbp_dtype dtype, int64_t n);
 int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch);
 int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch);
 
+/* Threads that a call of so many FLOPs between two meetings is worth, at most n_threads: waking a thread
+ * costs more than a small step. By the shapes alone. */
+int fbp_worthwhile_threads(double flops, int n_threads);
+
 fbp_status fbp_scratch_take(fbp_plan *plan, size_t bytes, fbp_scratch *scratch);
 void fbp_scratch_give(fbp_plan *plan, fbp_scratch scratch);
 

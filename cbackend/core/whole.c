@@ -89,7 +89,9 @@ fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x,
                        void *out) {
     fbp_status status = fbp_check_samples(plan, x);
     if (status != FBP_OK || x->rows == 0) return status;
-    if (n_threads < 1 || x->rows <= predict_rows) n_threads = 1;
+    double forward = 0.0, backward = 0.0;
+    fbp_plan_flops(plan, &forward, &backward);
+    n_threads = fbp_worthwhile_threads(forward * (double)x->rows, n_threads);
     fbp_prediction call = {.plan = plan, .x = x, .params = params, .raw = raw, .out = out};
     fbp_carver counting = {NULL, 0};
     predict_carve(&call, n_threads, &counting);
@@ -176,8 +178,10 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
     fbp_full call = {.problem = problem, .params = params, .grad = grad};
     fbp_status status = fbp_check_problem(plan, problem, &call.weight);
     if (status != FBP_OK) return status;
-    if (n_threads < 1) n_threads = 1;
     int64_t rows = problem->x.rows < gradient_rows ? problem->x.rows : gradient_rows;
+    double forward = 0.0, backward = 0.0;
+    fbp_plan_flops(plan, &forward, &backward);
+    n_threads = fbp_worthwhile_threads((forward + backward) * (double)rows, n_threads);
     fbp_carver counting = {NULL, 0};
     full_carve(&call, plan, rows, n_threads, &counting);
     fbp_scratch scratch;

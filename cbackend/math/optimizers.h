@@ -15,14 +15,14 @@ RULE(sgd, NONE(), NO_ATTRS, "w -= rate * g",
     w -= step_size * g;)
 
 RULE(momentum, ONE(v),
-    ATTR(momentum, 0.9, FROM(0), BELOW(1), "share of the last step that is kept"),
+    ATTR(momentum, 0.9, FROM(0), UP_TO(1), "share of the last step that is kept"),
     "v = momentum * v - rate * g; w += v",
     SCALAR(mu, momentum) SCALAR(step_size, rate),
     v = mu * v - step_size * g;
     w += v;)
 
 RULE(nesterov, ONE(v),
-    ATTR(momentum, 0.9, FROM(0), BELOW(1), "share of the last step that is kept"),
+    ATTR(momentum, 0.9, FROM(0), UP_TO(1), "share of the last step that is kept"),
     "v = momentum * v - rate * g; w += momentum * v - rate * g",
     SCALAR(mu, momentum) SCALAR(step_size, rate),
     v = mu * v - step_size * g;

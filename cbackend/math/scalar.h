@@ -31,15 +31,21 @@
 #define FBP_FMA_F64(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* Before a loop whose iterations do not depend on each other, though its output may be its input. */
+/* Before a loop whose iterations do not depend on each other, though its output may be its input; and
+ * before one over a block of lanes: it is to become vectors, where gcc left alone would first unroll
+ * it into scalars. */
 #if defined(__clang__)
 #define FBP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define FBP_LANEWISE
 #elif defined(__GNUC__)
 #define FBP_INDEPENDENT _Pragma("GCC ivdep")
+#define FBP_LANEWISE _Pragma("GCC unroll 1")
 #elif defined(_MSC_VER)
 #define FBP_INDEPENDENT __pragma(loop(ivdep))
+#define FBP_LANEWISE
 #else
 #define FBP_INDEPENDENT
+#define FBP_LANEWISE
 #endif
 
 /* Sums are formed in this many interleaved chains, whatever the width of the processor's vectors,

@@ -46,132 +46,166 @@ const fbp_family FBP_FAMILY(loss) = {rows, sizeof rows / sizeof rows[0]};
 
 #else
 
-#define LANES (64 / (int)sizeof(real))
+#define LANES (64 / (int)sizeof(real)) /* of a block; the unit of a leading dimension */
+#define CHUNK 256                     /* outputs worked on at once, a multiple of LANES */
+#define GROUP 16                      /* samples whose softmax is worked on at once */
 
-/* The sum over lanes, as a tree. */
-FBP_INLINE real FN(sum_lanes)(real *lanes)
+/* The sum over a block, as a tree. */
+FBP_INLINE real FN(sum_lanes)(const real *x)
 {
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int l = 0; l < width; l++)
-            lanes[l] += lanes[l + width];
-    return lanes[0];
+    real a[LANES / 2], b[LANES / 4], c[LANES / 8];
+    FBP_LANEWISE
+    for (int l = 0; l < LANES / 2; l++)
+        a[l] = x[l] + x[l + LANES / 2];
+    FBP_LANEWISE
+    for (int l = 0; l < LANES / 4; l++)
+        b[l] = a[l] + a[l + LANES / 4];
+    FBP_LANEWISE
+    for (int l = 0; l < LANES / 8; l++)
+        c[l] = b[l] + b[l + LANES / 8];
+    return LANES == 16 ? c[0] + c[LANES / 8 - 1] : c[0];
 }
 
-FBP_INLINE real FN(max_lanes)(real *lanes)
+FBP_INLINE real FN(max_lanes)(const real *x)
 {
-    for (int width = LANES / 2; width > 0; width /= 2)
-        for (int l = 0; l < width; l++)
-            lanes[l] = lanes[l] > lanes[l + width] ? lanes[l] : lanes[l + width];
-    return lanes[0];
+    real a[LANES / 2], b[LANES / 4], c[LANES / 8];
+    FBP_LANEWISE
+    for (int l = 0; l < LANES / 2; l++)
+        a[l] = x[l] > x[l + LANES / 2] ? x[l] : x[l + LANES / 2];
+    FBP_LANEWISE
+    for (int l = 0; l < LANES / 4; l++)
+        b[l] = a[l] > a[l + LANES / 4] ? a[l] : a[l + LANES / 4];
+    FBP_LANEWISE
+    for (int l = 0; l < LANES / 8; l++)
+        c[l] = b[l] > b[l + LANES / 8] ? b[l] : b[l + LANES / 8];
+    return c[0] > c[LANES / 8 - 1] ? c[0] : c[LANES / 8 - 1];
 }
 
-/* How many of the block's lanes are outputs, when `left` outputs are left. */
+/* How many lanes of a block are outputs, when `left` outputs are left. */
 FBP_INLINE int FN(live_lanes)(int64_t left)
 {
     return left < LANES ? (int)left : LANES;
 }
 
-FBP_INLINE void FN(fill_zeros)(int64_t n, real *x)
-{
-    for (int64_t i = 0; i < n; i++)
-        x[i] = (real)0;
-}
-
 /* ---- losses that are a sum over outputs ---- */
 
-/* One block, of which `live` lanes are outputs: adds to the lanes of the value and stores those of
- * the gradient. z and dz may be one. */
-typedef void FN(forward_block)(int live, const real *z, const real *t, real scale, real *value,
-                               real *dz, const double *attrs);
-typedef void FN(tangent_block)(int live, const real *z, const real *tz, const real *t, real scale,
-                               real *tvalue, real *tdz, const double *attrs);
+/* Rows in a chunk lie one after another without padding, so that one output or ten waste no lanes.
+ * Reading and writing go by whole blocks and may overrun a chunk by less than one. */
+typedef struct {
+    real z[CHUNK + LANES], tz[CHUNK + LANES], t[CHUNK + LANES];
+    real value[CHUNK + LANES], dz[CHUNK + LANES];
+} FN(chunk);
 
-/* The target's row is dense: its last block is copied where reading all lanes would overrun it. */
-FBP_INLINE const real *FN(target_block)(int live, const real *t, real *copy)
+/* The formulas over n elements of a chunk, n a multiple of LANES: value and its derivative by z, or
+ * the tangents of both along tz. */
+typedef void FN(chunk_function)(int64_t n, FN(chunk) * chunk, const double *attrs);
+
+/* A short row is copied as a whole block, of which the next one overwrites what is too much. */
+FBP_INLINE void FN(pack)(int64_t rows, int64_t width, int64_t ld, const real *z, real *packed)
 {
-    if (live == LANES)
-        return t;
-    for (int l = 0; l < LANES; l++)
-        copy[l] = (real)0;
-    for (int l = 0; l < live; l++)
-        copy[l] = t[l];
-    return copy;
+    for (int64_t i = 0; i < rows; i++)
+        if (width <= LANES)
+            memcpy(packed + i * width, z + i * ld, LANES * sizeof(real));
+        else
+            memcpy(packed + i * width, z + i * ld, (size_t)width * sizeof(real));
 }
 
-FBP_INLINE void FN(forward)(int64_t rows, int64_t k, int64_t ld, const real *z, const real *t,
-                            const real *scale, real *value, real *dz, const double *attrs,
-                            FN(forward_block) block)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        real unwanted[LANES], copy[LANES], lanes[LANES] = {(real)0};
-        const real s = scale ? scale[i] : (real)1;
-        for (int64_t j = 0; j < k; j += LANES) {
-            const int live = FN(live_lanes)(k - j);
-            real *const to = dz ? dz + i * ld + j : unwanted;
-            const real *const tj = FN(target_block)(live, t + i * k + j, copy);
-            block(live, z + i * ld + j, tj, s, lanes, to, attrs);
-        }
-        value[i] = FN(sum_lanes)(lanes);
-        const int64_t end = (k + LANES - 1) / LANES * LANES;
-        if (dz)
-            FN(fill_zeros)(ld - end, dz + i * ld + end);
-    }
-}
-
-FBP_INLINE void FN(tangent)(int64_t rows, int64_t k, int64_t ld, const real *z, const real *tz,
-                            const real *t, const real *scale, real *tvalue, real *tdz,
-                            const double *attrs, FN(tangent_block) block)
+/* x (rows, end) = scale times the packed rows, then zeros. */
+FBP_INLINE void FN(unpack)(int64_t rows, int64_t width, const real *packed, const real *scale,
+                           int64_t end, int64_t ld, real *x)
 {
     for (int64_t i = 0; i < rows; i++) {
-        real unwanted[LANES], copy[LANES], lanes[LANES] = {(real)0};
         const real s = scale ? scale[i] : (real)1;
-        for (int64_t j = 0; j < k; j += LANES) {
-            const int live = FN(live_lanes)(k - j);
-            real *const to = tdz ? tdz + i * ld + j : unwanted;
-            const real *const tj = FN(target_block)(live, t + i * k + j, copy);
-            block(live, z + i * ld + j, tz + i * ld + j, tj, s, lanes, to, attrs);
+        int64_t j = 0;
+        for (; j < width; j += LANES) {
+            const int live = FN(live_lanes)(width - j);
+            FBP_LANEWISE
+            for (int l = 0; l < LANES; l++)
+                x[i * ld + j + l] = l < live ? s * packed[i * width + j + l] : (real)0;
         }
-        const int64_t end = (k + LANES - 1) / LANES * LANES;
-        if (tvalue)
-            tvalue[i] = FN(sum_lanes)(lanes);
-        if (tdz)
-            FN(fill_zeros)(ld - end, tdz + i * ld + end);
+        if (j < end)
+            memset(x + i * ld + j, 0, (size_t)(end - j) * sizeof(real));
     }
 }
 
-#define LINK(name, formula)                                                                        \
-    static void FN(predict_##name)(int64_t rows, int64_t k, int64_t ld, const void *z_in,          \
-                                   int64_t ldp, void *p_out)                                       \
-    {                                                                                              \
-        const real *const zs = z_in;                                                               \
-        real *const ps = p_out;                                                                    \
-        for (int64_t i = 0; i < rows; i++)                                                         \
-            for (int64_t j = 0; j < k; j += LANES) {                                               \
-                const int live = FN(live_lanes)(k - j);                                            \
-                real block[LANES];                                                                 \
-                for (int l = 0; l < LANES; l++) {                                                  \
-                    const real z = zs[i * ld + j + l];                                             \
-                    block[l] = formula;                                                            \
-                }                                                                                  \
-                for (int l = 0; l < live; l++)                                                     \
-                    ps[i * ldp + j + l] = block[l];                                                \
-            }                                                                                      \
+/* The sum over a sample's outputs: one chain for a few, LANES chains and then a tree for more. */
+FBP_INLINE real FN(sum_row)(int64_t width, const real *x)
+{
+    real sum = (real)0, lanes[LANES] = {(real)0};
+    if (width < LANES) {
+        for (int64_t j = 0; j < width; j++)
+            sum += x[j];
+        return sum;
     }
-LINK(identity, z)
-LINK(logistic, FN(logistic)(z))
-LINK(exp, FN(exp)(z))
-#undef LINK
+    for (int64_t j = 0; j < width; j += LANES) {
+        const int live = FN(live_lanes)(width - j);
+        FBP_LANEWISE
+        for (int l = 0; l < LANES; l++)
+            lanes[l] += l < live ? x[j + l] : (real)0;
+    }
+    return FN(sum_lanes)(lanes);
+}
+
+static void FN(sum_over_outputs)(int64_t rows, int64_t k, int64_t ld, const real *z, const real *tz,
+                                 const real *t, const real *scale, real *value, real *dz,
+                                 const double *attrs, FN(chunk_function) * function)
+{
+    FN(chunk) chunk;
+    const int64_t most = k < CHUNK ? CHUNK / k : 1;
+    for (int64_t i = 0; i < rows; i += most)
+        for (int64_t j = 0; j < k; j += CHUNK) {
+            const int64_t count = rows - i < most ? rows - i : most;
+            const int64_t width = k - j < CHUNK ? k - j : CHUNK, n = count * width;
+            FN(pack)(count, width, ld, z + i * ld + j, chunk.z);
+            if (tz)
+                FN(pack)(count, width, ld, tz + i * ld + j, chunk.tz);
+            memcpy(chunk.t, t + i * k + j, (size_t)n * sizeof(real));
+            memset(chunk.t + n, 0, LANES * sizeof(real));
+            function((n + LANES - 1) / LANES * LANES, &chunk, attrs);
+            for (int64_t r = 0; value && r < count; r++) {
+                const real sum = FN(sum_row)(width, chunk.value + r * width);
+                value[i + r] = j == 0 ? sum : value[i + r] + sum;
+            }
+            if (dz)
+                FN(unpack)(count, width, chunk.dz, scale ? scale + i : NULL,
+                           j + width == k ? ld - j : width, ld, dz + i * ld + j);
+        }
+}
 
 /* ---- softmax and the losses on it ---- */
 
-/* exp(z - max) / sum over the row: no overflow, and at least one term is 1. */
-FBP_INLINE real FN(row_max)(int64_t k, const real *z)
+/* e = exp(z - max) over a row: no overflow, and at least one term is 1. Lanes beyond k get 0, and
+ * the block that ends the row is stored whole. Returns the sum over all but column `skipped`. e may
+ * be z; where it is NULL, only the sum is wanted. */
+FBP_INLINE real FN(exp_row)(int64_t k, const real *z, real max, int64_t skipped, real *e)
+{
+    real lanes[LANES] = {(real)0};
+    for (int64_t j = 0; j < k; j += LANES) {
+        real block[LANES];
+        const int live = FN(live_lanes)(k - j), omitted = (int)(skipped - j);
+        FBP_LANEWISE
+        for (int l = 0; l < LANES; l++) {
+            const real x = FN(exp)(z[j + l] - max);
+            block[l] = l < live ? x : (real)0;
+            lanes[l] += l == omitted ? (real)0 : block[l];
+        }
+        if (e)
+            FBP_LANEWISE
+            for (int l = 0; l < LANES; l++)
+                e[j + l] = block[l];
+    }
+    return FN(sum_lanes)(lanes);
+}
+
+FBP_INLINE real FN(max_row)(int64_t k, const real *z)
 {
     real lanes[LANES];
+    FBP_LANEWISE
     for (int l = 0; l < LANES; l++)
         lanes[l] = -(real)INFINITY;
     for (int64_t j = 0; j < k; j += LANES) {
         const int live = FN(live_lanes)(k - j);
+        FBP_LANEWISE
         for (int l = 0; l < LANES; l++) {
             const real x = l < live ? z[j + l] : -(real)INFINITY;
             lanes[l] = x > lanes[l] ? x : lanes[l];
@@ -180,189 +214,231 @@ FBP_INLINE real FN(row_max)(int64_t k, const real *z)
     return FN(max_lanes)(lanes);
 }
 
-static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void *z_in, int64_t ldp,
-                                void *p_out)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        const real *const z = (const real *)z_in + i * ld;
-        real *const p = (real *)p_out + i * ldp;
-        const real max = FN(row_max)(k, z);
-        real lanes[LANES] = {(real)0}, e[LANES];
-        for (int64_t j = 0; j < k; j += LANES) {
-            const int live = FN(live_lanes)(k - j);
-            for (int l = 0; l < LANES; l++) {
-                e[l] = l < live ? FN(exp)(z[j + l] - max) : (real)0;
-                lanes[l] += e[l];
-            }
-            for (int l = 0; l < live; l++)
-                p[j + l] = e[l];
-        }
-        const real sum = FN(sum_lanes)(lanes);
-        for (int64_t j = 0; j < k; j++)
-            p[j] /= sum;
-    }
-}
-
-/* One sample: with p = softmax(z)[target], q = 1 - p, which is the other classes' sum and so keeps
- * its digits, and c = -log(p). */
+/* Some samples: with p = softmax(z)[target], q = 1 - p, which is the share of the other classes and so
+ * keeps its digits, and c = -log(p). */
 typedef struct {
-    real max, sum, others; /* sum of exp(z - max), over all classes and over all but the target */
-    real c, q;
-} FN(softmax_sample);
+    int rows;
+    real max[GROUP], top[GROUP]; /* the largest output, and the target's */
+    real sum[GROUP], others[GROUP]; /* of exp(z - max), over all classes and over all but the target */
+    real c[GROUP], q[GROUP];
+    real value[GROUP], slope[GROUP], curvature[GROUP]; /* of the loss, as SOFTMAX_LOSS states them */
+} FN(group);
 
-FBP_INLINE FN(softmax_sample) FN(measure)(int64_t k, const real *z, int32_t target)
+typedef void FN(group_function)(FN(group) * group, const double *attrs);
+
+/* e (rows, ld) is as in exp_row. */
+FBP_INLINE void FN(measure)(int64_t k, int64_t ld, const real *z, const int32_t *target, real *e,
+                            FN(group) * g)
 {
-    FN(softmax_sample) s;
-    real lanes[LANES] = {(real)0};
-    s.max = FN(row_max)(k, z);
-    for (int64_t j = 0; j < k; j += LANES) {
-        const int live = FN(live_lanes)(k - j), skipped = (int)(target - j);
-        for (int l = 0; l < LANES; l++) {
-            const real e = FN(exp)(z[j + l] - s.max);
-            lanes[l] += l < live && l != skipped ? e : (real)0;
-        }
+    for (int r = 0; r < g->rows; r++) {
+        g->max[r] = FN(max_row)(k, z + r * ld);
+        g->top[r] = z[r * ld + target[r]];
+        g->others[r] = FN(exp_row)(k, z + r * ld, g->max[r], target[r], e ? e + r * ld : NULL);
     }
-    const real own = FN(exp)(z[target] - s.max);
-    s.others = FN(sum_lanes)(lanes);
-    s.sum = s.others + own;
-    s.q = s.others / s.sum;
-    /* Where the target's class leads, own is 1 and a small c keeps its digits. */
-    s.c = (s.max - z[target]) +
-          FN(log1p)(own == (real)1 ? s.others : (s.others - (real)1) + own);
-    return s;
+    for (int r = g->rows; r < GROUP; r++)
+        g->max[r] = g->top[r] = g->others[r] = (real)0;
+    FBP_LANEWISE
+    for (int r = 0; r < GROUP; r++) {
+        const real own = FN(exp)(g->top[r] - g->max[r]);
+        g->sum[r] = g->others[r] + own;
+        g->q[r] = g->others[r] / g->sum[r];
+        /* Where the target's class leads, own is 1 and a small c keeps its digits. */
+        const real rest = own == (real)1 ? g->others[r] : (g->others[r] - (real)1) + own;
+        g->c[r] = (g->max[r] - g->top[r]) + FN(log1p)(rest);
+    }
 }
 
-/* dz = a * (p - onehot). */
-FBP_INLINE void FN(softmax_gradient)(int64_t k, int64_t ld, const real *z, int32_t target,
-                                     const FN(softmax_sample) * s, real a, real *dz)
+static void FN(softmax_forward)(int64_t rows, int64_t k, int64_t ld, const real *z,
+                                const int32_t *target, const real *scale, real *value, real *dz,
+                                const double *attrs, FN(group_function) * function)
 {
-    const real factor = a / s->sum;
-    for (int64_t j = 0; j < ld; j += LANES) {
-        const int live = FN(live_lanes)(k - j);
-        for (int l = 0; l < LANES; l++) {
-            const real p = factor * FN(exp)(z[j + l] - s->max);
-            dz[j + l] = l < live ? p : (real)0;
+    FN(group) g;
+    for (int64_t i = 0; i < rows; i += GROUP) {
+        g.rows = rows - i < GROUP ? (int)(rows - i) : GROUP;
+        real *const e = dz ? dz + i * ld : NULL;
+        FN(measure)(k, ld, z + i * ld, target + i, e, &g);
+        function(&g, attrs);
+        for (int r = 0; r < g.rows; r++) {
+            value[i + r] = g.value[r];
+            if (!dz)
+                continue;
+            /* slope (p - onehot) */
+            const real slope = scale ? scale[i + r] * g.slope[r] : g.slope[r];
+            const real factor = slope / g.sum[r];
+            const int64_t end = (k + LANES - 1) / LANES * LANES;
+            for (int64_t j = 0; j < end; j++)
+                e[r * ld + j] *= factor;
+            for (int64_t j = end; j < ld; j++)
+                e[r * ld + j] = (real)0;
+            e[r * ld + target[i + r]] = -slope * g.q[r];
         }
     }
-    dz[target] = -a * s->q;
 }
 
 /* Along tz: dc = sum of p (tz - tz[target]) is the tangent of c, and with the slope a and the
  * curvature b / q of the loss by c, the tangent of dz is
  *     b dc / q (p - onehot) + a p (tz - tz[target] - dc). */
-FBP_INLINE real FN(softmax_tangent)(int64_t k, const real *z, const real *tz, int32_t target,
-                                    const FN(softmax_sample) * s)
+static void FN(softmax_tangent)(int64_t rows, int64_t k, int64_t ld, const real *z, const real *tz,
+                                const int32_t *target, const real *scale, real *tvalue, real *tdz,
+                                const double *attrs, FN(group_function) * function)
 {
-    real lanes[LANES] = {(real)0};
-    for (int64_t j = 0; j < k; j += LANES) {
-        const int live = FN(live_lanes)(k - j);
-        for (int l = 0; l < LANES; l++) {
-            const real e = FN(exp)(z[j + l] - s->max) * (tz[j + l] - tz[target]);
-            lanes[l] += l < live ? e : (real)0;
-        }
+    FN(group) g;
+    for (int64_t i = 0; i < rows; i++) {
+        const real *const zi = z + i * ld, *const tzi = tz + i * ld, top = tzi[target[i]];
+        g.rows = 1;
+        FN(measure)(k, ld, zi, target + i, NULL, &g);
+        function(&g, attrs);
+        real lanes[LANES] = {(real)0};
+        for (int64_t j = 0; j < k; j += LANES)
+            FBP_LANEWISE
+            for (int l = 0; l < LANES; l++) {
+                const real x = FN(exp)(zi[j + l] - g.max[0]) * (tzi[j + l] - top);
+                lanes[l] += l < k - j ? x : (real)0;
+            }
+        const real dc = FN(sum_lanes)(lanes) / g.sum[0];
+        if (tvalue)
+            tvalue[i] = dc * g.slope[0];
+        if (!tdz)
+            continue;
+        const real s = scale ? scale[i] : (real)1, a = s * g.slope[0], b = s * g.curvature[0];
+        const real share = g.others[0] > (real)0 ? b * dc / g.others[0] : (real)0; /* b dc / q sum */
+        for (int64_t j = 0; j < ld; j += LANES)
+            FBP_LANEWISE
+            for (int l = 0; l < LANES; l++) {
+                const real e = FN(exp)(zi[j + l] - g.max[0]);
+                const real x = e * (share + a / g.sum[0] * (tzi[j + l] - top - dc));
+                tdz[i * ld + j + l] = l < k - j ? x : (real)0;
+            }
+        tdz[i * ld + target[i]] = -dc * (b + a * ((real)1 - g.q[0]));
     }
-    return FN(sum_lanes)(lanes) / s->sum;
 }
 
-FBP_INLINE void FN(softmax_gradient_tangent)(int64_t k, int64_t ld, const real *z, const real *tz,
-                                             int32_t target, const FN(softmax_sample) * s, real dc,
-                                             real a, real b, real *tdz)
+/* ---- the links ---- */
+
+/* p (rows, k) = the packed rows. */
+FBP_INLINE void FN(store)(int64_t rows, int64_t width, const real *packed, int64_t ldp, real *p)
 {
-    const real share = s->others > (real)0 ? b * dc / s->others : (real)0; /* b dc / (q sum) */
-    const real factor = a / s->sum;
-    for (int64_t j = 0; j < ld; j += LANES) {
-        const int live = FN(live_lanes)(k - j);
-        for (int l = 0; l < LANES; l++) {
-            const real e = FN(exp)(z[j + l] - s->max);
-            const real d = e * (share + factor * (tz[j + l] - tz[target] - dc));
-            tdz[j + l] = l < live ? d : (real)0;
-        }
+    if (ldp == width)
+        memcpy(p, packed, (size_t)(rows * width) * sizeof(real));
+    else
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(p + i * ldp, packed + i * width, (size_t)width * sizeof(real));
+}
+
+#define LINK(name, formula)                                                                        \
+    static void FN(predict_##name)(int64_t rows, int64_t k, int64_t ld, const void *z_in,          \
+                                   int64_t ldp, void *p_out)                                       \
+    {                                                                                              \
+        real packed[CHUNK + LANES];                                                                \
+        const int64_t most = k < CHUNK ? CHUNK / k : 1;                                            \
+        for (int64_t i = 0; i < rows; i += most)                                                   \
+            for (int64_t j = 0; j < k; j += CHUNK) {                                               \
+                const int64_t count = rows - i < most ? rows - i : most;                           \
+                const int64_t width = k - j < CHUNK ? k - j : CHUNK;                               \
+                FN(pack)(count, width, ld, (const real *)z_in + i * ld + j, packed);               \
+                for (int64_t e = 0; e < (count * width + LANES - 1) / LANES * LANES; e++) {        \
+                    const real z = packed[e];                                                      \
+                    packed[e] = formula;                                                           \
+                }                                                                                  \
+                FN(store)(count, width, packed, ldp, (real *)p_out + i * ldp + j);                 \
+            }                                                                                      \
     }
-    tdz[target] = -dc * (b + a * ((real)1 - s->q));
+LINK(identity, z)
+LINK(logistic, FN(logistic)(z))
+LINK(exp, FN(exp)(z))
+#undef LINK
+
+static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void *z_in, int64_t ldp,
+                                void *p_out)
+{
+    real packed[CHUNK + LANES], max = (real)0, sum = (real)0;
+    const int64_t most = k < CHUNK ? CHUNK / k : 1;
+    for (int64_t i = 0; i < rows; i += most)
+        for (int64_t j = 0; j < k; j += CHUNK) {
+            const int64_t count = rows - i < most ? rows - i : most;
+            const int64_t width = k - j < CHUNK ? k - j : CHUNK;
+            for (int64_t r = 0; r < count; r++) {
+                const real *const z = (const real *)z_in + (i + r) * ld;
+                if (j == 0) { /* a row in several chunks is alone in each of them */
+                    max = FN(max_row)(k, z);
+                    sum = FN(exp_row)(k, z, max, -1, NULL);
+                }
+                for (int64_t c = 0; c < width; c += LANES)
+                    FBP_LANEWISE
+                    for (int l = 0; l < LANES; l++)
+                        packed[r * width + c + l] = FN(exp)(z[j + c + l] - max) / sum;
+            }
+            FN(store)(count, width, packed, ldp, (real *)p_out + i * ldp + j);
+        }
 }
 
 /* ---- the kernels of each row ---- */
 
 #define ATTR ATTR_CONSTANT
 #define LOSS(name, target, link, attributes, flops, doc, value_, slope_, curvature_)               \
-    FBP_INLINE void FN(name##_forward_block)(int live, const real *zs, const real *ts, real scale, \
-                                             real *value, real *dz, const double *attrs)           \
+    static void FN(name##_forward_chunk)(int64_t n, FN(chunk) * chunk, const double *attrs)        \
     {                                                                                              \
         attributes(void) attrs;                                                                    \
         FBP_INDEPENDENT                                                                            \
-        for (int l = 0; l < LANES; l++) {                                                          \
-            const real z = zs[l], t = ts[l];                                                       \
-            const real v = value_, slope = slope_;                                                 \
-            value[l] += l < live ? v : (real)0;                                                    \
-            dz[l] = l < live ? scale * slope : (real)0;                                            \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const real z = chunk->z[i], t = chunk->t[i];                                           \
+            chunk->value[i] = value_;                                                              \
+            chunk->dz[i] = slope_;                                                                 \
         }                                                                                          \
     }                                                                                              \
-    FBP_INLINE void FN(name##_tangent_block)(int live, const real *zs, const real *tzs,            \
-                                             const real *ts, real scale, real *tvalue, real *tdz,  \
-                                             const double *attrs)                                  \
+    static void FN(name##_tangent_chunk)(int64_t n, FN(chunk) * chunk, const double *attrs)        \
     {                                                                                              \
         attributes(void) attrs;                                                                    \
         FBP_INDEPENDENT                                                                            \
-        for (int l = 0; l < LANES; l++) {                                                          \
-            const real z = zs[l], t = ts[l];                                                       \
-            const real slope = slope_, curvature = curvature_;                                     \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const real z = chunk->z[i], t = chunk->t[i], tz = chunk->tz[i];                        \
             (void)z, (void)t;                                                                      \
-            tvalue[l] += l < live ? slope * tzs[l] : (real)0;                                      \
-            tdz[l] = l < live ? scale * curvature * tzs[l] : (real)0;                              \
+            chunk->value[i] = tz * (slope_);                                                       \
+            chunk->dz[i] = tz * (curvature_);                                                      \
         }                                                                                          \
     }                                                                                              \
     static void FN(name##_forward)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
                                    const void *t, const void *scale, void *value, void *dz,        \
                                    const double *attrs)                                            \
     {                                                                                              \
-        FN(forward)(rows, k, ld, z, t, scale, value, dz, attrs, FN(name##_forward_block));         \
+        FN(sum_over_outputs)                                                                       \
+        (rows, k, ld, z, NULL, t, scale, value, dz, attrs, FN(name##_forward_chunk));              \
     }                                                                                              \
     static void FN(name##_tangent)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
                                    const void *tz, const void *t, const void *scale, void *tvalue, \
                                    void *tdz, const double *attrs)                                 \
     {                                                                                              \
-        FN(tangent)(rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs, FN(name##_tangent_block));   \
+        FN(sum_over_outputs)                                                                       \
+        (rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs, FN(name##_tangent_chunk));              \
     }                                                                                              \
     static const fbp_loss_kernels FN(name##_kernels) = {FN(name##_forward), FN(name##_tangent),    \
                                                         FN(predict_##link)};
 
 #define SOFTMAX_LOSS(name, attributes, flops, doc, value_, slope_, curvature_)                     \
-    static void FN(name##_forward)(int64_t rows, int64_t k, int64_t ld, const void *z_in,          \
-                                   const void *targets, const void *scale, void *value, void *dz,  \
-                                   const double *attrs)                                            \
+    static void FN(name##_group)(FN(group) * g, const double *attrs)                               \
     {                                                                                              \
         attributes(void) attrs;                                                                    \
-        for (int64_t i = 0; i < rows; i++) {                                                       \
-            const real *const z = (const real *)z_in + i * ld;                                     \
-            const int32_t target = ((const int32_t *)targets)[i];                                  \
-            const FN(softmax_sample) s = FN(measure)(k, z, target);                                \
-            const real c = s.c, q = s.q, r = scale ? ((const real *)scale)[i] : (real)1;           \
+        FBP_LANEWISE                                                                               \
+        for (int r = 0; r < GROUP; r++) {                                                          \
+            const real c = g->c[r], q = g->q[r];                                                   \
             (void)q;                                                                               \
-            ((real *)value)[i] = value_;                                                           \
-            if (dz)                                                                                \
-                FN(softmax_gradient)(k, ld, z, target, &s, r *(slope_), (real *)dz + i * ld);      \
+            g->value[r] = value_;                                                                  \
+            g->slope[r] = slope_;                                                                  \
+            g->curvature[r] = curvature_;                                                          \
         }                                                                                          \
     }                                                                                              \
-    static void FN(name##_tangent)(int64_t rows, int64_t k, int64_t ld, const void *z_in,          \
-                                   const void *tz_in, const void *targets, const void *scale,      \
-                                   void *tvalue, void *tdz, const double *attrs)                   \
+    static void FN(name##_forward)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
+                                   const void *t, const void *scale, void *value, void *dz,        \
+                                   const double *attrs)                                            \
     {                                                                                              \
-        attributes(void) attrs;                                                                    \
-        for (int64_t i = 0; i < rows; i++) {                                                       \
-            const real *const z = (const real *)z_in + i * ld;                                     \
-            const real *const tz = (const real *)tz_in + i * ld;                                   \
-            const int32_t target = ((const int32_t *)targets)[i];                                  \
-            const FN(softmax_sample) s = FN(measure)(k, z, target);                                \
-            const real c = s.c, q = s.q, r = scale ? ((const real *)scale)[i] : (real)1;           \
-            (void)q, (void)c;                                                                      \
-            const real dc = FN(softmax_tangent)(k, z, tz, target, &s);                             \
-            if (tvalue)                                                                            \
-                ((real *)tvalue)[i] = dc * (slope_);                                               \
-            if (tdz)                                                                               \
-                FN(softmax_gradient_tangent)                                                       \
-                (k, ld, z, tz, target, &s, dc, r *(slope_), r *(curvature_),                       \
-                 (real *)tdz + i * ld);                                                            \
-        }                                                                                          \
+        FN(softmax_forward)(rows, k, ld, z, t, scale, value, dz, attrs, FN(name##_group));         \
+    }                                                                                              \
+    static void FN(name##_tangent)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
+                                   const void *tz, const void *t, const void *scale, void *tvalue, \
+                                   void *tdz, const double *attrs)                                 \
+    {                                                                                              \
+        FN(softmax_tangent)                                                                        \
+        (rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs, FN(name##_group));                      \
     }                                                                                              \
     static const fbp_loss_kernels FN(name##_kernels) = {FN(name##_forward), FN(name##_tangent),    \
                                                         FN(predict_softmax)};
@@ -372,5 +448,7 @@ FBP_INLINE void FN(softmax_gradient_tangent)(int64_t k, int64_t ld, const real *
 #undef LOSS
 #undef ATTR
 #undef LANES
+#undef CHUNK
+#undef GROUP
 
 #endif

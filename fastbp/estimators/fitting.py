@@ -192,7 +192,9 @@ def _train_stochastic(
         "loss_": losses[-1] if losses else np.nan,
         "loss_curve_": losses,
         "best_loss_": state.best if held_out is None else None,
-        "validation_scores_": state.history.get("validation_score") if held_out is not None else None,
+        "validation_scores_": state.history.get("validation_score")
+        if held_out is not None
+        else None,
         "best_validation_score_": state.best if held_out is not None else None,
         "history_": state.history,
     }, error

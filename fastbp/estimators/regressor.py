@@ -155,10 +155,10 @@ def r2(prediction: Array, target: Array, sample_weight: Array | None) -> float:
     if not np.isfinite(prediction).all():
         return np.nan
     target = target.astype(np.float64)
-    mean = np.average(target, axis=0, weights=sample_weight)
-    residual = np.average((target - prediction) ** 2, axis=0, weights=sample_weight)
-    spread = np.average((target - mean) ** 2, axis=0, weights=sample_weight)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        mean = np.average(target, axis=0, weights=sample_weight)
+        residual = np.average((target - prediction) ** 2, axis=0, weights=sample_weight)
+        spread = np.average((target - mean) ** 2, axis=0, weights=sample_weight)
         scores = 1 - residual / spread
     # A constant target: 1 if it is met exactly, else 0.
     scores[spread == 0] = np.where(residual[spread == 0] == 0, 1.0, 0.0)

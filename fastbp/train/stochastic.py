@@ -75,6 +75,8 @@ def train(
     n_samples = problem.X.shape[0]
     n_steps = -(-n_samples // settings.batch_size)
     one_by_one = settings.verbose or validation is not None
+    logged_losses = state.history.setdefault("loss", [])
+    logged_rates = state.history.setdefault("learning_rate", [])
     done, stopped, interrupted = 0, False, False
     try:
         while done < settings.max_epochs and not (stopped or interrupted):
@@ -88,7 +90,8 @@ def train(
                 done += 1
                 state.epoch += 1
                 state.samples += n_samples
-                _record(state, loss=loss, learning_rate=rate)
+                logged_losses.append(loss)
+                logged_rates.append(rate)
                 if settings.verbose:
                     print(f"Iteration {done}, loss = {loss:.8f}")
                 _judge(problem, settings, state, validation, loss)
@@ -200,11 +203,9 @@ def _judge(
     raw = problem.plan.predict(problem.params, validation.X, raw=True, n_threads=settings.n_threads)
     values, _ = _core.loss(name, raw, validation.y, attributes)
     score = validation.score(_core.link(name, raw), validation.y, validation.sample_weight)
-    _record(
-        state,
-        validation_loss=float(np.average(values, weights=validation.sample_weight)),
-        validation_score=score,
-    )
+    mean = float(np.average(values, weights=validation.sample_weight))
+    state.history.setdefault("validation_loss", []).append(mean)
+    state.history.setdefault("validation_score", []).append(score)
     if settings.verbose:
         print(f"Validation score: {score:f}")
     state.stale = state.stale + 1 if score < state.best + settings.tol else 0
@@ -230,8 +231,3 @@ def _lose_patience(settings: Settings, state: TrainingState, validation: Validat
             f" consecutive epochs. {then}"
         )
     return not lower
-
-
-def _record(state: TrainingState, **values: float) -> None:
-    for name, value in values.items():
-        state.history.setdefault(name, []).append(value)

@@ -1,0 +1,145 @@
+/* The micro-kernel against its definition: every element of a product is one chain of fused
+ * multiply-adds over k, in order. On instruction sets with a fused multiply-add the bits must be those
+ * of fma(); on the others those of a multiplication and an addition. So nothing here has a tolerance. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "core/registry.h"
+
+static int failures;
+static uint32_t state = 1;
+
+static double number(void) { /* in [-1, 1), exact in float */
+    state = state * 1664525u + 1013904223u;
+    return (double)(int32_t)(state & 0xffffff00u) / 2147483648.0;
+}
+
+static double at(fbp_dtype dtype, const void *x, int64_t i) {
+    return dtype == FBP_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
+}
+
+static double step(fbp_dtype dtype, int fused, double a, double b, double c) {
+    if (dtype == FBP_F32) {
+        volatile float product = (float)a * (float)b; /* rounded here, whatever the compiler likes */
+        return (double)(fused ? fmaf((float)a, (float)b, (float)c) : product + (float)c);
+    }
+    volatile double product = a * b;
+    return fused ? fma(a, b, c) : product + c;
+}
+
+static void *filled(fbp_dtype dtype, int64_t n) {
+    void *x = fbp_alloc((size_t)n * fbp_size(dtype));
+    for (int64_t i = 0; i < n; i++) {
+        if (dtype == FBP_F32)
+            ((float *)x)[i] = (float)number();
+        else
+            ((double *)x)[i] = number();
+    }
+    return x;
+}
+
+static void expect(int same, const char *what, const char *isa, int64_t m, int64_t n, int64_t k) {
+    if (same) return;
+    failures++;
+    printf("%s on %s: wrong bits at m %lld, n %lld, k %lld\n", what, isa, (long long)m,
+           (long long)n, (long long)k);
+}
+
+static void check_multiply(fbp_dtype dtype, int64_t m, int64_t n, int64_t k) {
+    const fbp_variant *variant = fbp_variant_current();
+    const fbp_gemm_kernels *gemm = variant->gemm->kernels[dtype];
+    int fused = strcmp(variant->isa, "v2") != 0 && strcmp(variant->isa, "base") != 0;
+    int64_t lda = k + 3, ldc = fbp_round_up(n, fbp_pad(dtype));
+    void *a = filled(dtype, m * lda), *w = filled(dtype, (k + 1) * n), *c = filled(dtype, m * ldc);
+    void *panels = fbp_alloc((size_t)fbp_packed_size(dtype, k + 1, n) * fbp_size(dtype));
+    gemm->pack(k + 1, n, 0, k / 2, w, panels); /* in two parts, as tiles do */
+    gemm->pack(k + 1, n, k / 2, k + 1 - k / 2, (char *)w + (size_t)(k / 2 * n) * fbp_size(dtype),
+               panels);
+    for (int bias = 0; bias < 2; bias++) {
+        gemm->multiply(m, n, k, a, lda, panels, bias ? FBP_BIAS_START : FBP_BIAS_SKIP, c, ldc);
+        int same = 1;
+        for (int64_t i = 0; i < m; i++) {
+            for (int64_t j = 0; j < n; j++) {
+                double sum = bias ? at(dtype, w, k * n + j) : 0.0;
+                for (int64_t p = 0; p < k; p++)
+                    sum = step(dtype, fused, at(dtype, a, i * lda + p), at(dtype, w, p * n + j), sum);
+                same &= sum == at(dtype, c, i * ldc + j);
+            }
+        }
+        expect(same, bias ? "multiply with bias" : "multiply", variant->isa, m, n, k);
+    }
+    fbp_free(a), fbp_free(w), fbp_free(c), fbp_free(panels);
+}
+
+/* c = a b^T through the packed transpose, for b (n, k). */
+static void check_pack_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t k) {
+    const fbp_variant *variant = fbp_variant_current();
+    const fbp_gemm_kernels *gemm = variant->gemm->kernels[dtype];
+    int64_t ldc = fbp_round_up(n, fbp_pad(dtype)), half = n / 32 * 16;
+    void *a = filled(dtype, m * k), *b = filled(dtype, n * k), *c = filled(dtype, m * ldc);
+    void *direct = filled(dtype, k * n), *expected = filled(dtype, m * ldc);
+    size_t size = fbp_size(dtype), bytes = (size_t)fbp_packed_size(dtype, k, n) * size;
+    void *panels = fbp_alloc(bytes), *reference = fbp_alloc(bytes);
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t p = 0; p < k; p++)
+            memcpy((char *)direct + (size_t)(p * n + i) * size,
+                   (char *)b + (size_t)(i * k + p) * size, size);
+    gemm->pack(k, n, 0, k, direct, reference);
+    gemm->pack_transposed(k, n, 0, half, b, panels);
+    gemm->pack_transposed(k, n, half, n - half, (char *)b + (size_t)(half * k) * size, panels);
+    gemm->multiply(m, n, k, a, k, reference, FBP_BIAS_NONE, expected, ldc);
+    gemm->multiply(m, n, k, a, k, panels, FBP_BIAS_NONE, c, ldc);
+    int same = 1;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++)
+            same &= at(dtype, c, i * ldc + j) == at(dtype, expected, i * ldc + j);
+    expect(same, "pack_transposed", variant->isa, m, n, k);
+    fbp_free(a), fbp_free(b), fbp_free(c), fbp_free(direct), fbp_free(expected);
+    fbp_free(panels), fbp_free(reference);
+}
+
+/* c (+)= a^T b; what lies more than a line beyond c's end must not be touched, nor anything beyond it
+ * where the product is added. */
+static void check_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t k, int add) {
+    const fbp_variant *variant = fbp_variant_current();
+    const fbp_gemm_kernels *gemm = variant->gemm->kernels[dtype];
+    int fused = strcmp(variant->isa, "v2") != 0 && strcmp(variant->isa, "base") != 0;
+    int64_t lda = m + 5, ldb = fbp_round_up(n, fbp_pad(dtype)), spill = add ? 0 : fbp_pad(dtype);
+    void *a = filled(dtype, k * lda), *b = filled(dtype, k * ldb);
+    void *c = filled(dtype, m * n + 64), *before = fbp_alloc((size_t)(m * n + 64) * fbp_size(dtype));
+    memcpy(before, c, (size_t)(m * n + 64) * fbp_size(dtype));
+    gemm->multiply_transposed(m, n, k, a, lda, b, ldb, add, c);
+    int same = 1;
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) {
+            double sum = add ? at(dtype, before, i * n + j) : 0.0;
+            for (int64_t p = 0; p < k; p++)
+                sum = step(dtype, fused, at(dtype, a, p * lda + i), at(dtype, b, p * ldb + j), sum);
+            same &= sum == at(dtype, c, i * n + j);
+        }
+    }
+    for (int64_t i = m * n + spill; i < m * n + 64; i++)
+        same &= at(dtype, c, i) == at(dtype, before, i);
+    expect(same, add ? "multiply_transposed, adding" : "multiply_transposed", variant->isa, m, n, k);
+    fbp_free(a), fbp_free(b), fbp_free(c), fbp_free(before);
+}
+
+int main(void) {
+    static const int64_t ms[] = {1, 2, 3, 7, 8, 9, 13}, ks[] = {1, 2, 31};
+    for (int i = 0; i < fbp_isa_count(); i++) {
+        fbp_isa_force(fbp_isa_name(i));
+        for (int dtype = 0; dtype < 2; dtype++) {
+            for (int64_t n = 1; n <= 130; n++) {
+                int64_t m = ms[n % 7], k = ks[n % 3];
+                check_multiply((fbp_dtype)dtype, m, n, k);
+                check_pack_transposed((fbp_dtype)dtype, m, n, k);
+                check_transposed((fbp_dtype)dtype, m, n, k, 0);
+                check_transposed((fbp_dtype)dtype, m, n, k, 1);
+            }
+        }
+    }
+    return failures != 0;
+}

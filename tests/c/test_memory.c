@@ -1,0 +1,96 @@
+/* Every allocation may fail: for the n-th, for every n until the work succeeds, the call must say so and
+ * leave nothing behind (the sanitizer looks for leaks). And the steady state allocates nothing. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fbp.h"
+
+enum { n_samples = 40, n_inputs = 3, n_hidden = 5, n_outputs = 2 };
+enum { n_params = (n_inputs + 1) * n_hidden + (n_hidden + 1) * n_outputs };
+
+static int failures;
+
+static void expect(int holds, const char *what) {
+    if (holds) return;
+    failures++;
+    printf("does not hold: %s\n", what);
+}
+
+static double x[n_samples * n_inputs], y[n_samples * n_outputs], params[n_params], grad[n_params];
+static double m[n_params], v[n_params], out[n_samples * n_outputs];
+
+static fbp_problem problem(void) {
+    fbp_problem one = {.x = {.data = x,
+                             .rows = n_samples,
+                             .cols = n_inputs,
+                             .row_stride = n_inputs,
+                             .col_stride = 1},
+                       .target = y,
+                       .alpha = 0.01};
+    return one;
+}
+
+static fbp_status make_plan(fbp_plan **plan) {
+    fbp_row_spec specs[] = {{.name = "linear", .units = n_hidden},
+                            {.name = "tanh"},
+                            {.name = "linear", .units = n_outputs}};
+    fbp_row_spec loss = {.name = "squared_error"};
+    return fbp_plan_create(n_inputs, 3, specs, &loss, FBP_F64, 0, plan);
+}
+
+static fbp_status train(fbp_plan *plan, int64_t epochs) {
+    fbp_training_spec spec = {.problem = problem(),
+                              .rule = "adam",
+                              .attrs = {0.9, 0.999, 1e-8},
+                              .batch = 16,
+                              .shuffle = 1,
+                              .n_threads = 2};
+    void *states[] = {m, v};
+    fbp_training *training = NULL;
+    fbp_status status = fbp_training_create(plan, &spec, params, states, &training);
+    if (status != FBP_OK) return status;
+    double rates[64], losses[64];
+    for (int i = 0; i < 64; i++) rates[i] = 1e-3;
+    fbp_run run = {.n_epochs = epochs, .rates = rates, .losses = losses};
+    int64_t before = fbp_allocation_count();
+    status = fbp_training_run(training, &run);
+    expect(fbp_allocation_count() == before, "training allocates nothing while it runs");
+    fbp_training_destroy(training);
+    return status;
+}
+
+/* Everything that a caller may ask of the core, in turn. */
+static fbp_status everything(void) {
+    fbp_plan *plan = NULL;
+    fbp_problem all = problem();
+    double loss = 0.0;
+    double z[n_samples * n_hidden], a[n_samples * n_hidden], d[n_samples * n_hidden];
+    void *zs[] = {z, out}, *as[] = {a, out}, *ds[] = {d, out};
+    fbp_status status = make_plan(&plan);
+    if (status == FBP_OK) status = train(plan, 2);
+    if (status == FBP_OK) status = fbp_predict(plan, params, &all.x, 0, 2, out);
+    if (status == FBP_OK) status = fbp_gradient(plan, params, &all, 2, &loss, grad);
+    if (status == FBP_OK) status = fbp_hessian_product(plan, params, &all, grad, grad);
+    if (status == FBP_OK) status = fbp_tangent(plan, params, &all.x, grad, x, out);
+    if (status == FBP_OK) status = fbp_inspect(plan, params, &all, zs, as, ds);
+    fbp_plan_destroy(plan);
+    return status;
+}
+
+int main(void) {
+    for (int i = 0; i < n_samples * n_inputs; i++) x[i] = sin(i);
+    for (int i = 0; i < n_samples * n_outputs; i++) y[i] = cos(i);
+    for (int i = 0; i < n_params; i++) params[i] = sin(3.0 * i) / 2.0;
+    int64_t nth = 1;
+    for (; nth < 1000; nth++) {
+        fbp_fail_allocation(nth);
+        fbp_status status = everything();
+        if (status == FBP_OK) break;
+        expect(status == FBP_NO_MEMORY, "a failed allocation is reported as such");
+        expect(strstr(fbp_message(), "out of memory") != NULL, "and says so");
+    }
+    fbp_fail_allocation(0);
+    expect(nth > 8 && nth < 1000, "several allocations were made to fail, and then none");
+    return failures != 0;
+}
