@@ -389,6 +389,54 @@ def test_verbose_prints_every_epoch_of_any_number(epochs, capsys):
     assert [line.split(",")[0] for line in lines] == [f"Iteration {i + 1}" for i in range(epochs)]
 
 
+@DTYPES
+def test_sgd_is_the_update_by_hand(dtype):
+    """R9, R60: w - rate * gradient, in the same bits."""
+    model = MLPClassifier(7, solver="sgd", momentum=0.0, alpha=0.01, random_state=0, dtype=dtype)
+    model.set_params(learning_rate_init=0.25, shuffle=False, batch_size=150)
+    problem = model._gradient_problem(X, Y, dtype=dtype)
+    gradient = np.empty_like(problem.params)
+    loss = problem.plan.loss_gradient(
+        problem.params, problem.X, problem.y, alpha=0.01, grad=gradient
+    )
+    model.partial_fit(X, Y, classes=np.unique(Y))
+    rate = gradient.dtype.type(0.25)
+    np.testing.assert_array_equal(model._parameters.flat, problem.params - rate * gradient)
+    assert model.loss_ == pytest.approx(loss, rel=1e-14)
+
+
+def test_looking_changes_nothing_and_nothing_accumulates():
+    """R120, R121: there is no gradient to be zeroed and no mode to be switched."""
+    watched = MLPClassifier(6, random_state=0, batch_size=32)
+    alone = clone(watched)
+    for _ in range(3):
+        watched.partial_fit(X, Y, classes=np.unique(Y))
+        first = watched.predict_proba(X)
+        watched.inspect(X, Y)
+        watched.score(X, Y)
+        assert np.array_equal(watched.predict_proba(X), first)
+        alone.partial_fit(X, Y, classes=np.unique(Y))
+    assert np.array_equal(watched._parameters.flat, alone._parameters.flat)
+
+
+@DTYPES
+@pytest.mark.parametrize("classes", [2, 3])
+def test_certain_and_wrong_is_a_finite_loss(dtype, classes):
+    """R47, R53: probabilities of 0 and 1, from raw outputs of 1e4 and more."""
+    y = np.minimum(Y, classes - 1)
+    model = MLPClassifier((), random_state=0, dtype=dtype, alpha=0.0, warm_start=True, max_iter=1)
+    model.fit(X, y)
+    model.coefs_[0][...] = 0
+    model.intercepts_[0][...] = np.array([1e4, -1e4, 0.0])[: model.n_outputs_]
+    proba = model.predict_proba(X)
+    assert np.isin(proba, (0.0, 1.0)).all()
+    np.testing.assert_array_equal(proba.sum(axis=1), 1)
+    model.fit(X, y)
+    # Each sample of another class than the certain one costs its distance: 1e4, or 2e4 for class 1.
+    wanted = 1e4 * np.mean(y == 0) if classes == 2 else np.mean(np.array([0.0, 2e4, 1e4])[y])
+    assert model.loss_ == pytest.approx(wanted, rel=1e-6)
+
+
 def test_adamw_decays_instead_of_penalising():
     # One step from known weights: with alpha, each is smaller by rate * alpha of itself.
     given = {"solver": "adamw", "max_iter": 1, "random_state": 0, "learning_rate_init": 0.1}

@@ -100,32 +100,30 @@ typedef struct {
  * the tangents of both along tz. */
 typedef void FN(chunk_function)(int64_t n, FN(chunk) * chunk, const double *attrs);
 
-/* A short row is copied as a whole block, of which the next one overwrites what is too much. */
+/* Copies of whole blocks, of which the last overruns its row: blocks go from the last to the first, so
+ * that what is overrun is written afterwards. */
 FBP_INLINE void FN(pack)(int64_t rows, int64_t width, int64_t ld, const real *z, real *packed)
 {
-    for (int64_t i = 0; i < rows; i++)
-        if (width <= LANES)
-            memcpy(packed + i * width, z + i * ld, LANES * sizeof(real));
-        else
-            memcpy(packed + i * width, z + i * ld, (size_t)width * sizeof(real));
+    for (int64_t j = (width - 1) / LANES * LANES; j >= 0; j -= LANES)
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(packed + i * width + j, z + i * ld + j, LANES * sizeof(real));
 }
 
 /* x (rows, end) = scale times the packed rows, then zeros. */
 FBP_INLINE void FN(unpack)(int64_t rows, int64_t width, const real *packed, const real *scale,
                            int64_t end, int64_t ld, real *x)
 {
-    for (int64_t i = 0; i < rows; i++) {
-        const real s = scale ? scale[i] : (real)1;
-        int64_t j = 0;
-        for (; j < width; j += LANES) {
+    for (int64_t j = 0; j < width; j += LANES)
+        for (int64_t i = 0; i < rows; i++) {
             const int live = FN(live_lanes)(width - j);
+            const real s = scale ? scale[i] : (real)1;
             FBP_LANEWISE
             for (int l = 0; l < LANES; l++)
                 x[i * ld + j + l] = l < live ? s * packed[i * width + j + l] : (real)0;
         }
-        if (j < end)
-            memset(x + i * ld + j, 0, (size_t)(end - j) * sizeof(real));
-    }
+    for (int64_t j = (width + LANES - 1) / LANES * LANES; j < end; j += LANES)
+        for (int64_t i = 0; i < rows; i++)
+            memset(x + i * ld + j, 0, LANES * sizeof(real));
 }
 
 /* The sum over a sample's outputs: one chain for a few, LANES chains and then a tree for more. */

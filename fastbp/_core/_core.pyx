@@ -16,6 +16,7 @@ from fastbp._core.fbp cimport *
 import numpy as np
 import scipy.sparse
 
+from fastbp._core.blas import one_blas_thread
 from fastbp.errors import NonFiniteError
 
 cnp.import_array()
@@ -481,7 +482,7 @@ cdef class Plan:
         cdef int threads = _threads(n_threads)
         cdef double value = 0.0
         cdef fbp_status status
-        with nogil:
+        with one_blas_thread(self.uses_blas), nogil:
             status = fbp_gradient(self.plan, w, &problem, threads, &value, g)
         if status != FBP_OK:
             _raise(status)
@@ -537,7 +538,7 @@ cdef class Plan:
             for j, part in enumerate(("z", "a", "delta")):
                 pointers[j * n + i] = _data(layer[part])
         cdef fbp_status status
-        with nogil:
+        with one_blas_thread(self.uses_blas), nogil:
             status = fbp_inspect(self.plan, w, &problem, pointers, pointers + n, pointers + 2 * n)
         free(pointers)
         if status != FBP_OK:
@@ -667,7 +668,7 @@ cdef class Training:
         cdef _Signals signals = _Signals()
         call.poll, call.poll_context = _poll, <void *>signals
         cdef fbp_status status
-        with nogil:
+        with one_blas_thread(self.plan.uses_blas), nogil:
             status = fbp_training_run(self.training, &call)
         if status == FBP_NOT_FINITE:
             culprit = fbp_training_culprit(self.training)

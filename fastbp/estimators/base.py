@@ -35,7 +35,7 @@ def with_default(init: _Init, **defaults: object) -> _Init:
         function.__code__, function.__globals__, function.__name__, function.__defaults__
     )
     copy.__kwdefaults__ = {**(function.__kwdefaults__ or {}), **defaults}
-    copy.__annotations__ = function.__annotations__
+    copy.__annotations__, copy.__qualname__ = function.__annotations__, function.__qualname__
     return cast(_Init, copy)
 
 

@@ -65,7 +65,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     >>> model.fit(X, y).score(X, y) > 0.99
     True
     >>> upper = MLPRegressor(
-    ...     (32,), loss="quantile", loss_params={"quantile": 0.9}, max_iter=500, random_state=0
+    ...     (32,), loss="quantile", loss_params={"quantile": 0.9}, max_iter=2000, random_state=0
     ... )
     >>> upper.fit(X, y).predict(X).shape
     (200,)
