@@ -98,7 +98,7 @@ class Toolchain:
         if sanitize not in ("", *SANITIZERS):
             raise ValueError(f"FASTBP_SANITIZE={sanitize!r}: found neither of {[*SANITIZERS]}")
         checks = SANITIZERS.get(sanitize, [])
-        common = [*(["-O1", "-g"] if checks else ["-O3", "-g0"]), "-fvisibility=hidden", *checks]
+        common = [*(["-O2", "-g"] if checks else ["-O3", "-g0"]), "-fvisibility=hidden", *checks]
         own = ["-std=c11", *common, *WARNINGS, *MATHS]
         if os.environ.get("FASTBP_WERROR") == "1":
             own.append("-Werror")

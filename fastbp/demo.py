@@ -1,8 +1,8 @@
 """What `make demo` shows: two networks trained beside scikit-learn's, one table and one picture.
 
-The data are scikit-learn's bundled digits and a noisy parabola. Both libraries get the same samples,
-the same hyper-parameters and one thread each. How they compare on other shapes and on more threads
-is no matter of this file: benchmarks measure that.
+The data are scikit-learn's bundled digits and a noisy parabola. Both libraries get the same
+samples, the same hyper-parameters and one thread each. How they compare on other shapes and on more
+threads is no matter of this file: benchmarks measure that.
 """
 
 from __future__ import annotations
@@ -256,10 +256,10 @@ def draw(digits: Task, curve: Task, path: Path) -> None:
 
 def _draw_fit(axes: Any, task: Task) -> None:
     X, y = curve_data()
-    axes.plot(X, y, "o", color=DATA, ms=4, mew=0, label="samples")
-    axes.plot(X, X**2, color=TRUTH, ls=":", lw=1.2, label="$x^2$")
-    axes.plot(X, task.theirs.model.predict(X), color=THEIRS, lw=1.4, label="scikit-learn")
-    axes.plot(X, task.ours.model.predict(X), color=OURS, lw=2, label="fastbp")
+    axes.plot(X, y, "o", color=DATA, ms=4.5, mew=0, label="samples")
+    axes.plot(X, X**2, ":", color=TRUTH, lw=1.2, label="$x^2$")
+    axes.plot(X, task.ours.model.predict(X), color=OURS, lw=2.4, label="fastbp")
+    axes.plot(X, task.theirs.model.predict(X), "--", color=THEIRS, lw=1.2, label="scikit-learn")
     axes.set(title="Curve: $y = x^2$ + noise, and what was learnt", xlabel="x", ylabel="y")
     axes.legend(frameon=False, loc="upper center")
     _tidy(axes)
@@ -306,14 +306,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where to write the picture (default: %(default)s)",
     )
     path = parser.parse_args(arguments).picture
+    if not path.parent.is_dir():
+        parser.error(f"picture: found no folder {path.parent}")
     print(
-        "Training beside scikit-learn: same samples, same settings, one thread each.\n", flush=True
+        "Training beside scikit-learn: same samples, same settings, one thread each\n", flush=True
     )
     tasks = digits(), curve()
     print(table(tasks))
-    print(
-        "The error of a gradient is its distance from finite differences, relative to its tensor."
-    )
+    print("Errors of gradients: against finite differences, relative to each tensor")
     for task in tasks:
         if not task.gradients.ok:
             print(f"\n{task.name}: {task.gradients}")

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -143,6 +144,16 @@ def test_a_pickle_predicts_alike_and_shares_nothing():
     assert (
         pickle.loads(pickle.dumps(MLPClassifier(6))).get_params() == MLPClassifier(6).get_params()
     )
+
+
+def test_a_memory_mapped_model_predicts_and_goes_on(tmp_path):
+    model = MLPClassifier(6, max_iter=3, warm_start=True, random_state=0).fit(X, Y)
+    joblib.dump(model, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert not mapped.coefs_[0].flags.writeable
+    assert np.array_equal(mapped.predict_proba(X), model.predict_proba(X))
+    assert_same(mapped.fit(X, Y), model.fit(X, Y))
+    assert mapped.coefs_[0].flags.writeable
 
 
 def test_one_seed_is_drawn_and_kept():

@@ -189,32 +189,32 @@ static void blame(fbp_training *training, int64_t epoch, int64_t step, int in_we
 
 /* One batch: returns whether to go on, the same on every thread. loss is the first thread's concern. */
 static int run_batch(fbp_training *training, const fbp_batch *batch, int64_t epoch, int64_t index,
-                     const double *scalars, double *loss, int thread, int n_threads) {
+                     const double *scalars, double *loss, const fbp_team *team) {
     fbp_pass *pass = &training->pass;
     const fbp_plan *plan = pass->plan;
     double squares = total_squares(training); /* now: beyond the barrier they change */
-    fbp_rows_phase(pass, batch, fbp_rows_share(plan, batch->rows, pass->batch, thread, n_threads),
-                   thread, NULL);
-    fbp_barrier();
+    fbp_rows_phase(pass, batch, fbp_rows_share(plan, batch->rows, pass->batch, team),
+                   team, NULL);
+    fbp_barrier(team);
     *loss = plan->vector->weighted_sum(batch->rows, pass->scale, pass->loss) +
             0.5 * training->spec.problem.alpha * squares / batch->weight;
     if (!isfinite(*loss)) {
-        if (thread == 0) blame(training, epoch, index, 0);
+        if (team->thread == 0) blame(training, epoch, index, 0);
         return 0;
     }
-    if (thread == 0) poll(training);
-    fbp_range tiles = fbp_tiles_share(plan, thread, n_threads);
-    void *g = pass->threads + (size_t)thread * pass->thread_bytes;
+    if (team->thread == 0) poll(training);
+    fbp_range tiles = fbp_tiles_share(plan, team);
+    void *g = pass->threads + (size_t)team->thread * pass->thread_bytes;
     for (int64_t t = tiles.begin; t < tiles.end; t++) update_tile(training, batch, t, g, scalars);
-    fbp_barrier();
+    fbp_barrier(team);
     if (!isfinite(total_squares(training))) {
-        if (thread == 0) blame(training, epoch, index, 1);
+        if (team->thread == 0) blame(training, epoch, index, 1);
         return 0;
     }
     return !training->stop;
 }
 
-static int run_epoch(fbp_training *training, int64_t e, int64_t *step, int thread, int n_threads) {
+static int run_epoch(fbp_training *training, int64_t e, int64_t *step, const fbp_team *team) {
     fbp_run *run = training->run;
     const fbp_training_spec *spec = &training->spec;
     const fbp_plan *plan = training->pass.plan;
@@ -228,40 +228,40 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, int threa
         if (batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
             double scalars[FBP_MAX_SCALARS];
             training->kernels->prepare(run->rates[e], *step + 1, spec->attrs, scalars);
-            if (!run_batch(training, &batch, run->first_epoch + e, b, scalars, &loss, thread, n_threads))
+            if (!run_batch(training, &batch, run->first_epoch + e, b, scalars, &loss, team))
                 return 0;
             ++*step;
         }
         sum += loss * (double)batch.rows;
-        if (thread == 0 && run->step_losses != NULL) run->step_losses[e * n_batches + b] = loss;
+        if (team->thread == 0 && run->step_losses != NULL) run->step_losses[e * n_batches + b] = loss;
     }
-    if (thread == 0) run->losses[e] = sum / (double)n;
+    if (team->thread == 0) run->losses[e] = sum / (double)n;
     return 1;
 }
 
-static void begin_epoch(fbp_training *training, int64_t e, int thread, int n_threads) {
+static void begin_epoch(fbp_training *training, int64_t e, const fbp_team *team) {
     const fbp_plan *plan = training->pass.plan;
     size_t size = fbp_size(plan->dtype);
-    fbp_range share = fbp_share(plan->n_params, thread, n_threads);
+    fbp_range share = fbp_share(plan->n_params, team);
     memcpy(training->last_epoch + (size_t)share.begin * size,
            training->params + (size_t)share.begin * size, (size_t)(share.end - share.begin) * size);
-    if (thread == 0 && training->order != NULL)
+    if (team->thread == 0 && training->order != NULL)
         fbp_shuffle(training->spec.seed, (uint64_t)(training->run->first_epoch + e),
                     training->spec.problem.x.rows, training->order);
-    fbp_barrier();
+    fbp_barrier(team);
 }
 
-static void run_thread(void *context, int thread, int n_threads) {
+static void run_thread(void *context, const fbp_team *team) {
     fbp_training *training = context;
     fbp_run *run = training->run;
     int64_t step = run->step;
-    fbp_range tiles = fbp_tiles_share(training->pass.plan, thread, n_threads);
+    fbp_range tiles = fbp_tiles_share(training->pass.plan, team);
     for (int64_t t = tiles.begin; t < tiles.end; t++) sum_tile_squares(training, t);
-    fbp_pass_pack(&training->pass, thread, n_threads);
+    fbp_pass_pack(&training->pass, team);
     for (int64_t e = 0; e < run->n_epochs; e++) {
-        begin_epoch(training, e, thread, n_threads);
-        if (!run_epoch(training, e, &step, thread, n_threads)) break;
-        if (thread == 0) {
+        begin_epoch(training, e, team);
+        if (!run_epoch(training, e, &step, team)) break;
+        if (team->thread == 0) {
             run->step = step;
             run->epochs_done = e + 1;
         }

@@ -4,18 +4,25 @@
 
 #include "fbp.h"
 
-/* Runs body(context, thread, n_threads) once on each thread of a team and waits for all. With one
- * thread, body is simply called. The runtime may grant fewer than asked for: body is told. */
-typedef void (*fbp_body)(void *context, int thread, int n_threads);
+/* What a thread of a team knows of it. */
+typedef struct fbp_meeting fbp_meeting;
+typedef struct {
+    int thread, size;
+    fbp_meeting *meeting;
+} fbp_team;
+
+/* Runs body once on each thread of a team and waits for all. With one thread, body is simply called. The
+ * runtime may grant fewer threads than asked for: body is told. */
+typedef void (*fbp_body)(void *context, const fbp_team *team);
 void fbp_parallel(int n_threads, fbp_body body, void *context);
 
-void fbp_barrier(void); /* all threads of the team meet; alone, it does nothing */
+void fbp_barrier(const fbp_team *team); /* all threads of the team meet; alone, it does nothing */
 
 /* The part of [0, n) that belongs to a thread: consecutive, and even to within one. */
 typedef struct {
     int64_t begin, end;
 } fbp_range;
-fbp_range fbp_share(int64_t n, int thread, int n_threads);
+fbp_range fbp_share(int64_t n, const fbp_team *team);
 
 /* A number that several threads may count at once. */
 typedef struct {

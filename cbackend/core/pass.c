@@ -51,8 +51,8 @@ void fbp_pass_set_params(fbp_pass *pass, const void *params) {
         pass->weights[l].params = fbp_at(pass->plan, params, pass->plan->layers[l].offset);
 }
 
-void fbp_pass_pack(fbp_pass *pass, int thread, int n_threads) {
-    fbp_range share = fbp_tiles_share(pass->plan, thread, n_threads);
+void fbp_pass_pack(fbp_pass *pass, const fbp_team *team) {
+    fbp_range share = fbp_tiles_share(pass->plan, team);
     for (int64_t t = share.begin; t < share.end; t++) {
         const fbp_tile *tile = &pass->plan->tiles[t];
         const fbp_layer *layer = &pass->plan->layers[tile->layer];
@@ -62,9 +62,9 @@ void fbp_pass_pack(fbp_pass *pass, int thread, int n_threads) {
 
 /* ---- shares ---- */
 
-fbp_range fbp_rows_share(const fbp_plan *plan, int64_t rows, int64_t batch, int thread, int n_threads) {
+fbp_range fbp_rows_share(const fbp_plan *plan, int64_t rows, int64_t batch, const fbp_team *team) {
     int64_t unit = fbp_row_unit(plan, batch);
-    fbp_range share = fbp_share((rows + unit - 1) / unit, thread, n_threads);
+    fbp_range share = fbp_share((rows + unit - 1) / unit, team);
     share.begin *= unit;
     share.end *= unit;
     if (share.begin > rows) share.begin = rows;
@@ -73,14 +73,14 @@ fbp_range fbp_rows_share(const fbp_plan *plan, int64_t rows, int64_t batch, int 
 }
 
 /* A tile belongs to the thread in whose part of the total cost its middle lies. */
-fbp_range fbp_tiles_share(const fbp_plan *plan, int thread, int n_threads) {
+fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team) {
     fbp_range share = {plan->n_tiles, plan->n_tiles};
     int64_t before = 0;
     for (int t = 0; t < plan->n_tiles; t++) {
         int64_t middle = 2 * before + plan->tiles[t].cost; /* twice the cost up to the middle */
-        int64_t owner = middle * n_threads / (2 * plan->n_params);
-        if (owner >= thread && t < share.begin) share.begin = t;
-        if (owner > thread) {
+        int64_t owner = middle * team->size / (2 * plan->n_params);
+        if (owner >= team->thread && t < share.begin) share.begin = t;
+        if (owner > team->thread) {
             share.end = t;
             break;
         }
@@ -233,10 +233,10 @@ static void backward_tile(fbp_pass *pass, int64_t begin, int64_t rows, void *scr
     }
 }
 
-void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, fbp_range rows, int thread,
+void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, fbp_range rows, const fbp_team *team,
                     const fbp_trace *trace) {
     int64_t tile = fbp_row_tile(pass->plan, pass->batch);
-    void *scratch = pass->threads + (size_t)thread * pass->thread_bytes;
+    void *scratch = pass->threads + (size_t)team->thread * pass->thread_bytes;
     for (int64_t begin = rows.begin; begin < rows.end; begin += tile) {
         int64_t count = rows.end - begin < tile ? rows.end - begin : tile;
         forward_tile(pass, batch, begin, count, trace);

@@ -29,7 +29,7 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, int64_t batch, int n_t
 
 /* Points the weights at params and makes the packed copies of this thread's share of them. */
 void fbp_pass_set_params(fbp_pass *pass, const void *params);
-void fbp_pass_pack(fbp_pass *pass, int thread, int n_threads);
+void fbp_pass_pack(fbp_pass *pass, const fbp_team *team);
 
 /* What an onlooker wants of a pass: each layer's values, (rows, n_out) and dense, and the first layer
  * with a pre-activation that is not finite (-1: none). Any may be NULL. */
@@ -56,17 +56,17 @@ fbp_status fbp_check_problem(const fbp_plan *plan, const fbp_problem *problem, d
 
 /* Rows phase: gather, forward, loss, and backward to the first layer's delta, for rows [begin, end) of
  * the batch. */
-void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, fbp_range rows, int thread,
+void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, fbp_range rows, const fbp_team *team,
                     const fbp_trace *trace);
 /* The first layer with a pre-activation that is not finite, of a batch that is run forward for this; -1:
  * none. */
 int fbp_first_bad_layer(fbp_pass *pass, const fbp_batch *batch);
-fbp_range fbp_rows_share(const fbp_plan *plan, int64_t rows, int64_t batch, int thread, int n_threads);
+fbp_range fbp_rows_share(const fbp_plan *plan, int64_t rows, int64_t batch, const fbp_team *team);
 
 /* Weights phase: the gradient of one tile of parameters over the whole batch, into g. */
 void fbp_tile_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add, void *g);
 /* The tiles of a thread: consecutive, and of about equal cost. */
-fbp_range fbp_tiles_share(const fbp_plan *plan, int thread, int n_threads);
+fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team);
 
 /* Weights, without biases, in a tile: what the penalty is about. */
 static inline int64_t fbp_tile_weights(const fbp_plan *plan, const fbp_tile *tile) {

@@ -68,17 +68,17 @@ static void predict_tile(const fbp_prediction *call, int64_t begin, int64_t rows
         memcpy(fbp_at(plan, out, r * k), fbp_at(plan, x, r * ld), (size_t)k * fbp_size(plan->dtype));
 }
 
-static void predict_thread(void *context, int thread, int n_threads) {
+static void predict_thread(void *context, const fbp_team *team) {
     fbp_prediction *call = context;
-    fbp_range tiles = fbp_tiles_share(call->plan, thread, n_threads);
+    fbp_range tiles = fbp_tiles_share(call->plan, team);
     for (int64_t t = tiles.begin; t < tiles.end; t++) {
         const fbp_tile *tile = &call->plan->tiles[t];
         const fbp_layer *layer = &call->plan->layers[tile->layer];
         fbp_layer_ops(layer)->pack(layer, &call->weights[tile->layer], tile->begin, tile->end);
     }
-    fbp_barrier();
-    fbp_range share = fbp_share(call->x->rows, thread, n_threads);
-    char *scratch = call->tiles + 2 * (size_t)thread * call->tile_bytes;
+    fbp_barrier(team);
+    fbp_range share = fbp_share(call->x->rows, team);
+    char *scratch = call->tiles + 2 * (size_t)team->thread * call->tile_bytes;
     for (int64_t begin = share.begin; begin < share.end; begin += predict_rows) {
         int64_t rows = share.end - begin < predict_rows ? share.end - begin : predict_rows;
         predict_tile(call, begin, rows, scratch, scratch + call->tile_bytes);
@@ -149,26 +149,26 @@ static void finish_tile(fbp_full *call, int64_t t) {
     call->squares[t] = plan->vector->sum_squares(weights, w);
 }
 
-static void full_thread(void *context, int thread, int n_threads) {
+static void full_thread(void *context, const fbp_team *team) {
     fbp_full *call = context;
     fbp_pass *pass = &call->pass;
     const fbp_plan *plan = pass->plan;
     int64_t n = call->problem->x.rows;
-    fbp_range tiles = fbp_tiles_share(plan, thread, n_threads);
-    void *scratch = pass->threads + (size_t)thread * pass->thread_bytes;
-    fbp_pass_pack(pass, thread, n_threads);
-    fbp_barrier();
+    fbp_range tiles = fbp_tiles_share(plan, team);
+    void *scratch = pass->threads + (size_t)team->thread * pass->thread_bytes;
+    fbp_pass_pack(pass, team);
+    fbp_barrier(team);
     for (int64_t first = 0; first < n; first += pass->batch) {
         int64_t rows = n - first < pass->batch ? n - first : pass->batch;
         fbp_batch batch = {call->problem, NULL, first, rows, call->weight};
-        fbp_rows_phase(pass, &batch, fbp_rows_share(plan, rows, pass->batch, thread, n_threads), thread,
+        fbp_rows_phase(pass, &batch, fbp_rows_share(plan, rows, pass->batch, team), team,
                        NULL);
-        fbp_barrier();
-        if (thread == 0) call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
+        fbp_barrier(team);
+        if (team->thread == 0) call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
         if (call->grad != NULL)
             for (int64_t t = tiles.begin; t < tiles.end; t++)
                 accumulate_tile(call, &batch, &plan->tiles[t], scratch);
-        fbp_barrier();
+        fbp_barrier(team);
     }
     for (int64_t t = tiles.begin; t < tiles.end; t++) finish_tile(call, t);
 }
@@ -214,11 +214,12 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     fbp_carver carving = {scratch.block, 0};
     fbp_pass_carve(&pass, plan, problem->x.rows, 1, &carving);
     fbp_pass_set_params(&pass, params);
-    fbp_pass_pack(&pass, 0, 1);
+    fbp_team alone = {0, 1, NULL};
+    fbp_pass_pack(&pass, &alone);
     fbp_batch batch = {problem, NULL, 0, problem->x.rows, weight};
     fbp_range all = {0, problem->x.rows};
     fbp_trace trace = {z, a, delta, NULL};
-    fbp_rows_phase(&pass, &batch, all, 0, &trace);
+    fbp_rows_phase(&pass, &batch, all, &alone, &trace);
     fbp_scratch_give(plan, scratch);
     return FBP_OK;
 }

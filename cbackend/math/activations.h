@@ -16,10 +16,7 @@
 #ifndef ROW
 
 /* 1 where x > 0, else 0, and NaN for NaN. */
-FBP_INLINE real FN(step)(real x)
-{
-    return x <= (real)0 ? (real)0 : (x > (real)0 ? (real)1 : x);
-}
+FBP_INLINE real FN(step)(real x) { return x <= (real)0 ? (real)0 : (x > (real)0 ? (real)1 : x); }
 
 #if FBP_IS_F32
 #define SATURATED 110.0f /* exp(-SATURATED) times anything of interest is 0 */
@@ -29,38 +26,34 @@ FBP_INLINE real FN(step)(real x)
 #define TAIL_END 40.0
 #endif
 
-FBP_INLINE real FN(clamped)(real x, real limit)
-{
+FBP_INLINE real FN(clamped)(real x, real limit) {
     return FN(at_most)(FN(at_least)(x, -limit), limit);
 }
 
 /* x / (1 + exp(-(u + tail))). The lower tail multiplies x by exp(u) before the exponent is applied,
  * since exp(u) alone would be denormal there and short of digits. */
-FBP_INLINE real FN(gated)(real x, real u, real tail)
-{
+FBP_INLINE real FN(gated)(real x, real u, real tail) {
     const int upper = u >= (real)0;
     const FN(scaled) e = FN(exp_scaled)(-FN(magnitude)(u), upper ? tail : -tail);
     const real y = (upper ? x : x * e.m) / ((real)1 + e.m * e.s) * (upper ? (real)1 : e.s);
     return u < (real)-1.5 * SATURATED ? (real)-0.0 : y; /* -inf * 0 */
 }
 
-FBP_INLINE real FN(silu_slope)(real u)
-{
+/* Derivatives by u of u logistic(u). */
+FBP_INLINE real FN(silu_slope)(real u) {
     const real c = FN(clamped)(u, SATURATED); /* inf * 0 */
-    const real s = FN(logistic)(c);
-    return s * ((real)1 + c * FN(logistic)(-c));
+    const FN(shares) s = FN(logistic_shares)(c);
+    return s.above * ((real)1 + c * s.below);
 }
 
-FBP_INLINE real FN(silu_curvature)(real u, real beta)
-{
+FBP_INLINE real FN(silu_curvature)(real u) {
     const real c = FN(clamped)(u, SATURATED);
-    const real s = FN(logistic)(c), below = FN(logistic)(-c);
-    return beta * s * below * ((real)2 + c * (below - s));
+    const FN(shares) s = FN(logistic_shares)(c);
+    return s.above * s.below * ((real)2 + c * (s.below - s.above));
 }
 
 /* x times the normal distribution function. */
-FBP_INLINE real FN(gelu)(real x)
-{
+FBP_INLINE real FN(gelu)(real x) {
     const real root = (real)1.4142135623730951;
     const real c = FN(at_least)(x, -TAIL_END);
     const real a = FN(at_most)(FN(magnitude)(x), TAIL_END);
@@ -71,21 +64,18 @@ FBP_INLINE real FN(gelu)(real x)
     return x < (real)0 ? c * (e.m * tail) * e.s : x * ((real)1 - e.m * tail * e.s);
 }
 
-FBP_INLINE real FN(normal_density)(real x)
-{
+FBP_INLINE real FN(normal_density)(real x) {
     return (real)0.3989422804014327 * FN(exp)((real)-0.5 * x * x);
 }
 
-FBP_INLINE real FN(gelu_slope)(real x)
-{
+FBP_INLINE real FN(gelu_slope)(real x) {
     const real c = FN(clamped)(x, TAIL_END);
     const real e = FN(exp)((real)-0.5 * c * c);
     const real tail = (real)0.5 * e * FN(erfc_scaled)(FN(magnitude)(c), (real)1.4142135623730951);
     return (x < (real)0 ? tail : (real)1 - tail) + (real)0.3989422804014327 * c * e;
 }
 
-FBP_INLINE real FN(gelu_curvature)(real x)
-{
+FBP_INLINE real FN(gelu_curvature)(real x) {
     const real c = FN(clamped)(x, TAIL_END);
     return FN(normal_density)(c) * ((real)2 - c * c);
 }
@@ -103,8 +93,7 @@ FBP_INLINE real FN(gelu_curvature)(real x)
 #define C3_LOW -6.175149918155315e-19
 #endif
 
-FBP_INLINE real FN(gelu_tanh)(real x)
-{
+FBP_INLINE real FN(gelu_tanh)(real x) {
     /* u to twice the precision, as exp multiplies its error by u. */
     const real c = FN(clamped)(x, TAIL_END);
     const real square = c * c, square_tail = FN(product_tail)(c, c, square);
@@ -116,20 +105,18 @@ FBP_INLINE real FN(gelu_tanh)(real x)
     return FN(gated)(x, u, FN(product_tail)(c, q, u) + c * q_tail);
 }
 
-FBP_INLINE real FN(gelu_tanh_slope)(real x)
-{
+FBP_INLINE real FN(gelu_tanh_slope)(real x) {
     const real c = FN(clamped)(x, TAIL_END);
     const real u = c * (C1 + C3 * c * c), du = C1 + (real)3 * C3 * c * c;
-    const real s = FN(logistic)(u);
-    return s * ((real)1 + c * du * FN(logistic)(-u));
+    const FN(shares) s = FN(logistic_shares)(u);
+    return s.above * ((real)1 + c * du * s.below);
 }
 
-FBP_INLINE real FN(gelu_tanh_curvature)(real x)
-{
+FBP_INLINE real FN(gelu_tanh_curvature)(real x) {
     const real c = FN(clamped)(x, TAIL_END);
     const real u = c * (C1 + C3 * c * c), du = C1 + (real)3 * C3 * c * c, ddu = (real)6 * C3 * c;
-    const real s = FN(logistic)(u), below = FN(logistic)(-u);
-    return s * below * ((real)2 * du + c * (ddu + du * du * (below - s)));
+    const FN(shares) s = FN(logistic_shares)(u);
+    return s.above * s.below * ((real)2 * du + c * (ddu + du * du * (s.below - s.above)));
 }
 
 #undef C1
@@ -139,8 +126,7 @@ FBP_INLINE real FN(gelu_tanh_curvature)(real x)
 
 /* x tanh(softplus(x)) = x n / d in e = exp(-|x|): n = 1 + 2e, d = n + 2e^2 for x >= 0;
  * n = e (2 + e), d = n + 2 below. */
-FBP_INLINE real FN(mish)(real x)
-{
+FBP_INLINE real FN(mish)(real x) {
     const int upper = x >= (real)0;
     const FN(scaled) split = FN(exp_scaled)(-FN(magnitude)(x), (real)0);
     const real e = split.m * split.s;
@@ -150,38 +136,49 @@ FBP_INLINE real FN(mish)(real x)
     return x < -(real)1.5 * SATURATED ? (real)-0.0 : y;
 }
 
-/* With t = tanh(softplus(x)) and s = logistic(x): slope t + x (1 - t^2) s. */
-FBP_INLINE real FN(mish_slope)(real x)
-{
-    const real c = FN(clamped)(x, SATURATED);
-    const real t = FN(tanh)(FN(softplus)(c));
-    return t + c * (((real)1 - t) * ((real)1 + t)) * FN(logistic)(c);
+/* tanh(softplus(x)), and its derivative (1 - tanh^2) logistic(x), with 1 - tanh = (d - n) / d. */
+typedef struct {
+    real gate, slope;
+} FN(mish_gate);
+
+FBP_INLINE FN(mish_gate) FN(gate_of_mish)(real x) {
+    const int upper = x >= (real)0;
+    const real e = FN(exp)(-FN(magnitude)(x));
+    const real n = upper ? (real)1 + (real)2 * e : e * ((real)2 + e);
+    const real rest = upper ? (real)2 * e * e : (real)2;
+    const real w = (real)1 / (n + rest);
+    FN(mish_gate) t;
+    t.gate = n * w;
+    t.slope = rest * w * ((real)1 + t.gate) * (upper ? (real)1 : e) / ((real)1 + e);
+    return t;
 }
 
-/* (1 - t^2) s (2 + x (1 - s - 2 t s)). */
-FBP_INLINE real FN(mish_curvature)(real x)
-{
+FBP_INLINE real FN(mish_slope)(real x) {
     const real c = FN(clamped)(x, SATURATED);
-    const real t = FN(tanh)(FN(softplus)(c)), s = FN(logistic)(c);
-    return ((real)1 - t) * ((real)1 + t) * s *
-           ((real)2 + c * (FN(logistic)(-c) - (real)2 * t * s));
+    const FN(mish_gate) t = FN(gate_of_mish)(c);
+    return t.gate + c * t.slope;
 }
 
-FBP_INLINE real FN(softsign)(real x)
-{
+/* The second derivative of the gate is slope (1 - s - 2 gate s), s = logistic(x). */
+FBP_INLINE real FN(mish_curvature)(real x) {
+    const real c = FN(clamped)(x, SATURATED);
+    const FN(mish_gate) t = FN(gate_of_mish)(c);
+    const FN(shares) s = FN(logistic_shares)(c);
+    return t.slope * ((real)2 + c * (s.below - (real)2 * t.gate * s.above));
+}
+
+FBP_INLINE real FN(softsign)(real x) {
     const real a = FN(at_most)(FN(magnitude)(x), (real)1e30); /* inf / inf */
     return FN(with_sign)(a / ((real)1 + a), x);
 }
 
-FBP_INLINE real FN(softsign_slope)(real x)
-{
+FBP_INLINE real FN(softsign_slope)(real x) {
     const real w = (real)1 / ((real)1 + FN(magnitude)(x));
     return w * w;
 }
 
 /* -2 sign(x) / (1 + |x|)^3, 0 at the kink of the slope. */
-FBP_INLINE real FN(softsign_curvature)(real x)
-{
+FBP_INLINE real FN(softsign_curvature)(real x) {
     const real w = (real)1 / ((real)1 + FN(magnitude)(x));
     return x == (real)0 ? (real)0 : FN(with_sign)((real)2 * w * w * w, -x);
 }
@@ -210,8 +207,8 @@ ROW(tanh, OUTPUT, NO_ATTRS, 20, "tanh(x)",
 
 ROW(relu, OUTPUT, NO_ATTRS, 1, "x where x > 0, else 0; slope 0 at 0",
     x <= (real)0 ? (real)0 : x,
-    FN(step)(y),
-    FN(step)(y) - FN(step)(y))
+    y > (real)0 ? (real)1 : y,
+    y > (real)0 ? (real)0 : y)
 
 ROW(leaky_relu, OUTPUT, ATTR(slope, 0.01, ABOVE(0), BELOW(INFINITY), "slope below 0 and at 0"), 2,
     "x where x > 0, else slope * x",
@@ -239,7 +236,7 @@ ROW(silu, INPUT, ATTR(beta, 1, ABOVE(0), BELOW(INFINITY), "sharpness of the gate
     "x * logistic(beta * x)",
     FN(gated)(x, beta * x, (real)0),
     FN(silu_slope)(beta * x),
-    FN(silu_curvature)(beta * x, beta))
+    beta * FN(silu_curvature)(beta * x))
 
 ROW(gelu, INPUT, NO_ATTRS, 45, "x * (1 + erf(x / sqrt(2))) / 2",
     FN(gelu)(x),

@@ -11,13 +11,12 @@
 #define NO_ATTRS
 #define FROM(bound) .low = (bound)
 #define ABOVE(bound) .low = (bound), .low_open = 1
-#define UP_TO(bound) .high = (bound)
 #define BELOW(bound) .high = (bound), .high_open = 1
 
 #define ATTR_ENTRY(name_, fallback_, low_, high_, doc_)                                            \
     {.name = #name_, .fallback = (fallback_), low_, high_, .doc = doc_},
 #define ATTR_CONSTANT(name, fallback, low, high, doc)                                              \
-    const real name = (real)*attrs++;                                                              \
+    const real name = (real)(*attrs++);                                                            \
     (void)name;
 
 /* For a row of the table: how many there are, and the entries, of which C wants at least one. */

@@ -12,45 +12,32 @@
 #define ONE_BITS ((bits_t)FBP_BIAS << FBP_MANTISSA)
 #define SIGN_BIT ((bits_t)1 << (8 * sizeof(real) - 1))
 
-FBP_INLINE bits_t FN(bits)(real x)
-{
+FBP_INLINE bits_t FN(bits)(real x) {
     bits_t b;
     memcpy(&b, &x, sizeof b);
     return b;
 }
 
-FBP_INLINE real FN(from_bits)(bits_t b)
-{
+FBP_INLINE real FN(from_bits)(bits_t b) {
     real x;
     memcpy(&x, &b, sizeof x);
     return x;
 }
 
-FBP_INLINE real FN(magnitude)(real x)
-{
-    return FN(from_bits)(FN(bits)(x) & ~SIGN_BIT);
-}
+FBP_INLINE real FN(magnitude)(real x) { return FN(from_bits)(FN(bits)(x) & ~SIGN_BIT); }
 
 /* y >= 0 with the sign of x. */
-FBP_INLINE real FN(with_sign)(real y, real x)
-{
+FBP_INLINE real FN(with_sign)(real y, real x) {
     return FN(from_bits)(FN(bits)(y) | (FN(bits)(x) & SIGN_BIT));
 }
 
 /* These two let NaN through. */
-FBP_INLINE real FN(at_least)(real x, real low)
-{
-    return x < low ? low : x;
-}
+FBP_INLINE real FN(at_least)(real x, real low) { return x < low ? low : x; }
 
-FBP_INLINE real FN(at_most)(real x, real high)
-{
-    return x > high ? high : x;
-}
+FBP_INLINE real FN(at_most)(real x, real high) { return x > high ? high : x; }
 
 /* A longer polynomial is a chain of these: x^4 p + x^3 c3 + x^2 c2 + x c1 + c0. */
-FBP_INLINE real FN(horner)(real p, real x, real c3, real c2, real c1, real c0)
-{
+FBP_INLINE real FN(horner)(real p, real x, real c3, real c2, real c1, real c0) {
     p = FBP_FMA(p, x, c3);
     p = FBP_FMA(p, x, c2);
     p = FBP_FMA(p, x, c1);
@@ -59,8 +46,7 @@ FBP_INLINE real FN(horner)(real p, real x, real c3, real c2, real c1, real c0)
 
 /* a*b - p exactly, for p = a*b rounded, as long as nothing underflows. Without FMA by Dekker's
  * splitting (A floating-point technique for extending the available precision, 1971). */
-FBP_INLINE real FN(product_tail)(real a, real b, real p)
-{
+FBP_INLINE real FN(product_tail)(real a, real b, real p) {
 #if FBP_HAS_FMA
     return FBP_FMA(a, b, -p);
 #else
@@ -92,8 +78,7 @@ FBP_INLINE real FN(product_tail)(real a, real b, real p)
 #endif
 
 /* (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2. */
-FBP_INLINE real FN(exp_polynomial)(real r)
-{
+FBP_INLINE real FN(exp_polynomial)(real r) {
 #if FBP_IS_F32
     real p = FBP_FMA(1.9662628e-04f, r, 1.3935043e-03f);
     return FN(horner)(p, r, 8.333644e-03f, 4.1666467e-02f, 1.6666666e-01f, 0.5f);
@@ -113,8 +98,7 @@ typedef struct {
     real m, s;
 } FN(scaled);
 
-FBP_INLINE FN(scaled) FN(exp_scaled)(real x, real tail)
-{
+FBP_INLINE FN(scaled) FN(exp_scaled)(real x, real tail) {
     x = FN(at_most)(FN(at_least)(x, EXP_LOWEST), EXP_HIGHEST);
     /* x = n ln2 + r. The bits of `shifted` end in n + 2 * bias: the exponent fields of two powers
      * of two whose product is 2^n, which alone may be too large or too small for the type. */
@@ -130,14 +114,12 @@ FBP_INLINE FN(scaled) FN(exp_scaled)(real x, real tail)
     return e;
 }
 
-FBP_INLINE real FN(exp)(real x)
-{
+FBP_INLINE real FN(exp)(real x) {
     const FN(scaled) e = FN(exp_scaled)(x, (real)0);
     return e.m * e.s;
 }
 
-FBP_INLINE real FN(expm1)(real x)
-{
+FBP_INLINE real FN(expm1)(real x) {
     const real c = FN(at_most)(FN(at_least)(x, EXPM1_LOWEST), EXP_HIGHEST);
     const real shifted = FBP_FMA(c, LOG2_E, ROUNDER + FBP_BIAS - 1);
     const real n = shifted - (ROUNDER + FBP_BIAS - 1);
@@ -149,17 +131,30 @@ FBP_INLINE real FN(expm1)(real x)
     return FN(with_sign)(FN(magnitude)(n == (real)0 ? p : y), x);
 }
 
-FBP_INLINE real FN(tanh)(real x)
-{
+FBP_INLINE real FN(tanh)(real x) {
     const real e = FN(expm1)((real)-2 * FN(magnitude)(x));
     return FN(with_sign)(-e / ((real)2 + e), x);
 }
 
 /* 1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow and keeps the lower tail's digits. */
-FBP_INLINE real FN(logistic)(real x)
-{
+FBP_INLINE real FN(logistic)(real x) {
     const real e = FN(exp)(-FN(magnitude)(x));
     return (x >= (real)0 ? (real)1 : e) / ((real)1 + e);
+}
+
+/* logistic(x) and logistic(-x) = 1 - logistic(x), both without cancellation. */
+typedef struct {
+    real above, below;
+} FN(shares);
+
+FBP_INLINE FN(shares) FN(logistic_shares)(real x) {
+    const real e = FN(exp)(-FN(magnitude)(x));
+    const real larger = (real)1 / ((real)1 + e), smaller = e * larger;
+    const int positive = x >= (real)0;
+    FN(shares) s;
+    s.above = positive ? larger : smaller;
+    s.below = positive ? smaller : larger;
+    return s;
 }
 
 /* ---- log and what it is made of ---- */
@@ -177,8 +172,7 @@ FBP_INLINE real FN(logistic)(real x)
 #endif
 
 /* n ln2 + log(1 + f) for 1 + f in [sqrt(1/2), sqrt(2)]. */
-FBP_INLINE real FN(log_reduced)(real f, real n)
-{
+FBP_INLINE real FN(log_reduced)(real f, real n) {
 #if FBP_IS_F32
     real p = FN(horner)(-7.641088e-02f, f, 1.27657e-01f, -1.3159555e-01f, 1.4201072e-01f,
                         -1.6623345e-01f);
@@ -207,8 +201,7 @@ typedef struct {
     real f, n;
 } FN(exponent_split);
 
-FBP_INLINE FN(exponent_split) FN(split_exponent)(real x)
-{
+FBP_INLINE FN(exponent_split) FN(split_exponent)(real x) {
     const bits_t above = FN(bits)(x) + (ONE_BITS - FN(bits)(SQRT_HALF));
     const bits_t fraction = ((bits_t)1 << FBP_MANTISSA) - 1;
     /* An integer below 2^mantissa becomes a real through the bits of 2^mantissa + integer. */
@@ -220,8 +213,7 @@ FBP_INLINE FN(exponent_split) FN(split_exponent)(real x)
     return split;
 }
 
-FBP_INLINE real FN(log)(real x)
-{
+FBP_INLINE real FN(log)(real x) {
     const real two_power = (real)((bits_t)1 << FBP_MANTISSA);
     const int denormal = x < SMALLEST_NORMAL;
     const FN(exponent_split) split = FN(split_exponent)(denormal ? x * two_power : x);
@@ -230,8 +222,7 @@ FBP_INLINE real FN(log)(real x)
     return x > (real)0 ? (x <= LARGEST ? y : x) : below;
 }
 
-FBP_INLINE real FN(log1p)(real x)
-{
+FBP_INLINE real FN(log1p)(real x) {
     const FN(exponent_split) split = FN(split_exponent)((real)1 + x);
     /* f once more from x itself, without the rounding of 1 + x; where x is so large that the 1 is
      * lost, 2^-n would leave the range and f is right already. */
@@ -246,58 +237,61 @@ FBP_INLINE real FN(log1p)(real x)
 }
 
 /* log(1 + x) for x in [0, 1]. */
-FBP_INLINE real FN(log1p_unit)(real x)
-{
+FBP_INLINE real FN(log1p_unit)(real x) {
     const int upper = x > SQRT_2_MINUS_1;
     return FN(log_reduced)(upper ? FBP_FMA(x, (real)0.5, (real)-0.5) : x,
                            upper ? (real)1 : (real)0);
 }
 
 /* log(1 + exp(x)), without overflow. */
-FBP_INLINE real FN(softplus)(real x)
-{
+FBP_INLINE real FN(softplus)(real x) {
     const real e = FN(exp)(-FN(magnitude)(x));
     return (x > (real)0 ? x : (real)0) + FN(log1p_unit)(e);
 }
 
 /* ---- erf, erfc and the normal distribution ---- */
 
-/* exp(x^2) erfc(x) for x = a / unit >= 0, as a polynomial in t = (x - 3) / (x + 3) over x + 3. The
- * variable is that of Shepherd and Laframboise (Chebyshev approximation of (1 + 2x) exp(x^2) erfc x,
- * 1981); the denominator is chosen so that one division serves both. */
-FBP_INLINE real FN(erfc_scaled)(real a, real unit)
-{
-    const real w = (real)1 / FBP_FMA((real)3, unit, a);
-    const real t = FBP_FMA((real)-6 * unit, w, (real)1);
 #if FBP_IS_F32
-    real p = FBP_FMA(-3.241087e-04f, t, -4.8082345e-04f);
-    p = FN(horner)(p, t, 3.080814e-03f, -1.2276662e-03f, -2.6840292e-02f, 1.1952928e-01f);
-    p = FN(horner)(p, t, -3.1046593e-01f, 5.9022826e-01f, -8.833945e-01f, 1.0740069e+00f);
+#define ERFC_CENTRE 1.0f
+#define ERFC_ZERO 12.0f /* from here on erfc is 0 */
 #else
-    real p = FBP_FMA(-1.4003270001932889e-09, t, -5.9856466550688334e-09);
-    p = FBP_FMA(p, t, 1.8899354874598708e-09);
-    p = FN(horner)(p, t, 4.740808580290291e-08, 4.070882749647342e-08, -2.3105265728351632e-07,
-                   -4.0271643520670837e-07);
-    p = FN(horner)(p, t, 9.976735041395294e-07, 2.7622775066564185e-06, -4.748816064779787e-06,
-                   -1.7469399566062066e-05);
-    p = FN(horner)(p, t, 3.03980649550048e-05, 0.00010756120964755814, -0.000276777828802781,
-                   -0.0005483096512563916);
-    p = FN(horner)(p, t, 0.0030340619989713915, -0.0012124166306249876, -0.026827234624303954,
-                   0.11952776128743657);
-    p = FN(horner)(p, t, -0.3104672619005741, 0.5902283571040994, -0.8833944531698835,
-                   1.0740069070883398);
+#define ERFC_CENTRE 1.5
+#define ERFC_ZERO 28.0
+#endif
+
+/* exp(x^2) erfc(x) for x = a / unit >= 0, as a polynomial in t = (x - K) / (x + K) over x + K. The
+ * variable is that of Shepherd and Laframboise (Chebyshev approximation of (1 + 2x) exp(x^2) erfc x,
+ * 1981); with this denominator one division serves both. A larger K would want fewer coefficients,
+ * but multiply the rounding of t by more. */
+FBP_INLINE real FN(erfc_scaled)(real a, real unit) {
+    const real w = (real)1 / (a + ERFC_CENTRE * unit);
+    const real t = FBP_FMA((real)-2 * ERFC_CENTRE * unit, w, (real)1);
+#if FBP_IS_F32
+    real p = FN(horner)(8.161864e-05f, t, 4.1582235e-04f, 5.967711e-04f, -3.4572923e-04f,
+                        -2.3640622e-03f);
+    p = FN(horner)(p, t, -3.764761e-03f, -1.2195103e-03f, 9.569761e-03f, 2.5394997e-02f);
+    p = FN(horner)(p, t, 1.3906346e-02f, -9.555636e-02f, -2.3768084e-01f, 8.5516715e-01f);
+#else
+    real p = FBP_FMA(1.5904566426073133e-08, t, 5.063506527594796e-08);
+    p = FBP_FMA(p, t, -2.556681552603618e-08);
+    p = FBP_FMA(p, t, -2.712626503980206e-07);
+    p = FN(horner)(p, t, -2.561468352842088e-07, 3.5188990239058015e-07, 9.544595087532342e-07,
+                   8.412183851670897e-07);
+    p = FN(horner)(p, t, -1.175870090258357e-07, -2.2166861600140333e-06, -5.0566817827059405e-06,
+                   -4.954226626458984e-06);
+    p = FN(horner)(p, t, 4.4819559159195465e-06, 2.4807986075070144e-05, 3.8577059228321534e-05,
+                   8.941654222434664e-07);
+    p = FN(horner)(p, t, -0.00012636449870743376, -0.0002568287802582114, -4.627816544247948e-05,
+                   0.0008841759985809986);
+    p = FN(horner)(p, t, 0.0017718764323035447, -0.0008103169157334009, -0.00946137477288168,
+                   -0.008119797884854769);
+    p = FN(horner)(p, t, 0.04776836961289939, 0.07562180627475991, -0.5078500102300879,
+                   0.9647562493629525);
 #endif
     return p * (unit * w);
 }
 
-#if FBP_IS_F32
-#define ERFC_ZERO 12.0f /* from here on erfc is 0 */
-#else
-#define ERFC_ZERO 28.0
-#endif
-
-FBP_INLINE real FN(erfc)(real x)
-{
+FBP_INLINE real FN(erfc)(real x) {
     const real a = FN(at_most)(FN(magnitude)(x), ERFC_ZERO);
     /* exp multiplies the rounding error of a^2 by a^2: it is passed on. */
     const real square = a * a;
@@ -306,8 +300,7 @@ FBP_INLINE real FN(erfc)(real x)
     return x < (real)0 ? (real)2 - y : y;
 }
 
-FBP_INLINE real FN(erf)(real x)
-{
+FBP_INLINE real FN(erf)(real x) {
     const real a = FN(magnitude)(x);
     const real u = a * a;
     /* erf(a) / a - 1 for a < 1. */
@@ -339,5 +332,6 @@ FBP_INLINE real FN(erf)(real x)
 #undef SQRT_2_MINUS_1
 #undef SMALLEST_NORMAL
 #undef LARGEST
+#undef ERFC_CENTRE
 #undef ERFC_ZERO
 #undef SIGN_BIT

@@ -20,78 +20,72 @@
 #ifndef LOSS
 
 /* sign(x), 0 at 0, NaN for NaN. */
-FBP_INLINE real FN(sign)(real x)
-{
-    return x > (real)0 ? (real)1 : (x < (real)0 ? (real)-1 : x);
-}
+FBP_INLINE real FN(sign)(real x) { return x > (real)0 ? (real)1 : (x < (real)0 ? (real)-1 : x); }
 
 /* 1 where x > 0, else 0, and NaN for NaN. */
-FBP_INLINE real FN(step)(real x)
-{
-    return x <= (real)0 ? (real)0 : (x > (real)0 ? (real)1 : x);
-}
+FBP_INLINE real FN(step)(real x) { return x <= (real)0 ? (real)0 : (x > (real)0 ? (real)1 : x); }
 
-FBP_INLINE real FN(positive_part)(real x)
-{
-    return x <= (real)0 ? (real)0 : x;
-}
+FBP_INLINE real FN(positive_part)(real x) { return x <= (real)0 ? (real)0 : x; }
 
-FBP_INLINE real FN(huber)(real d, real delta)
-{
+FBP_INLINE real FN(huber)(real d, real delta) {
     const real a = FN(magnitude)(d);
     return a <= delta ? (real)0.5 * a * a : delta * (a - (real)0.5 * delta);
 }
 
-FBP_INLINE real FN(quantile_slope)(real d, real quantile)
-{
+FBP_INLINE real FN(quantile_slope)(real d, real quantile) {
     return d > (real)0 ? (real)1 - quantile : (d < (real)0 ? -quantile : d);
 }
 
 /* t log(t) - t z - t + exp(z), with the nearly equal terms taken from each other first. */
-FBP_INLINE real FN(poisson)(real z, real t)
-{
+FBP_INLINE real FN(poisson)(real z, real t) {
     return (FN(exp)(z) - t) - t * (z - FN(log)(t > (real)0 ? t : (real)1));
 }
 
-/* One half of the focal loss, for target 1: (1 - p)^gamma a with a = -log(p) and b = -log(1 - p),
- * where p = logistic(z); (1 - p)^gamma is exp(-gamma b). The other half, for target 0, is the same
- * function of -z. */
-FBP_INLINE real FN(focal_half)(real z, real gamma)
-{
+/* The focal loss is t down a + (1 - t) up b, in p = logistic(z), q = 1 - p, a = -log(p),
+ * b = -log(q), down = q^gamma = exp(-gamma b) and up = p^gamma. The derivatives by z are -q of a,
+ * p of b, -gamma p down of down and gamma q up of up. */
+typedef struct {
+    real p, q, a, b, up, down;
+} FN(focal_terms);
+
+FBP_INLINE FN(focal_terms) FN(terms_of_focal)(real z, real gamma) {
+    const FN(shares) s = FN(logistic_shares)(z);
     const real tail = FN(log1p_unit)(FN(exp)(-FN(magnitude)(z)));
-    const real a = FN(positive_part)(-z) + tail, b = FN(positive_part)(z) + tail;
-    return FN(exp)(-gamma * b) * a;
+    FN(focal_terms) f;
+    f.p = s.above;
+    f.q = s.below;
+    f.a = FN(positive_part)(-z) + tail;
+    f.b = FN(positive_part)(z) + tail;
+    f.up = FN(exp)(-gamma * f.a);
+    f.down = FN(exp)(-gamma * f.b);
+    return f;
 }
 
-/* -(1 - p)^gamma (gamma p a + 1 - p) */
-FBP_INLINE real FN(focal_half_slope)(real z, real gamma)
-{
-    const real tail = FN(log1p_unit)(FN(exp)(-FN(magnitude)(z)));
-    const real a = FN(positive_part)(-z) + tail, b = FN(positive_part)(z) + tail;
-    return -FN(exp)(-gamma * b) * (gamma * FN(logistic)(z) * a + FN(logistic)(-z));
+FBP_INLINE real FN(focal)(real z, real t, real gamma) {
+    const FN(focal_terms) f = FN(terms_of_focal)(z, gamma);
+    return t * f.down * f.a + ((real)1 - t) * f.up * f.b;
 }
 
-/* (1 - p)^gamma p (gamma (gamma p a + 1 - p) + (1 - p) (1 + gamma - gamma a)) */
-FBP_INLINE real FN(focal_half_curvature)(real z, real gamma)
-{
-    const real tail = FN(log1p_unit)(FN(exp)(-FN(magnitude)(z)));
-    const real a = FN(positive_part)(-z) + tail, b = FN(positive_part)(z) + tail;
-    const real p = FN(logistic)(z), q = FN(logistic)(-z);
-    return FN(exp)(-gamma * b) * p *
-           (gamma * (gamma * p * a + q) + q * ((real)1 + gamma - gamma * a));
+FBP_INLINE real FN(focal_slope)(real z, real t, real gamma) {
+    const FN(focal_terms) f = FN(terms_of_focal)(z, gamma);
+    return ((real)1 - t) * f.up * (gamma * f.q * f.b + f.p) -
+           t * f.down * (gamma * f.p * f.a + f.q);
+}
+
+FBP_INLINE real FN(focal_curvature)(real z, real t, real gamma) {
+    const FN(focal_terms) f = FN(terms_of_focal)(z, gamma);
+    const real ones = gamma * (gamma * f.p * f.a + f.q) + f.q * ((real)1 + gamma - gamma * f.a);
+    const real zeros = gamma * (gamma * f.q * f.b + f.p) + f.p * ((real)1 + gamma - gamma * f.b);
+    return t * f.down * f.p * ones + ((real)1 - t) * f.up * f.q * zeros;
 }
 
 /* q^gamma, and c / q with its limit 1 where q is 0. */
-FBP_INLINE real FN(focal_weight)(real q, real gamma)
-{
+FBP_INLINE real FN(focal_weight)(real q, real gamma) {
     const real power = FN(exp)(gamma * FN(log)(q > (real)0 ? q : (real)1));
     return q == (real)0 && gamma > (real)0 ? (real)0 : power;
 }
 
-FBP_INLINE real FN(focal_ratio)(real c, real q)
-{
-    return q == (real)0 ? (real)1 : c / q;
-}
+FBP_INLINE real FN(focal_ratio)(real c, real q) { return q == (real)0 ? (real)1 : c / q; }
 
 #else
 
@@ -131,14 +125,14 @@ LOSS(sigmoid_cross_entropy, BINARY, logistic, NO_ATTRS, 35,
     "-t * log(p) - (1 - t) * log(1 - p), p = logistic(z)",
     (FN(positive_part)(z) - z * t) + FN(log1p_unit)(FN(exp)(-FN(magnitude)(z))),
     FN(logistic)(z) - t,
-    FN(logistic)(z) * FN(logistic)(-z))
+    FN(logistic_shares)(z).above * FN(logistic_shares)(z).below)
 
 LOSS(focal, BINARY, logistic,
     ATTR(gamma, 2, FROM(0), BELOW(INFINITY), "how fast confident outputs lose their weight"), 90,
     "-t * (1 - p)**gamma * log(p) - (1 - t) * p**gamma * log(1 - p), p = logistic(z)",
-    t * FN(focal_half)(z, gamma) + ((real)1 - t) * FN(focal_half)(-z, gamma),
-    t * FN(focal_half_slope)(z, gamma) - ((real)1 - t) * FN(focal_half_slope)(-z, gamma),
-    t * FN(focal_half_curvature)(z, gamma) + ((real)1 - t) * FN(focal_half_curvature)(-z, gamma))
+    FN(focal)(z, t, gamma),
+    FN(focal_slope)(z, t, gamma),
+    FN(focal_curvature)(z, t, gamma))
 
 LOSS(hinge, BINARY, identity, NO_ATTRS, 5, "max(0, 1 - (2 * t - 1) * z); slope 0 at the kink",
     FN(positive_part)((real)1 - ((real)2 * t - (real)1) * z),

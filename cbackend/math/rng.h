@@ -13,8 +13,7 @@
 #include "math/scalar.h"
 
 /* Ten rounds over the counter, in place, under the key. */
-FBP_INLINE void fbp_philox(const uint32_t key[2], uint32_t counter[4])
-{
+FBP_INLINE void fbp_philox(const uint32_t key[2], uint32_t counter[4]) {
     uint32_t k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; round++) {
         const uint64_t a = (uint64_t)0xD2511F53 * counter[0];
@@ -33,8 +32,7 @@ FBP_INLINE void fbp_philox(const uint32_t key[2], uint32_t counter[4])
 /* Block `block` of a stream: 128 random bits. `attempt` numbers the draws that one position needs
  * where some are rejected. */
 FBP_INLINE void fbp_random_block(uint64_t seed, uint32_t stream, uint64_t block, uint32_t attempt,
-                                 uint32_t out[4])
-{
+                                 uint32_t out[4]) {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     out[0] = (uint32_t)block;
     out[1] = (uint32_t)(block >> 32);
@@ -45,15 +43,13 @@ FBP_INLINE void fbp_random_block(uint64_t seed, uint32_t stream, uint64_t block,
 
 /* 32 or 64 random bits; a block serves four or two positions in turn. Both take from the same
  * blocks, so a stream is to be read by one of them only. */
-FBP_INLINE uint32_t fbp_random_u32(uint64_t seed, uint32_t stream, uint64_t position)
-{
+FBP_INLINE uint32_t fbp_random_u32(uint64_t seed, uint32_t stream, uint64_t position) {
     uint32_t block[4];
     fbp_random_block(seed, stream, position / 4, 0, block);
     return block[position % 4];
 }
 
-FBP_INLINE uint64_t fbp_random_u64(uint64_t seed, uint32_t stream, uint64_t position)
-{
+FBP_INLINE uint64_t fbp_random_u64(uint64_t seed, uint32_t stream, uint64_t position) {
     uint32_t block[4];
     fbp_random_block(seed, stream, position / 2, 0, block);
     const uint32_t *const half = block + 2 * (position % 2);
@@ -61,20 +57,17 @@ FBP_INLINE uint64_t fbp_random_u64(uint64_t seed, uint32_t stream, uint64_t posi
 }
 
 /* Uniform in [0, 1): a multiple of 2^-24 or 2^-53, which the type holds exactly. */
-FBP_INLINE float fbp_random_uniform_f32(uint64_t seed, uint32_t stream, uint64_t position)
-{
+FBP_INLINE float fbp_random_uniform_f32(uint64_t seed, uint32_t stream, uint64_t position) {
     return (float)(fbp_random_u32(seed, stream, position) >> 8) * 0x1p-24f;
 }
 
-FBP_INLINE double fbp_random_uniform_f64(uint64_t seed, uint32_t stream, uint64_t position)
-{
+FBP_INLINE double fbp_random_uniform_f64(uint64_t seed, uint32_t stream, uint64_t position) {
     return (double)(fbp_random_u64(seed, stream, position) >> 11) * 0x1p-53;
 }
 
 /* Standard normal (Box and Muller, 1958): a block is a point of the plane, whose coordinates serve
  * two positions. It is as exact as the C library's log and cos; no hot loop draws from it. */
-FBP_INLINE double fbp_random_normal(uint64_t seed, uint32_t stream, uint64_t position)
-{
+FBP_INLINE double fbp_random_normal(uint64_t seed, uint32_t stream, uint64_t position) {
     const uint64_t pair = position & ~(uint64_t)1;
     const double open = 1.0 - fbp_random_uniform_f64(seed, stream, pair); /* in (0, 1] */
     const double angle = 6.283185307179586 * fbp_random_uniform_f64(seed, stream, pair + 1);
@@ -86,8 +79,7 @@ FBP_INLINE double fbp_random_normal(uint64_t seed, uint32_t stream, uint64_t pos
  * the remainder is below 2^32 mod bound, which is less than bound: results with such remainders would
  * come up once too often. */
 FBP_INLINE uint32_t fbp_random_below(uint64_t seed, uint32_t stream, uint64_t position,
-                                     uint32_t bound)
-{
+                                     uint32_t bound) {
     for (uint32_t attempt = 0;; attempt++) {
         uint32_t block[4];
         fbp_random_block(seed, stream, position / 4, attempt, block);

@@ -31,7 +31,7 @@
      .doc = doc_,                                                                                  \
      .kind = FBP_ACTIVATION,                                                                       \
      .n_attrs = ATTR_COUNT(attributes),                                                            \
-     .attrs = {ENTRIES_##attributes},                                                                \
+     .attrs = {ENTRIES_##attributes},                                                              \
      .reads = FBP_READS_##reads_,                                                                  \
      .flops = flops_,                                                                              \
      .kernels = {&name_##_kernels_f32, &name_##_kernels_f64}},
@@ -46,11 +46,11 @@ const fbp_family FBP_FAMILY(activation) = {rows, sizeof rows / sizeof rows[0]};
 
 #define ATTR ATTR_CONSTANT
 #define ROW(name, reads, attributes, flops, doc, value, slope, curvature)                          \
-    static void FN(name##_value)(int64_t n, const void *x_in, void *y_out, const double *attrs)    \
-    {                                                                                              \
+    static void FN(name##_value)(int64_t n, const void *x_in, void *y_out, const double *attrs) {  \
         const real *const xs = x_in;                                                               \
         real *const ys = y_out;                                                                    \
-        attributes(void) attrs;                                                                    \
+        attributes;                                                                                \
+        (void)attrs;                                                                               \
         FBP_INDEPENDENT                                                                            \
         for (int64_t i = 0; i < n; i++) {                                                          \
             const real x = xs[i];                                                                  \
@@ -58,11 +58,11 @@ const fbp_family FBP_FAMILY(activation) = {rows, sizeof rows / sizeof rows[0]};
         }                                                                                          \
     }                                                                                              \
     static void FN(name##_backward)(int64_t n, const void *dy, const void *saved, void *dx,        \
-                                    const double *attrs)                                           \
-    {                                                                                              \
+                                    const double *attrs) {                                         \
         const real *const dys = dy, *const saveds = SAVED_##reads;                                 \
         real *const dxs = dx;                                                                      \
-        attributes(void) attrs, (void)saved;                                                       \
+        attributes;                                                                                \
+        (void)attrs, (void)saved;                                                                  \
         FBP_INDEPENDENT                                                                            \
         for (int64_t i = 0; i < n; i++) {                                                          \
             const real NAME_##reads = saveds[i];                                                   \
@@ -72,17 +72,17 @@ const fbp_family FBP_FAMILY(activation) = {rows, sizeof rows / sizeof rows[0]};
     }                                                                                              \
     static void FN(name##_backward_tangent)(int64_t n, const void *dy, const void *ddy,            \
                                             const void *saved, const void *tx, void *ddx,          \
-                                            const double *attrs)                                   \
-    {                                                                                              \
+                                            const double *attrs) {                                 \
         const real *const dys = dy, *const ddys = ddy, *const saveds = SAVED_##reads;              \
         const real *const txs = tx;                                                                \
         real *const ddxs = ddx;                                                                    \
-        attributes(void) attrs, (void)saved;                                                       \
+        attributes;                                                                                \
+        (void)attrs, (void)saved;                                                                  \
         FBP_INDEPENDENT                                                                            \
         for (int64_t i = 0; i < n; i++) {                                                          \
             const real NAME_##reads = saveds[i];                                                   \
             (void)NAME_##reads;                                                                    \
-            ddxs[i] = ddys[i] * (slope) + dys[i] * (curvature)*txs[i];                             \
+            ddxs[i] = ddys[i] * (slope) + dys[i] * (curvature) * txs[i];                           \
         }                                                                                          \
     }                                                                                              \
     static const fbp_activation_kernels FN(name##_kernels) = {                                     \

@@ -22,13 +22,11 @@ const fbp_elementary FBP_FAMILY(elementary)[] = {FOR_EACH_FUNCTION(ENTRY){NULL, 
 #else
 
 #define KERNEL(name)                                                                               \
-    static void FN(name##_kernel)(int64_t n, const void *x_in, void *y_out)                        \
-    {                                                                                              \
+    static void FN(name##_kernel)(int64_t n, const void *x_in, void *y_out) {                      \
         const real *const x = x_in;                                                                \
         real *const y = y_out;                                                                     \
         FBP_INDEPENDENT                                                                            \
-        for (int64_t i = 0; i < n; i++)                                                            \
-            y[i] = FN(name)(x[i]);                                                                 \
+        for (int64_t i = 0; i < n; i++) y[i] = FN(name)(x[i]);                                     \
     }
 FOR_EACH_FUNCTION(KERNEL)
 #undef KERNEL

@@ -47,45 +47,34 @@ const fbp_family FBP_FAMILY(loss) = {rows, sizeof rows / sizeof rows[0]};
 #else
 
 #define LANES (64 / (int)sizeof(real)) /* of a block; the unit of a leading dimension */
-#define CHUNK 256                     /* outputs worked on at once, a multiple of LANES */
-#define GROUP 16                      /* samples whose softmax is worked on at once */
+#define CHUNK 256                      /* outputs worked on at once, a multiple of LANES */
+#define GROUP 16                       /* samples whose softmax is worked on at once */
 
 /* The sum over a block, as a tree. */
-FBP_INLINE real FN(sum_lanes)(const real *x)
-{
+FBP_INLINE real FN(sum_lanes)(const real *x) {
     real a[LANES / 2], b[LANES / 4], c[LANES / 8];
     FBP_LANEWISE
-    for (int l = 0; l < LANES / 2; l++)
-        a[l] = x[l] + x[l + LANES / 2];
+    for (int l = 0; l < LANES / 2; l++) a[l] = x[l] + x[l + LANES / 2];
     FBP_LANEWISE
-    for (int l = 0; l < LANES / 4; l++)
-        b[l] = a[l] + a[l + LANES / 4];
+    for (int l = 0; l < LANES / 4; l++) b[l] = a[l] + a[l + LANES / 4];
     FBP_LANEWISE
-    for (int l = 0; l < LANES / 8; l++)
-        c[l] = b[l] + b[l + LANES / 8];
+    for (int l = 0; l < LANES / 8; l++) c[l] = b[l] + b[l + LANES / 8];
     return LANES == 16 ? c[0] + c[LANES / 8 - 1] : c[0];
 }
 
-FBP_INLINE real FN(max_lanes)(const real *x)
-{
+FBP_INLINE real FN(max_lanes)(const real *x) {
     real a[LANES / 2], b[LANES / 4], c[LANES / 8];
     FBP_LANEWISE
-    for (int l = 0; l < LANES / 2; l++)
-        a[l] = x[l] > x[l + LANES / 2] ? x[l] : x[l + LANES / 2];
+    for (int l = 0; l < LANES / 2; l++) a[l] = x[l] > x[l + LANES / 2] ? x[l] : x[l + LANES / 2];
     FBP_LANEWISE
-    for (int l = 0; l < LANES / 4; l++)
-        b[l] = a[l] > a[l + LANES / 4] ? a[l] : a[l + LANES / 4];
+    for (int l = 0; l < LANES / 4; l++) b[l] = a[l] > a[l + LANES / 4] ? a[l] : a[l + LANES / 4];
     FBP_LANEWISE
-    for (int l = 0; l < LANES / 8; l++)
-        c[l] = b[l] > b[l + LANES / 8] ? b[l] : b[l + LANES / 8];
+    for (int l = 0; l < LANES / 8; l++) c[l] = b[l] > b[l + LANES / 8] ? b[l] : b[l + LANES / 8];
     return c[0] > c[LANES / 8 - 1] ? c[0] : c[LANES / 8 - 1];
 }
 
 /* How many lanes of a block are outputs, when `left` outputs are left. */
-FBP_INLINE int FN(live_lanes)(int64_t left)
-{
-    return left < LANES ? (int)left : LANES;
-}
+FBP_INLINE int FN(live_lanes)(int64_t left) { return left < LANES ? (int)left : LANES; }
 
 /* ---- losses that are a sum over outputs ---- */
 
@@ -102,8 +91,7 @@ typedef void FN(chunk_function)(int64_t n, FN(chunk) * chunk, const double *attr
 
 /* Copies of whole blocks, of which the last overruns its row: blocks go from the last to the first, so
  * that what is overrun is written afterwards. */
-FBP_INLINE void FN(pack)(int64_t rows, int64_t width, int64_t ld, const real *z, real *packed)
-{
+FBP_INLINE void FN(pack)(int64_t rows, int64_t width, int64_t ld, const real *z, real *packed) {
     for (int64_t j = (width - 1) / LANES * LANES; j >= 0; j -= LANES)
         for (int64_t i = 0; i < rows; i++)
             memcpy(packed + i * width + j, z + i * ld + j, LANES * sizeof(real));
@@ -111,8 +99,7 @@ FBP_INLINE void FN(pack)(int64_t rows, int64_t width, int64_t ld, const real *z,
 
 /* x (rows, end) = scale times the packed rows, then zeros. */
 FBP_INLINE void FN(unpack)(int64_t rows, int64_t width, const real *packed, const real *scale,
-                           int64_t end, int64_t ld, real *x)
-{
+                           int64_t end, int64_t ld, real *x) {
     for (int64_t j = 0; j < width; j += LANES)
         for (int64_t i = 0; i < rows; i++) {
             const int live = FN(live_lanes)(width - j);
@@ -122,32 +109,27 @@ FBP_INLINE void FN(unpack)(int64_t rows, int64_t width, const real *packed, cons
                 x[i * ld + j + l] = l < live ? s * packed[i * width + j + l] : (real)0;
         }
     for (int64_t j = (width + LANES - 1) / LANES * LANES; j < end; j += LANES)
-        for (int64_t i = 0; i < rows; i++)
-            memset(x + i * ld + j, 0, LANES * sizeof(real));
+        for (int64_t i = 0; i < rows; i++) memset(x + i * ld + j, 0, LANES * sizeof(real));
 }
 
 /* The sum over a sample's outputs: one chain for a few, LANES chains and then a tree for more. */
-FBP_INLINE real FN(sum_row)(int64_t width, const real *x)
-{
+FBP_INLINE real FN(sum_row)(int64_t width, const real *x) {
     real sum = (real)0, lanes[LANES] = {(real)0};
     if (width < LANES) {
-        for (int64_t j = 0; j < width; j++)
-            sum += x[j];
+        for (int64_t j = 0; j < width; j++) sum += x[j];
         return sum;
     }
     for (int64_t j = 0; j < width; j += LANES) {
         const int live = FN(live_lanes)(width - j);
         FBP_LANEWISE
-        for (int l = 0; l < LANES; l++)
-            lanes[l] += l < live ? x[j + l] : (real)0;
+        for (int l = 0; l < LANES; l++) lanes[l] += l < live ? x[j + l] : (real)0;
     }
     return FN(sum_lanes)(lanes);
 }
 
 static void FN(sum_over_outputs)(int64_t rows, int64_t k, int64_t ld, const real *z, const real *tz,
                                  const real *t, const real *scale, real *value, real *dz,
-                                 const double *attrs, FN(chunk_function) * function)
-{
+                                 const double *attrs, FN(chunk_function) * function) {
     FN(chunk) chunk;
     const int64_t most = k < CHUNK ? CHUNK / k : 1;
     for (int64_t i = 0; i < rows; i += most)
@@ -155,8 +137,7 @@ static void FN(sum_over_outputs)(int64_t rows, int64_t k, int64_t ld, const real
             const int64_t count = rows - i < most ? rows - i : most;
             const int64_t width = k - j < CHUNK ? k - j : CHUNK, n = count * width;
             FN(pack)(count, width, ld, z + i * ld + j, chunk.z);
-            if (tz)
-                FN(pack)(count, width, ld, tz + i * ld + j, chunk.tz);
+            if (tz) FN(pack)(count, width, ld, tz + i * ld + j, chunk.tz);
             memcpy(chunk.t, t + i * k + j, (size_t)n * sizeof(real));
             memset(chunk.t + n, 0, LANES * sizeof(real));
             function((n + LANES - 1) / LANES * LANES, &chunk, attrs);
@@ -175,8 +156,7 @@ static void FN(sum_over_outputs)(int64_t rows, int64_t k, int64_t ld, const real
 /* e = exp(z - max) over a row: no overflow, and at least one term is 1. Lanes beyond k get 0, and
  * the block that ends the row is stored whole. Returns the sum over all but column `skipped`. e may
  * be z; where it is NULL, only the sum is wanted. */
-FBP_INLINE real FN(exp_row)(int64_t k, const real *z, real max, int64_t skipped, real *e)
-{
+FBP_INLINE real FN(exp_row)(int64_t k, const real *z, real max, int64_t skipped, real *e) {
     real lanes[LANES] = {(real)0};
     for (int64_t j = 0; j < k; j += LANES) {
         real block[LANES];
@@ -187,20 +167,16 @@ FBP_INLINE real FN(exp_row)(int64_t k, const real *z, real max, int64_t skipped,
             block[l] = l < live ? x : (real)0;
             lanes[l] += l == omitted ? (real)0 : block[l];
         }
-        if (e)
-            FBP_LANEWISE
-            for (int l = 0; l < LANES; l++)
-                e[j + l] = block[l];
+        if (e) FBP_LANEWISE
+        for (int l = 0; l < LANES; l++) e[j + l] = block[l];
     }
     return FN(sum_lanes)(lanes);
 }
 
-FBP_INLINE real FN(max_row)(int64_t k, const real *z)
-{
+FBP_INLINE real FN(max_row)(int64_t k, const real *z) {
     real lanes[LANES];
     FBP_LANEWISE
-    for (int l = 0; l < LANES; l++)
-        lanes[l] = -(real)INFINITY;
+    for (int l = 0; l < LANES; l++) lanes[l] = -(real)INFINITY;
     for (int64_t j = 0; j < k; j += LANES) {
         const int live = FN(live_lanes)(k - j);
         FBP_LANEWISE
@@ -217,24 +193,24 @@ FBP_INLINE real FN(max_row)(int64_t k, const real *z)
 typedef struct {
     int rows;
     real max[GROUP], top[GROUP]; /* the largest output, and the target's */
-    real sum[GROUP], others[GROUP]; /* of exp(z - max), over all classes and over all but the target */
+    real sum[GROUP],
+        others[GROUP]; /* of exp(z - max), over all classes and over all but the target */
     real c[GROUP], q[GROUP];
-    real value[GROUP], slope[GROUP], curvature[GROUP]; /* of the loss, as SOFTMAX_LOSS states them */
+    real value[GROUP], slope[GROUP],
+        curvature[GROUP]; /* of the loss, as SOFTMAX_LOSS states them */
 } FN(group);
 
 typedef void FN(group_function)(FN(group) * group, const double *attrs);
 
 /* e (rows, ld) is as in exp_row. */
 FBP_INLINE void FN(measure)(int64_t k, int64_t ld, const real *z, const int32_t *target, real *e,
-                            FN(group) * g)
-{
+                            FN(group) * g) {
     for (int r = 0; r < g->rows; r++) {
         g->max[r] = FN(max_row)(k, z + r * ld);
         g->top[r] = z[r * ld + target[r]];
         g->others[r] = FN(exp_row)(k, z + r * ld, g->max[r], target[r], e ? e + r * ld : NULL);
     }
-    for (int r = g->rows; r < GROUP; r++)
-        g->max[r] = g->top[r] = g->others[r] = (real)0;
+    for (int r = g->rows; r < GROUP; r++) g->max[r] = g->top[r] = g->others[r] = (real)0;
     FBP_LANEWISE
     for (int r = 0; r < GROUP; r++) {
         const real own = FN(exp)(g->top[r] - g->max[r]);
@@ -248,8 +224,7 @@ FBP_INLINE void FN(measure)(int64_t k, int64_t ld, const real *z, const int32_t 
 
 static void FN(softmax_forward)(int64_t rows, int64_t k, int64_t ld, const real *z,
                                 const int32_t *target, const real *scale, real *value, real *dz,
-                                const double *attrs, FN(group_function) * function)
-{
+                                const double *attrs, FN(group_function) * function) {
     FN(group) g;
     for (int64_t i = 0; i < rows; i += GROUP) {
         g.rows = rows - i < GROUP ? (int)(rows - i) : GROUP;
@@ -258,16 +233,13 @@ static void FN(softmax_forward)(int64_t rows, int64_t k, int64_t ld, const real 
         function(&g, attrs);
         for (int r = 0; r < g.rows; r++) {
             value[i + r] = g.value[r];
-            if (!dz)
-                continue;
+            if (!dz) continue;
             /* slope (p - onehot) */
             const real slope = scale ? scale[i + r] * g.slope[r] : g.slope[r];
             const real factor = slope / g.sum[r];
             const int64_t end = (k + LANES - 1) / LANES * LANES;
-            for (int64_t j = 0; j < end; j++)
-                e[r * ld + j] *= factor;
-            for (int64_t j = end; j < ld; j++)
-                e[r * ld + j] = (real)0;
+            for (int64_t j = 0; j < end; j++) e[r * ld + j] *= factor;
+            for (int64_t j = end; j < ld; j++) e[r * ld + j] = (real)0;
             e[r * ld + target[i + r]] = -slope * g.q[r];
         }
     }
@@ -278,8 +250,7 @@ static void FN(softmax_forward)(int64_t rows, int64_t k, int64_t ld, const real 
  *     b dc / q (p - onehot) + a p (tz - tz[target] - dc). */
 static void FN(softmax_tangent)(int64_t rows, int64_t k, int64_t ld, const real *z, const real *tz,
                                 const int32_t *target, const real *scale, real *tvalue, real *tdz,
-                                const double *attrs, FN(group_function) * function)
-{
+                                const double *attrs, FN(group_function) * function) {
     FN(group) g;
     for (int64_t i = 0; i < rows; i++) {
         const real *const zi = z + i * ld, *const tzi = tz + i * ld, top = tzi[target[i]];
@@ -287,26 +258,23 @@ static void FN(softmax_tangent)(int64_t rows, int64_t k, int64_t ld, const real 
         FN(measure)(k, ld, zi, target + i, NULL, &g);
         function(&g, attrs);
         real lanes[LANES] = {(real)0};
-        for (int64_t j = 0; j < k; j += LANES)
-            FBP_LANEWISE
-            for (int l = 0; l < LANES; l++) {
-                const real x = FN(exp)(zi[j + l] - g.max[0]) * (tzi[j + l] - top);
-                lanes[l] += l < k - j ? x : (real)0;
-            }
+        for (int64_t j = 0; j < k; j += LANES) FBP_LANEWISE
+        for (int l = 0; l < LANES; l++) {
+            const real x = FN(exp)(zi[j + l] - g.max[0]) * (tzi[j + l] - top);
+            lanes[l] += l < k - j ? x : (real)0;
+        }
         const real dc = FN(sum_lanes)(lanes) / g.sum[0];
-        if (tvalue)
-            tvalue[i] = dc * g.slope[0];
-        if (!tdz)
-            continue;
+        if (tvalue) tvalue[i] = dc * g.slope[0];
+        if (!tdz) continue;
         const real s = scale ? scale[i] : (real)1, a = s * g.slope[0], b = s * g.curvature[0];
-        const real share = g.others[0] > (real)0 ? b * dc / g.others[0] : (real)0; /* b dc / q sum */
-        for (int64_t j = 0; j < ld; j += LANES)
-            FBP_LANEWISE
-            for (int l = 0; l < LANES; l++) {
-                const real e = FN(exp)(zi[j + l] - g.max[0]);
-                const real x = e * (share + a / g.sum[0] * (tzi[j + l] - top - dc));
-                tdz[i * ld + j + l] = l < k - j ? x : (real)0;
-            }
+        const real share =
+            g.others[0] > (real)0 ? b * dc / g.others[0] : (real)0; /* b dc / q sum */
+        for (int64_t j = 0; j < ld; j += LANES) FBP_LANEWISE
+        for (int l = 0; l < LANES; l++) {
+            const real e = FN(exp)(zi[j + l] - g.max[0]);
+            const real x = e * (share + a / g.sum[0] * (tzi[j + l] - top - dc));
+            tdz[i * ld + j + l] = l < k - j ? x : (real)0;
+        }
         tdz[i * ld + target[i]] = -dc * (b + a * ((real)1 - g.q[0]));
     }
 }
@@ -314,8 +282,7 @@ static void FN(softmax_tangent)(int64_t rows, int64_t k, int64_t ld, const real 
 /* ---- the links ---- */
 
 /* p (rows, k) = the packed rows. */
-FBP_INLINE void FN(store)(int64_t rows, int64_t width, const real *packed, int64_t ldp, real *p)
-{
+FBP_INLINE void FN(store)(int64_t rows, int64_t width, const real *packed, int64_t ldp, real *p) {
     if (ldp == width)
         memcpy(p, packed, (size_t)(rows * width) * sizeof(real));
     else
@@ -325,8 +292,7 @@ FBP_INLINE void FN(store)(int64_t rows, int64_t width, const real *packed, int64
 
 #define LINK(name, formula)                                                                        \
     static void FN(predict_##name)(int64_t rows, int64_t k, int64_t ld, const void *z_in,          \
-                                   int64_t ldp, void *p_out)                                       \
-    {                                                                                              \
+                                   int64_t ldp, void *p_out) {                                     \
         real packed[CHUNK + LANES];                                                                \
         const int64_t most = k < CHUNK ? CHUNK / k : 1;                                            \
         for (int64_t i = 0; i < rows; i += most)                                                   \
@@ -347,8 +313,7 @@ LINK(exp, FN(exp)(z))
 #undef LINK
 
 static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void *z_in, int64_t ldp,
-                                void *p_out)
-{
+                                void *p_out) {
     real packed[CHUNK + LANES], max = (real)0, sum = (real)0;
     const int64_t most = k < CHUNK ? CHUNK / k : 1;
     for (int64_t i = 0; i < rows; i += most)
@@ -361,10 +326,9 @@ static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void 
                     max = FN(max_row)(k, z);
                     sum = FN(exp_row)(k, z, max, -1, NULL);
                 }
-                for (int64_t c = 0; c < width; c += LANES)
-                    FBP_LANEWISE
-                    for (int l = 0; l < LANES; l++)
-                        packed[r * width + c + l] = FN(exp)(z[j + c + l] - max) / sum;
+                for (int64_t c = 0; c < width; c += LANES) FBP_LANEWISE
+                for (int l = 0; l < LANES; l++)
+                    packed[r * width + c + l] = FN(exp)(z[j + c + l] - max) / sum;
             }
             FN(store)(count, width, packed, ldp, (real *)p_out + i * ldp + j);
         }
@@ -374,9 +338,9 @@ static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void 
 
 #define ATTR ATTR_CONSTANT
 #define LOSS(name, target, link, attributes, flops, doc, value_, slope_, curvature_)               \
-    static void FN(name##_forward_chunk)(int64_t n, FN(chunk) * chunk, const double *attrs)        \
-    {                                                                                              \
-        attributes(void) attrs;                                                                    \
+    static void FN(name##_forward_chunk)(int64_t n, FN(chunk) * chunk, const double *attrs) {      \
+        attributes;                                                                                \
+        (void)attrs;                                                                               \
         FBP_INDEPENDENT                                                                            \
         for (int64_t i = 0; i < n; i++) {                                                          \
             const real z = chunk->z[i], t = chunk->t[i];                                           \
@@ -384,9 +348,9 @@ static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void 
             chunk->dz[i] = slope_;                                                                 \
         }                                                                                          \
     }                                                                                              \
-    static void FN(name##_tangent_chunk)(int64_t n, FN(chunk) * chunk, const double *attrs)        \
-    {                                                                                              \
-        attributes(void) attrs;                                                                    \
+    static void FN(name##_tangent_chunk)(int64_t n, FN(chunk) * chunk, const double *attrs) {      \
+        attributes;                                                                                \
+        (void)attrs;                                                                               \
         FBP_INDEPENDENT                                                                            \
         for (int64_t i = 0; i < n; i++) {                                                          \
             const real z = chunk->z[i], t = chunk->t[i], tz = chunk->tz[i];                        \
@@ -397,25 +361,23 @@ static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void 
     }                                                                                              \
     static void FN(name##_forward)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
                                    const void *t, const void *scale, void *value, void *dz,        \
-                                   const double *attrs)                                            \
-    {                                                                                              \
-        FN(sum_over_outputs)                                                                       \
-        (rows, k, ld, z, NULL, t, scale, value, dz, attrs, FN(name##_forward_chunk));              \
+                                   const double *attrs) {                                          \
+        FN(sum_over_outputs)(rows, k, ld, z, NULL, t, scale, value, dz, attrs,                     \
+                             FN(name##_forward_chunk));                                            \
     }                                                                                              \
     static void FN(name##_tangent)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
                                    const void *tz, const void *t, const void *scale, void *tvalue, \
-                                   void *tdz, const double *attrs)                                 \
-    {                                                                                              \
-        FN(sum_over_outputs)                                                                       \
-        (rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs, FN(name##_tangent_chunk));              \
+                                   void *tdz, const double *attrs) {                               \
+        FN(sum_over_outputs)(rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs,                     \
+                             FN(name##_tangent_chunk));                                            \
     }                                                                                              \
     static const fbp_loss_kernels FN(name##_kernels) = {FN(name##_forward), FN(name##_tangent),    \
                                                         FN(predict_##link)};
 
 #define SOFTMAX_LOSS(name, attributes, flops, doc, value_, slope_, curvature_)                     \
-    static void FN(name##_group)(FN(group) * g, const double *attrs)                               \
-    {                                                                                              \
-        attributes(void) attrs;                                                                    \
+    static void FN(name##_group)(FN(group) * g, const double *attrs) {                             \
+        attributes;                                                                                \
+        (void)attrs;                                                                               \
         FBP_LANEWISE                                                                               \
         for (int r = 0; r < GROUP; r++) {                                                          \
             const real c = g->c[r], q = g->q[r];                                                   \
@@ -427,16 +389,13 @@ static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void 
     }                                                                                              \
     static void FN(name##_forward)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
                                    const void *t, const void *scale, void *value, void *dz,        \
-                                   const double *attrs)                                            \
-    {                                                                                              \
+                                   const double *attrs) {                                          \
         FN(softmax_forward)(rows, k, ld, z, t, scale, value, dz, attrs, FN(name##_group));         \
     }                                                                                              \
     static void FN(name##_tangent)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
                                    const void *tz, const void *t, const void *scale, void *tvalue, \
-                                   void *tdz, const double *attrs)                                 \
-    {                                                                                              \
-        FN(softmax_tangent)                                                                        \
-        (rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs, FN(name##_group));                      \
+                                   void *tdz, const double *attrs) {                               \
+        FN(softmax_tangent)(rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs, FN(name##_group));   \
     }                                                                                              \
     static const fbp_loss_kernels FN(name##_kernels) = {FN(name##_forward), FN(name##_tangent),    \
                                                         FN(predict_softmax)};

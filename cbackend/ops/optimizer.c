@@ -13,29 +13,34 @@
 #define COUNT_NONE() 0
 #define COUNT_ONE(a) 1
 #define COUNT_TWO(a, b) 2
-#define BIND_NONE() (void)states;
-#define BIND_ONE(a) real *const FBP_RESTRICT a##_array = states[0];
+#define BIND_NONE() (void)states
+#define BIND_ONE(a) real *const FBP_RESTRICT a##_array = states[0]
 #define BIND_TWO(a, b)                                                                             \
-    BIND_ONE(a)                                                                                    \
-    real *const FBP_RESTRICT b##_array = states[1];
+    BIND_ONE(a);                                                                                   \
+    real *const FBP_RESTRICT b##_array = states[1]
 #define LOAD_NONE()
-#define LOAD_ONE(a) real a = a##_array[i];
-#define LOAD_TWO(a, b) LOAD_ONE(a) LOAD_ONE(b)
+#define LOAD_ONE(a) real a = a##_array[i]
+#define LOAD_TWO(a, b)                                                                             \
+    LOAD_ONE(a);                                                                                   \
+    LOAD_ONE(b)
 #define STORE_NONE()
-#define STORE_ONE(a) a##_array[i] = a;
-#define STORE_TWO(a, b) STORE_ONE(a) STORE_ONE(b)
+#define STORE_ONE(a) a##_array[i] = a
+#define STORE_TWO(a, b)                                                                            \
+    STORE_ONE(a);                                                                                  \
+    STORE_ONE(b)
 
 /* Preparation is double arithmetic for either type. */
 #define real double
 #define ATTR ATTR_CONSTANT
 #define SCALAR(name, formula) *scalars++ = formula;
 #define RULE(name_, states, attributes, doc, scalars_, update)                                     \
-    static void name_##_prepare(double rate, int64_t steps, const double *attrs, double *scalars)  \
-    {                                                                                              \
+    static void name_##_prepare(double rate, int64_t steps, const double *attrs,                   \
+                                double *scalars) {                                                 \
         const double step = (double)steps;                                                         \
         (void)step;                                                                                \
-        attributes(void) attrs;                                                                    \
-        scalars_                                                                                   \
+        attributes;                                                                                \
+        (void)attrs;                                                                               \
+        scalars_;                                                                                  \
     }
 #include "math/optimizers.h"
 #undef RULE
@@ -52,7 +57,7 @@
      .doc = doc_,                                                                                  \
      .kind = FBP_RULE,                                                                             \
      .n_attrs = ATTR_COUNT(attributes),                                                            \
-     .attrs = {ENTRIES_##attributes},                                                                \
+     .attrs = {ENTRIES_##attributes},                                                              \
      .n_states = COUNT_##states,                                                                   \
      .kernels = {&name_##_kernels_f32, &name_##_kernels_f64}},
 
@@ -64,21 +69,21 @@ const fbp_family FBP_FAMILY(rule) = {rows, sizeof rows / sizeof rows[0]};
 
 #else
 
-#define SCALAR(name, formula) const real name = (real)*scalars++;
+#define SCALAR(name, formula) const real name = (real)(*scalars++);
 #define RULE(name_, states_, attributes, doc, scalars_, update)                                    \
     static void FN(name_##_update)(int64_t n, const void *g_in, void *w_inout,                     \
-                                   void *const *states, const double *scalars)                     \
-    {                                                                                              \
+                                   void *const *states, const double *scalars) {                   \
         const real *const FBP_RESTRICT g_array = g_in;                                             \
         real *const FBP_RESTRICT w_array = w_inout;                                                \
-        BIND_##states_ scalars_                                                                    \
+        BIND_##states_;                                                                            \
+        scalars_;                                                                                  \
         FBP_INDEPENDENT                                                                            \
         for (int64_t i = 0; i < n; i++) {                                                          \
             const real g = g_array[i];                                                             \
             real w = w_array[i];                                                                   \
-            LOAD_##states_                                                                         \
-            update                                                                                 \
-            STORE_##states_                                                                        \
+            LOAD_##states_;                                                                        \
+            update;                                                                                \
+            STORE_##states_;                                                                       \
             w_array[i] = w;                                                                        \
         }                                                                                          \
     }                                                                                              \

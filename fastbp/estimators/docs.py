@@ -5,6 +5,8 @@ belongs to one estimator only.
 """
 
 import inspect
+import textwrap
+from collections.abc import Iterable
 from typing import TypeVar
 
 from fastbp.nn.rows import rows
@@ -14,7 +16,8 @@ hidden_layer_sizes : int or array-like of int, default=(100,)
     Units of each hidden layer; an empty tuple gives a linear model.
 
 activation : str, default='relu'
-    Activation of the hidden layers: {activations}.
+    Activation of the hidden layers:
+{activations}.
 
 solver : {{'sgd', 'adam', 'adamw', 'lbfgs'}}, default='adam'
     What minimises the loss.
@@ -99,7 +102,8 @@ max_fun : int, default=15000
     The most evaluations of the loss by 'lbfgs'.
 
 activation_params : dict or None, default=None
-    Numbers that the activation takes, by name: {activation_params}.
+    Numbers that the activation takes, by name:
+{activation_params}.
 
 weight_init : str, default='glorot_uniform'
     How weights start. 'glorot_uniform' draws weights and biases as scikit-learn does, with its
@@ -175,13 +179,17 @@ feature_names_in_ : ndarray of shape (n_features_in_,)
 _Class = TypeVar("_Class", bound=type)
 
 
+def _listed(words: Iterable[str]) -> str:
+    return textwrap.fill(", ".join(words), 96, initial_indent="    ", subsequent_indent="    ")
+
+
 def _names(kind: str) -> str:
-    return ", ".join(f"'{name}'" for name in rows(kind))
+    return _listed(f"'{name}'" for name in rows(kind))
 
 
 def _numbers(kind: str) -> str:
     """The attributes of a kind of row, as "alpha of 'elu' (default 1)" and so on."""
-    return ", ".join(
+    return _listed(
         f"{attr['name']} of '{name}' (default {attr['default']:g})"
         for name, row in rows(kind).items()
         for attr in row["attrs"]

@@ -20,9 +20,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     """Multilayer perceptron regressor, trained by fastbp's C engine.
 
     It has the parameters, defaults, attributes and methods of scikit-learn's class of this name,
-    with `hidden_layer_sizes` first and `loss` by keyword only; parameters from `loss` on are
-    fastbp's own, `loss` excepted. The loss brings the output activation: the exponential for
-    'poisson', none for the others.
+    with `hidden_layer_sizes` first and `loss` by keyword only; the parameters after `loss` are
+    fastbp's own. The loss brings the output activation: the exponential for 'poisson', none for the
+    others.
 
     Any number of threads may call `predict` and the other reading methods of one estimator at once.
     While `fit` or `partial_fit` runs, a second training call on it is an error.

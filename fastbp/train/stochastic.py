@@ -147,6 +147,8 @@ def _prepare(
         n_states = rows("rule")[settings.rule]["n_states"]
         state.rule, state.step = settings.rule, 0
         state.vectors = np.zeros((n_states, problem.plan.n_params), dtype=problem.params.dtype)
+    # A copy, should an estimator have been loaded memory-mapped.
+    state.vectors = np.require(state.vectors, requirements="W")
     return state.vectors
 
 
