@@ -1,4 +1,4 @@
-"""The demo: what it claims of the curve, how its table looks, and how it goes without matplotlib."""
+"""The demo: what it claims of the curve, its table, its picture, and a run without matplotlib."""
 
 import sys
 

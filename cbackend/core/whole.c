@@ -119,6 +119,9 @@ typedef struct {
     double weight;  /* the sum of all samples' weights */
     double *squares; /* (n_tiles) */
     double loss;
+    fbp_poll_fn poll;
+    void *poll_context;
+    int stop; /* set by the first thread between the barriers of a block */
 } fbp_full;
 
 static void full_carve(fbp_full *call, const fbp_plan *plan, int64_t rows, int n_threads,
@@ -164,18 +167,26 @@ static void full_thread(void *context, const fbp_team *team) {
         fbp_rows_phase(pass, &batch, fbp_rows_share(plan, rows, pass->batch, team), team,
                        NULL);
         fbp_barrier(team);
-        if (team->thread == 0) call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
+        if (team->thread == 0) {
+            call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
+            call->stop = call->poll != NULL && call->poll(call->poll_context) != 0;
+        }
         if (call->grad != NULL)
             for (int64_t t = tiles.begin; t < tiles.end; t++)
                 accumulate_tile(call, &batch, &plan->tiles[t], scratch);
         fbp_barrier(team);
+        if (call->stop) return;
     }
     for (int64_t t = tiles.begin; t < tiles.end; t++) finish_tile(call, t);
 }
 
 fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem, int n_threads,
-                        double *loss, void *grad) {
-    fbp_full call = {.problem = problem, .params = params, .grad = grad};
+                        fbp_poll_fn poll, void *poll_context, double *loss, void *grad) {
+    fbp_full call = {.problem = problem,
+                     .params = params,
+                     .grad = grad,
+                     .poll = poll,
+                     .poll_context = poll_context};
     fbp_status status = fbp_check_problem(plan, problem, &call.weight);
     if (status != FBP_OK) return status;
     int64_t rows = problem->x.rows < gradient_rows ? problem->x.rows : gradient_rows;
@@ -195,7 +206,7 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
     for (int t = 0; t < plan->n_tiles; t++) squares += call.squares[t];
     *loss = call.loss + 0.5 * problem->alpha * squares / call.weight;
     fbp_scratch_give(plan, scratch);
-    return FBP_OK;
+    return call.stop ? fbp_fail(FBP_INTERRUPTED, "the gradient was interrupted") : FBP_OK;
 }
 
 /* ---- inspection ---- */

@@ -185,9 +185,12 @@ typedef struct {
     double alpha;
 } fbp_problem;
 
-/* loss, and grad (n_params) unless it is NULL, over all samples. */
+/* Called now and then, from the calling thread, while a long call runs; not 0 asks it to stop. */
+typedef int (*fbp_poll_fn)(void *context);
+
+/* loss, and grad (n_params) unless it is NULL, over all samples. poll may be NULL. */
 fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem, int n_threads,
-                        double *loss, void *grad);
+                        fbp_poll_fn poll, void *poll_context, double *loss, void *grad);
 
 /* Forward mode: tz (rows, n_outputs), the derivative of the raw output along tparams and, unless
  * NULL, tx (rows, n_inputs). */
@@ -222,9 +225,6 @@ typedef struct fbp_training fbp_training;
 fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
                                void *const *states, fbp_training **training);
 void fbp_training_destroy(fbp_training *training);
-
-/* Called now and then from the calling thread while training runs; not 0 asks it to stop. */
-typedef int (*fbp_poll_fn)(void *context);
 
 typedef struct {
     int64_t first_epoch;   /* number of the first epoch, which its order of samples depends on */

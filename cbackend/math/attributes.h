@@ -11,6 +11,7 @@
 #define NO_ATTRS
 #define FROM(bound) .low = (bound)
 #define ABOVE(bound) .low = (bound), .low_open = 1
+#define UP_TO(bound) .high = (bound)
 #define BELOW(bound) .high = (bound), .high_open = 1
 
 #define ATTR_ENTRY(name_, fallback_, low_, high_, doc_)                                            \

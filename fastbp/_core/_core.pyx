@@ -393,6 +393,23 @@ def normal(seed, uint32_t stream, int64_t n, dtype):
     return out
 
 
+# ---- signals ----
+
+cdef class _Signals:
+    """What a signal's handler raised while C was running."""
+    cdef object error
+
+
+cdef int _poll(void *context) noexcept with gil:
+    cdef _Signals signals = <_Signals>context
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        signals.error = error
+        return 1
+    return 0
+
+
 # ---- plans ----
 
 cdef class Plan:
@@ -481,9 +498,12 @@ cdef class Plan:
             g = _data(self._flat(grad, "grad", writable=True))
         cdef int threads = _threads(n_threads)
         cdef double value = 0.0
+        cdef _Signals signals = _Signals()
         cdef fbp_status status
         with one_blas_thread(self.uses_blas), nogil:
-            status = fbp_gradient(self.plan, w, &problem, threads, &value, g)
+            status = fbp_gradient(self.plan, w, &problem, threads, _poll, <void *>signals, &value, g)
+        if status == FBP_INTERRUPTED:
+            raise signals.error
         if status != FBP_OK:
             _raise(status)
         return value
@@ -596,21 +616,6 @@ cdef object _fill_spec(fbp_row_spec *spec, fbp_kind kind, str name, object attrs
 
 
 # ---- training ----
-
-cdef class _Signals:
-    """What a signal's handler raised while C was running."""
-    cdef object error
-
-
-cdef int _poll(void *context) noexcept with gil:
-    cdef _Signals signals = <_Signals>context
-    try:
-        PyErr_CheckSignals()
-    except BaseException as error:
-        signals.error = error
-        return 1
-    return 0
-
 
 cdef class Training:
     """A network in training: holds its scratch, and works on params and states in place."""

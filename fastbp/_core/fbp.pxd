@@ -147,8 +147,11 @@ cdef extern from "fbp.h" nogil:
         const void *weight
         double alpha
 
+    ctypedef int (*fbp_poll_fn)(void *context) noexcept
+
     fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,
-                            int n_threads, double *loss, void *grad)
+                            int n_threads, fbp_poll_fn poll, void *poll_context, double *loss,
+                            void *grad)
     fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
                            const void *tparams, const void *tx, void *tz)
     fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
@@ -171,8 +174,6 @@ cdef extern from "fbp.h" nogil:
     fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
                                    void **states, fbp_training **training)
     void fbp_training_destroy(fbp_training *training)
-
-    ctypedef int (*fbp_poll_fn)(void *context) noexcept
 
     ctypedef struct fbp_run:
         int64_t first_epoch

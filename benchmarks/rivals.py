@@ -1,0 +1,135 @@
+"""fastbp, scikit-learn and the plain NumPy class, ready to do the same work; and how it is timed.
+
+Before anything is timed, `assert_agreement` trains all of them from the same weights on the same
+batches and compares their losses. Times are taken in rounds in which each has its turn, in one
+process and on the same number of threads, so that whatever else the machine does meets all alike.
+"""
+
+import time
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn import neural_network
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
+
+from benchmarks.numpy_mlp import NumpyMLP
+
+FASTBP, SKLEARN, NUMPY = "fastbp", "scikit-learn", "NumPy"
+
+# Three epochs of a few steps: their rounding, some 1e-16 a step, is amplified by no more than a few
+# thousand on the way, even through 32 layers. A wrong factor shows in the first digits.
+AGREEMENT = 1e-9
+AGREEMENT_EPOCHS = 3
+
+
+@contextmanager
+def equal_threads(n_threads):
+    """Limit every BLAS and OpenMP runtime of the process, and so all rivals, to this many threads."""
+    with threadpool_limits(limits=n_threads), warnings.catch_warnings():
+        # The number of epochs is fixed on purpose.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+def estimators(shape, epochs=None, **options):
+    """Unfitted estimators of fastbp and of scikit-learn with the same parameters."""
+    import fastbp
+
+    options = {**shape.options(epochs), **options}
+    return {
+        FASTBP: getattr(fastbp, shape.estimator)(**options),
+        SKLEARN: getattr(neural_network, shape.estimator)(**options),
+    }
+
+
+def starting_weights(shape, X, y):
+    """The weights that fastbp's training starts from: those and the biases of each layer in turn."""
+    problem = estimators(shape)[FASTBP]._gradient_problem(X, y, dtype=X.dtype)
+    arrays = []
+    for tensor in problem.plan.tensors:
+        size = int(np.prod(tensor["shape"]))
+        part = problem.params[tensor["offset"] : tensor["offset"] + size]
+        arrays.append(part.reshape(tensor["shape"]).copy())
+    return arrays
+
+
+def training(shape, X, y):
+    """Functions that each train a model from the start for the shape's epochs, by rival."""
+    ours, theirs = estimators(shape).values()
+    start = starting_weights(shape, X, y)
+    return {
+        FASTBP: lambda: ours.fit(X, y),
+        SKLEARN: lambda: theirs.fit(X, y),
+        NUMPY: lambda: NumpyMLP(shape, start).fit(X, y, epochs=shape.epochs),
+    }
+
+
+def prediction(shape, X, y):
+    """Functions that each predict all of X once, by rival; trained for one epoch."""
+    ours, theirs = (model.fit(X[: shape.batch], y[: shape.batch]) for model in
+                    estimators(shape, epochs=1).values())
+    plain = NumpyMLP(shape, starting_weights(shape, X, y))
+    return {
+        FASTBP: lambda: ours.predict(X),
+        SKLEARN: lambda: theirs.predict(X),
+        NUMPY: lambda: plain.predict(X),
+    }
+
+
+def assert_agreement(shape):
+    """Have all rivals train in float64 from the same weights, unshuffled; compare their losses.
+
+    Returns
+    -------
+    float
+        The largest relative difference from fastbp's losses.
+
+    Raises
+    ------
+    AssertionError
+        It is above `AGREEMENT`: then they do not do the same work, and times mean nothing.
+    """
+    X, y = shape.data(np.float64, n_samples=4 * shape.batch)
+    start = starting_weights(shape, X, y)
+    ours, theirs = estimators(shape, AGREEMENT_EPOCHS, shuffle=False).values()
+    layers = iter(list(zip(start[::2], start[1::2], strict=True)))
+    theirs._init_coef = lambda fan_in, fan_out, dtype: tuple(a.copy() for a in next(layers))
+    losses = {
+        FASTBP: ours.fit(X, y).loss_curve_,
+        SKLEARN: theirs.fit(X, y).loss_curve_,
+        NUMPY: NumpyMLP(shape, start).fit(X, y, epochs=AGREEMENT_EPOCHS, shuffle=False),
+    }
+    worst = 0.0
+    for name, found in losses.items():
+        error = float(np.max(np.abs(np.divide(found, losses[FASTBP]) - 1)))
+        assert error <= AGREEMENT, f"{shape}: losses of {name} differ from fastbp's by {error:.1e}"
+        worst = max(worst, error)
+    return worst
+
+
+def interleaved(functions, rounds):
+    """Seconds of each function in each round.
+
+    Parameters
+    ----------
+    functions : dict of str to callable
+        Called without arguments, once each beforehand.
+    rounds : int
+        How often each is timed. The order turns from round to round.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (rounds,)
+    """
+    names = list(functions)
+    seconds = {name: np.empty(rounds) for name in names}
+    for name in names:
+        functions[name]()
+    for r in range(rounds):
+        for name in names[r % len(names) :] + names[: r % len(names)]:
+            started = time.perf_counter()
+            functions[name]()
+            seconds[name][r] = time.perf_counter() - started
+    return seconds

@@ -1,0 +1,155 @@
+"""The networks that are measured, each once, with their data and the estimators' settings.
+
+Everything that trains here is made from a `Shape`; how it is timed is told elsewhere.
+"""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A network, how it is trained, and how much of that makes one measurement.
+
+    Attributes
+    ----------
+    name : str
+        What tables call it.
+    sizes : tuple of int
+        Units of every layer, inputs first.
+    batch : int
+        Samples a step.
+    n_samples : int
+        Training samples, a multiple of `batch`.
+    epochs : int
+        Passes over them in one measurement: some 20 to 200 ms of fastbp's time.
+    classifier : bool
+        Whether the loss is the cross-entropy of a softmax, else half the squared error.
+    activation : str
+        Of the hidden layers.
+    solver : {"adam", "sgd"}
+        With the estimators' default rate, or a plain step of 0.01.
+    """
+
+    name: str
+    sizes: tuple[int, ...]
+    batch: int
+    n_samples: int
+    epochs: int
+    classifier: bool = True
+    activation: str = "relu"
+    solver: str = "adam"
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def rate(self):
+        return 0.01 if self.solver == "sgd" else 0.001
+
+    def data(self, dtype=np.float32, n_samples=None):
+        """Samples, and labels or values that depend on them.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, sizes[0])
+        y : ndarray of shape (n_samples,), int32 for a classifier, else `dtype`
+        """
+        rng = np.random.default_rng(0)
+        n = self.n_samples if n_samples is None else n_samples
+        X = rng.standard_normal((n, self.sizes[0]), dtype=np.float32)
+        teacher = rng.standard_normal((self.sizes[0], self.sizes[-1]), dtype=np.float32)
+        raw = X @ teacher / np.sqrt(np.float32(self.sizes[0]))
+        raw += 0.3 * rng.standard_normal(raw.shape, dtype=np.float32)
+        if self.classifier:
+            return X.astype(dtype), raw.argmax(axis=1).astype(np.int32)
+        return X.astype(dtype), np.sin(raw[:, 0]).astype(dtype)
+
+    def options(self, epochs=None):
+        """Arguments of either library's estimator: all epochs are made, whatever the loss."""
+        epochs = self.epochs if epochs is None else epochs
+        return {
+            "hidden_layer_sizes": self.sizes[1:-1],
+            "activation": self.activation,
+            "solver": self.solver,
+            "batch_size": self.batch,
+            "learning_rate_init": self.rate,
+            "momentum": 0.0,
+            "max_iter": epochs,
+            "tol": 0.0,
+            "n_iter_no_change": epochs,
+            "random_state": 0,
+        }
+
+    @property
+    def estimator(self):
+        """The name that its estimator has in both libraries."""
+        return "MLPClassifier" if self.classifier else "MLPRegressor"
+
+    def plan(self, dtype=np.float32):
+        """The compiled network, without data or weights."""
+        from fastbp import _core
+
+        layers = []
+        for units in self.sizes[1:-1]:
+            layers += [("linear", {"units": units}), (self.activation, {})]
+        layers.append(("linear", {"units": self.sizes[-1]}))
+        loss = "softmax_cross_entropy" if self.classifier else "squared_error"
+        return _core.Plan(self.sizes[0], layers, (loss, {}), dtype=dtype)
+
+    def weights(self, plan):
+        """Random weights of the usual size, one flat array."""
+        rng = np.random.default_rng(1)
+        params = np.empty(plan.n_params, dtype=plan.dtype)
+        for tensor in plan.tensors:
+            size = int(np.prod(tensor["shape"]))
+            values = rng.standard_normal(size) / np.sqrt(tensor["shape"][0])
+            params[tensor["offset"] : tensor["offset"] + size] = values
+        return params
+
+    def targets(self, plan, y):
+        """Labels or values as a plan takes them."""
+        return y if self.classifier else y.reshape(-1, 1).astype(plan.dtype)
+
+
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        Shape("64-100-10", (64, 100, 10), batch=200, n_samples=20_000, epochs=5),
+        Shape(
+            "20-64-32-1", (20, 64, 32, 1), batch=32, n_samples=16_000, epochs=5, classifier=False
+        ),
+        Shape("54-256-256-7", (54, 256, 256, 7), batch=256, n_samples=10_240, epochs=2),
+        Shape("784-512-256-10", (784, 512, 256, 10), batch=128, n_samples=5_120, epochs=1),
+        Shape(
+            "1-64-32-1",
+            (1, 64, 32, 1),
+            batch=100,
+            n_samples=100,
+            epochs=500,
+            classifier=False,
+            solver="sgd",
+        ),
+        Shape(
+            "64-(64)x32-10",
+            (64, *(64,) * 32, 10),
+            batch=64,
+            n_samples=6_400,
+            epochs=1,
+            activation="tanh",
+        ),
+    )
+}
+
+
+def cores():
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def skip_without_cores(n_threads):
+    """Have asv skip a benchmark that wants more threads than there are cores."""
+    if n_threads > cores():
+        raise NotImplementedError(f"{n_threads} threads on {cores()} cores")
