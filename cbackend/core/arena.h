@@ -7,7 +7,8 @@
 
 #define FBP_ALIGN 64 /* a cache line, and the widest vector */
 
-void *fbp_alloc(size_t bytes); /* aligned to FBP_ALIGN and zeroed; NULL, with a message, on failure */
+void *fbp_alloc(
+    size_t bytes); /* aligned to FBP_ALIGN and zeroed; NULL, with a message, on failure */
 void fbp_free(void *block);
 
 /* Adds up the parts of a block first, then hands them out: run the same calls twice, once with base

@@ -18,8 +18,8 @@ int fbp_blas_present(fbp_dtype dtype) {
 /* BLAS is column-major: a row-major c = a b is its c^T = b^T a^T, so the operands swap places. The
  * Fortran interface takes pointers to variables, and does not write to its inputs. */
 void fbp_blas_multiply(fbp_dtype dtype, int transpose_a, int transpose_b, int64_t m, int64_t n,
-                       int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, double beta,
-                       void *c, int64_t ldc) {
+                       int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
+                       double beta, void *c, int64_t ldc) {
     char ta = transpose_a ? 'T' : 'N', tb = transpose_b ? 'T' : 'N';
     int im = (int)m, in = (int)n, ik = (int)k, ia = (int)lda, ib = (int)ldb, ic = (int)ldc;
     union {

@@ -18,9 +18,9 @@ struct fbp_training {
     const fbp_rule_kernels *kernels;
     char *params, *last_epoch; /* (n_params): the weights, and those of the last whole epoch */
     void *states[FBP_MAX_ATTRS];
-    uint32_t *order;  /* (samples) the epoch's order, or NULL */
-    double *squares;  /* (n_tiles, 2): sums of squares of each tile's weights and of its bias */
-    void *block;      /* all of the above */
+    uint32_t *order; /* (samples) the epoch's order, or NULL */
+    double *squares; /* (n_tiles, 2): sums of squares of each tile's weights and of its bias */
+    void *block;     /* all of the above */
     fbp_culprit culprit;
     /* of the current run: */
     fbp_run *run;
@@ -68,7 +68,8 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     fbp_training *training = fbp_alloc(sizeof *training);
     if (training == NULL) return FBP_NO_MEMORY;
     training->spec = *spec;
-    training->spec.n_threads = fbp_worthwhile_threads(step_flops(plan, spec->batch), spec->n_threads);
+    training->spec.n_threads =
+        fbp_worthwhile_threads(step_flops(plan, spec->batch), spec->n_threads);
     training->rule = rule;
     training->kernels = rule->kernels[plan->dtype];
     training->params = params;
@@ -193,8 +194,7 @@ static int run_batch(fbp_training *training, const fbp_batch *batch, int64_t epo
     fbp_pass *pass = &training->pass;
     const fbp_plan *plan = pass->plan;
     double squares = total_squares(training); /* now: beyond the barrier they change */
-    fbp_rows_phase(pass, batch, fbp_rows_share(plan, batch->rows, pass->batch, team),
-                   team, NULL);
+    fbp_rows_phase(pass, batch, fbp_rows_share(plan, batch->rows, pass->batch, team), team, NULL);
     fbp_barrier(team);
     *loss = plan->vector->weighted_sum(batch->rows, pass->scale, pass->loss) +
             0.5 * training->spec.problem.alpha * squares / batch->weight;
@@ -233,7 +233,8 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, const fbp
             ++*step;
         }
         sum += loss * (double)batch.rows;
-        if (team->thread == 0 && run->step_losses != NULL) run->step_losses[e * n_batches + b] = loss;
+        if (team->thread == 0 && run->step_losses != NULL)
+            run->step_losses[e * n_batches + b] = loss;
     }
     if (team->thread == 0) run->losses[e] = sum / (double)n;
     return 1;
@@ -300,19 +301,21 @@ static fbp_status explain(fbp_training *training) {
     fbp_culprit *culprit = &training->culprit;
     if (culprit->in_weights) {
         culprit->layer = layer_of_bad_weight(training);
-        return fbp_fail(FBP_NOT_FINITE,
-                        "a weight of layer %d became infinite or NaN in step %lld of epoch %lld: try a "
-                        "lower learning rate, or scale the data",
-                        culprit->layer, (long long)culprit->step, (long long)culprit->epoch);
+        return fbp_fail(
+            FBP_NOT_FINITE,
+            "a weight of layer %d became infinite or NaN in step %lld of epoch %lld: try a "
+            "lower learning rate, or scale the data",
+            culprit->layer, (long long)culprit->step, (long long)culprit->epoch);
     }
     culprit->layer = layer_of_bad_output(training);
     char where[48] = "";
     if (culprit->layer >= 0)
         snprintf(where, sizeof where, ", first in the output of layer %d", culprit->layer);
-    return fbp_fail(FBP_NOT_FINITE,
-                    "the loss became infinite or NaN in step %lld of epoch %lld%s: try a lower learning "
-                    "rate, or scale the data",
-                    (long long)culprit->step, (long long)culprit->epoch, where);
+    return fbp_fail(
+        FBP_NOT_FINITE,
+        "the loss became infinite or NaN in step %lld of epoch %lld%s: try a lower learning "
+        "rate, or scale the data",
+        (long long)culprit->step, (long long)culprit->epoch, where);
 }
 
 fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {

@@ -14,8 +14,8 @@
  * neither on how many rows are computed together nor on the width of the vectors. */
 typedef enum {
     FBP_BIAS_NONE = 0, /* panels have k rows */
-    FBP_BIAS_START,        /* they have one more, the bias, which starts each chain */
-    FBP_BIAS_SKIP    /* they have one more, which is left out */
+    FBP_BIAS_START,    /* they have one more, the bias, which starts each chain */
+    FBP_BIAS_SKIP      /* they have one more, which is left out */
 } fbp_bias;
 
 typedef struct {
@@ -26,8 +26,8 @@ typedef struct {
     void (*pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *w,
                             void *panels);
     /* c (m, n) = a (m, k) b. Writes whole vectors: ldc is at least n rounded up to fbp_pad(). */
-    void (*multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *panels,
-                     fbp_bias bias, void *c, int64_t ldc);
+    void (*multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                     const void *panels, fbp_bias bias, void *c, int64_t ldc);
     /* c (m, n), dense, = a^T b, or c + a^T b: a (k, m) and b (k, n), b padded with zeros to whole
      * vectors. Without `add` it writes up to fbp_pad() elements beyond the end of c. */
     void (*multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
@@ -38,18 +38,18 @@ typedef struct {
     void (*add_scaled)(int64_t n, double factor, const void *x, void *y); /* y += factor * x */
     double (*sum_squares)(int64_t n, const void *x);
     double (*weighted_sum)(int64_t n, const void *weight, const void *x); /* weight may be NULL */
-    int64_t (*first_not_finite)(int64_t n, const void *x); /* its index, or -1 */
+    int64_t (*first_not_finite)(int64_t n, const void *x);                /* its index, or -1 */
     /* Strided samples to dense rows: out[i] = x[index ? index[i] : i], then 1, then zeros to ld. */
-    void (*gather)(int64_t rows, int64_t cols, const void *x, int64_t row_stride, int64_t col_stride,
-                   const uint32_t *index, void *out, int64_t ld);
+    void (*gather)(int64_t rows, int64_t cols, const void *x, int64_t row_stride,
+                   int64_t col_stride, const uint32_t *index, void *out, int64_t ld);
     /* y (rows, n) = CSR rows of x times w (cols, n), plus the bias in row `cols` of w. */
-    void (*csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
-                         int64_t first, const uint32_t *index, const void *w, void *y, int64_t ldy);
+    void (*csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x, int64_t first,
+                         const uint32_t *index, const void *w, void *y, int64_t ldy);
     /* g (row_end - row, n) += rows [row, row_end) of x^T dy; the bias gradient where row_end is past
      * cols. */
     void (*csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
-                                    int64_t first, const uint32_t *index, const void *dy, int64_t lddy, int64_t row,
-                                    int64_t row_end, void *g);
+                                    int64_t first, const uint32_t *index, const void *dy,
+                                    int64_t lddy, int64_t row, int64_t row_end, void *g);
     /* Column n of x, the input that the bias weighs, becomes `value`; the columns after it 0. */
     void (*set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value, void *x);
 } fbp_vector_kernels;

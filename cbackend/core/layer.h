@@ -11,10 +11,10 @@ typedef struct {
     const fbp_row *activation; /* NULL: none */
     double op_attrs[FBP_MAX_ATTRS], activation_attrs[FBP_MAX_ATTRS];
     int64_t n_in, n_out;
-    int64_t ld_in, ld_out;      /* leading dimensions of the tiles it reads and writes */
-    int64_t offset;             /* of its parameters in the flat buffer, in elements */
-    int64_t param_rows;         /* rows of its parameters: n_in of weights, then the bias */
-    int use_blas;               /* in training; predict always runs on our own kernels */
+    int64_t ld_in, ld_out; /* leading dimensions of the tiles it reads and writes */
+    int64_t offset;        /* of its parameters in the flat buffer, in elements */
+    int64_t param_rows;    /* rows of its parameters: n_in of weights, then the bias */
+    int use_blas;          /* in training; predict always runs on our own kernels */
     fbp_dtype dtype;
     const fbp_gemm_kernels *gemm;
     const fbp_vector_kernels *vector;
@@ -54,8 +54,8 @@ struct fbp_layer_kernels {
      * in tweights: of forward, of backward_input and, added to tg (param_rows, n_out), of
      * backward_params. scratch is as large as the result. NULL: the row has none. */
     void (*forward_tangent)(const fbp_layer *layer, const fbp_weights *weights,
-                            const fbp_weights *tweights, int64_t rows, const void *x, const void *tx,
-                            void *ty, void *scratch);
+                            const fbp_weights *tweights, int64_t rows, const void *x,
+                            const void *tx, void *ty, void *scratch);
     void (*backward_input_tangent)(const fbp_layer *layer, const fbp_weights *weights,
                                    const fbp_weights *tweights, int64_t rows, const void *dy,
                                    const void *tdy, void *tdx, void *scratch);
@@ -73,8 +73,8 @@ static inline const fbp_activation_kernels *fbp_layer_activation(const fbp_layer
 
 /* Row-major products through BLAS, for layers too wide for our own kernels (core/blas.c). */
 void fbp_blas_multiply(fbp_dtype dtype, int transpose_a, int transpose_b, int64_t m, int64_t n,
-                       int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb, double beta,
-                       void *c, int64_t ldc);
+                       int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
+                       double beta, void *c, int64_t ldc);
 int fbp_blas_present(fbp_dtype dtype);
 
 #endif

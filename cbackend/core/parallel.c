@@ -27,7 +27,9 @@ static void mark_child(void) { forked_child = 1; }
 #if defined(__GNUC__)
 __attribute__((constructor))
 #endif
-static void watch_forks(void) { pthread_atfork(NULL, NULL, mark_child); }
+static void watch_forks(void) {
+    pthread_atfork(NULL, NULL, mark_child);
+}
 #endif
 
 int fbp_in_forked_child(void) { return forked_child; }
@@ -146,7 +148,9 @@ fbp_range fbp_share(int64_t n, const fbp_team *team) {
 int64_t fbp_counter_add(fbp_counter *counter, int64_t by) {
     return InterlockedExchangeAdd64(&counter->value, by) + by;
 }
-int64_t fbp_counter_read(fbp_counter *counter) { return InterlockedExchangeAdd64(&counter->value, 0); }
+int64_t fbp_counter_read(fbp_counter *counter) {
+    return InterlockedExchangeAdd64(&counter->value, 0);
+}
 void fbp_counter_set(fbp_counter *counter, int64_t value) {
     InterlockedExchange64(&counter->value, value);
 }

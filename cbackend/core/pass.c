@@ -21,7 +21,8 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, int64_t batch, int n_t
     for (int l = 0; l < n; l++) {
         const fbp_layer *layer = &plan->layers[l];
         size_t packed_bytes = 0, packed_t_bytes = 0;
-        if (!layer->use_blas) fbp_layer_ops(layer)->packed_bytes(layer, &packed_bytes, &packed_t_bytes);
+        if (!layer->use_blas)
+            fbp_layer_ops(layer)->packed_bytes(layer, &packed_bytes, &packed_t_bytes);
         if (l == 0) packed_t_bytes = 0; /* nothing lies before the first layer */
         int64_t input_rows = l == 0 && plan->sparse ? 0 : batch;
         void *input = fbp_carve(carver, input_rows * layer->ld_in, size);
@@ -38,7 +39,8 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, int64_t batch, int n_t
     pass->scale = fbp_carve(carver, batch, size);
     pass->loss = fbp_carve(carver, batch, size);
     int64_t rows_scratch = fbp_row_tile(plan, batch) * plan->widest;
-    int64_t tile_scratch = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
+    int64_t tile_scratch =
+        plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
     int64_t scratch = rows_scratch > tile_scratch ? rows_scratch : tile_scratch;
     fbp_carver one = {NULL, 0};
     fbp_carve(&one, scratch, size);
@@ -104,7 +106,8 @@ double fbp_batch_weight(const fbp_plan *plan, const fbp_batch *batch) {
     return sum;
 }
 
-static void gather_targets(const fbp_pass *pass, const fbp_batch *batch, int64_t begin, int64_t rows) {
+static void gather_targets(const fbp_pass *pass, const fbp_batch *batch, int64_t begin,
+                           int64_t rows) {
     size_t bytes = fbp_target_bytes(pass->plan);
     const char *from = batch->problem->target;
     char *to = (char *)pass->target + (size_t)begin * bytes;
@@ -168,9 +171,9 @@ static void forward_tile(fbp_pass *pass, const fbp_batch *batch, int64_t begin, 
     fbp_sparse_rows sparse = {x, batch->first + begin, order};
     if (!plan->sparse) {
         int64_t start = order == NULL ? (batch->first + begin) * x->row_stride : 0;
-        plan->vector->gather(rows, x->cols, fbp_at(plan, x->data, start), x->row_stride, x->col_stride,
-                             order, tile_of(plan, pass->input[0], begin, plan->layers[0].ld_in),
-                             plan->layers[0].ld_in);
+        plan->vector->gather(
+            rows, x->cols, fbp_at(plan, x->data, start), x->row_stride, x->col_stride, order,
+            tile_of(plan, pass->input[0], begin, plan->layers[0].ld_in), plan->layers[0].ld_in);
     }
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
@@ -188,7 +191,8 @@ static void forward_tile(fbp_pass *pass, const fbp_batch *batch, int64_t begin, 
         fbp_layer_ops(layer)->forward(layer, &pass->weights[l], rows, in, z);
         if (trace != NULL) trace_z(plan, layer, trace, l, z, begin, rows);
         if (layer->activation != NULL)
-            fbp_layer_activation(layer)->value(rows * layer->ld_out, z, out, layer->activation_attrs);
+            fbp_layer_activation(layer)->value(rows * layer->ld_out, z, out,
+                                               layer->activation_attrs);
         if (trace != NULL) trace_tile(plan, layer, trace->a, l, out, begin, rows);
         plan->vector->set_bias_input(rows, layer->n_out, layer->ld_out, 1.0, out);
     }
@@ -207,8 +211,8 @@ static void loss_tile(fbp_pass *pass, const fbp_batch *batch, int64_t begin, int
                                      tile_of(plan, trace->a[last], begin, layer->n_out));
     fbp_plan_loss(plan)->forward(rows, layer->n_out, layer->ld_out, z,
                                  (char *)pass->target + (size_t)begin * fbp_target_bytes(plan),
-                                 fbp_at(plan, pass->scale, begin), fbp_at(plan, pass->loss, begin), z,
-                                 plan->loss_attrs);
+                                 fbp_at(plan, pass->scale, begin), fbp_at(plan, pass->loss, begin),
+                                 z, plan->loss_attrs);
 }
 
 static void backward_tile(fbp_pass *pass, int64_t begin, int64_t rows, void *scratch,
@@ -261,12 +265,12 @@ static fbp_status check_targets(const fbp_plan *plan, const void *target, int64_
                   : kind == FBP_TARGET_BINARY ? 1.0
                                               : INFINITY;
     for (int64_t i = 0; i < n; i++) {
-        double t = kind == FBP_TARGET_CLASS   ? (double)((const int32_t *)target)[i]
+        double t = kind == FBP_TARGET_CLASS ? (double)((const int32_t *)target)[i]
                    : plan->dtype == FBP_F32 ? (double)((const float *)target)[i]
                                             : ((const double *)target)[i];
         if (!(t >= 0.0 && t <= high))
-            return fbp_fail(FBP_INVALID, "y: found %g, wanted 0 to %g: the targets of '%s'", t, high,
-                            plan->loss->name);
+            return fbp_fail(FBP_INVALID, "y: found %g, wanted 0 to %g: the targets of '%s'", t,
+                            high, plan->loss->name);
     }
     return FBP_OK;
 }
@@ -280,18 +284,21 @@ fbp_status fbp_check_problem(const fbp_plan *plan, const fbp_problem *problem, d
     fbp_batch all = {problem, NULL, 0, problem->x.rows, 0.0};
     *weight = fbp_batch_weight(plan, &all);
     if (!(*weight > 0.0))
-        return fbp_fail(FBP_INVALID, "sample_weight: found a sum of %g, wanted more than 0", *weight);
+        return fbp_fail(FBP_INVALID, "sample_weight: found a sum of %g, wanted more than 0",
+                        *weight);
     return FBP_OK;
 }
 
 /* ---- weights phase ---- */
 
-void fbp_tile_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add, void *g) {
+void fbp_tile_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
+                       void *g) {
     const fbp_plan *plan = pass->plan;
     const fbp_layer *layer = &plan->layers[tile->layer];
     fbp_sparse_rows sparse = {&batch->problem->x, batch->first,
                               batch->order == NULL ? NULL : batch->order + batch->first};
-    const void *x = tile->layer == 0 && plan->sparse ? (const void *)&sparse : pass->input[tile->layer];
+    const void *x =
+        tile->layer == 0 && plan->sparse ? (const void *)&sparse : pass->input[tile->layer];
     fbp_layer_ops(layer)->backward_params(layer, tile->begin, tile->end, batch->rows, x,
                                           pass->delta[tile->layer], add, g);
 }

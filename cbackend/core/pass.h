@@ -64,7 +64,8 @@ int fbp_first_bad_layer(fbp_pass *pass, const fbp_batch *batch);
 fbp_range fbp_rows_share(const fbp_plan *plan, int64_t rows, int64_t batch, const fbp_team *team);
 
 /* Weights phase: the gradient of one tile of parameters over the whole batch, into g. */
-void fbp_tile_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add, void *g);
+void fbp_tile_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
+                       void *g);
 /* The tiles of a thread: consecutive, and of about equal cost. */
 fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team);
 

@@ -60,9 +60,9 @@ static fbp_status check_attrs(const fbp_row *row, const double *attrs) {
         int above = attr->low_open ? value > attr->low : value >= attr->low;
         int below = attr->high_open ? value < attr->high : value <= attr->high;
         if (!above || !below)
-            return fbp_fail(FBP_INVALID, "%s of %s: found %g, wanted a number in %c%g, %g%c", attr->name,
-                            row->name, value, attr->low_open ? '(' : '[', attr->low, attr->high,
-                            attr->high_open ? ')' : ']');
+            return fbp_fail(FBP_INVALID, "%s of %s: found %g, wanted a number in %c%g, %g%c",
+                            attr->name, row->name, value, attr->low_open ? '(' : '[', attr->low,
+                            attr->high, attr->high_open ? ')' : ']');
     }
     return FBP_OK;
 }
@@ -74,15 +74,15 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     size_t length = strlen(spec->name);
     const char *suffix = first && plan->sparse ? "_csr" : "";
     if (length + strlen(suffix) >= sizeof name)
-        return fbp_fail(FBP_INVALID, "layers: found a name of %zu letters, wanted a row of the table",
-                        length);
+        return fbp_fail(FBP_INVALID,
+                        "layers: found a name of %zu letters, wanted a row of the table", length);
     memcpy(name, spec->name, length + 1);
     memcpy(name + length, suffix, strlen(suffix) + 1);
     const fbp_row *row = fbp_variant_find(plan->variant, FBP_OP, name);
     if (row == NULL) return FBP_INVALID;
     if (spec->units < 1)
-        return fbp_fail(FBP_INVALID, "units of layer %d: found %lld, wanted at least 1", plan->n_layers,
-                        (long long)spec->units);
+        return fbp_fail(FBP_INVALID, "units of layer %d: found %lld, wanted at least 1",
+                        plan->n_layers, (long long)spec->units);
     fbp_layer *layer = &plan->layers[plan->n_layers++];
     layer->op = row;
     memcpy(layer->op_attrs, spec->attrs, sizeof layer->op_attrs);
@@ -110,7 +110,8 @@ static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_i
         if (strcmp(row->name, spec->name) != 0) continue;
         fbp_layer *layer = plan->n_layers == 0 ? NULL : &plan->layers[plan->n_layers - 1];
         if (layer == NULL || layer->activation != NULL)
-            return fbp_fail(FBP_INVALID, "layers: found the activation '%s' %s, wanted a layer before it",
+            return fbp_fail(FBP_INVALID,
+                            "layers: found the activation '%s' %s, wanted a layer before it",
                             row->name, layer == NULL ? "at the start" : "after another activation");
         layer->activation = row;
         memcpy(layer->activation_attrs, spec->attrs, sizeof layer->activation_attrs);
@@ -129,7 +130,8 @@ static int64_t tile_rows(const fbp_plan *plan, const fbp_layer *layer) {
     if (elements > 8192) elements = 8192;
     int64_t rows = fbp_round_up(elements / layer->n_out + 1, 16);
     if (layer->op->kernels[layer->dtype] != NULL && fbp_layer_ops(layer)->backward_input == NULL)
-        rows = rows < 256 ? 256 : rows; /* a sparse tile searches every sample: fewer, larger tiles */
+        rows =
+            rows < 256 ? 256 : rows; /* a sparse tile searches every sample: fewer, larger tiles */
     return rows;
 }
 
@@ -165,10 +167,12 @@ static fbp_status compile(fbp_plan *plan, int n_specs, const fbp_row_spec *specs
         if (status != FBP_OK) return status;
     }
     if (plan->n_layers == 0)
-        return fbp_fail(FBP_INVALID, "layers: found none, wanted at least one layer with parameters");
+        return fbp_fail(FBP_INVALID,
+                        "layers: found none, wanted at least one layer with parameters");
     if (plan->layers[plan->n_layers - 1].activation != NULL)
-        return fbp_fail(FBP_INVALID, "layers: found the activation '%s' at the end, wanted a layer: the "
-                                     "loss takes the raw output",
+        return fbp_fail(FBP_INVALID,
+                        "layers: found the activation '%s' at the end, wanted a layer: the "
+                        "loss takes the raw output",
                         plan->layers[plan->n_layers - 1].activation->name);
     plan->loss = fbp_variant_find(plan->variant, FBP_LOSS, loss->name);
     if (plan->loss == NULL) return FBP_INVALID;
@@ -218,12 +222,10 @@ fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
 
 fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int index) {
     const fbp_layer *layer = &plan->layers[index];
-    fbp_layer_info info = {layer->op->name,
-                           layer->activation == NULL ? NULL : layer->activation->name,
-                           layer->n_in,
-                           layer->n_out,
-                           layer->offset,
-                           layer->use_blas};
+    fbp_layer_info info = {
+        layer->op->name, layer->activation == NULL ? NULL : layer->activation->name,
+        layer->n_in,     layer->n_out,
+        layer->offset,   layer->use_blas};
     return info;
 }
 
@@ -246,18 +248,21 @@ void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward) {
 static fbp_status check_csr(const fbp_samples *x) {
     if (x->indptr[0] < 0 || x->indptr[x->rows] > x->stored)
         return fbp_fail(FBP_INVALID, "X: found indptr from %lld to %lld for %lld stored values",
-                        (long long)x->indptr[0], (long long)x->indptr[x->rows], (long long)x->stored);
+                        (long long)x->indptr[0], (long long)x->indptr[x->rows],
+                        (long long)x->stored);
     for (int64_t r = 0; r < x->rows; r++) {
         if (x->indptr[r] > x->indptr[r + 1])
-            return fbp_fail(FBP_INVALID, "X: found an indptr that falls at row %lld, wanted it to rise",
+            return fbp_fail(FBP_INVALID,
+                            "X: found an indptr that falls at row %lld, wanted it to rise",
                             (long long)r);
         int64_t before = -1;
         for (int64_t e = x->indptr[r]; e < x->indptr[r + 1]; e++) {
             if (x->indices[e] <= before || x->indices[e] >= x->cols)
-                return fbp_fail(FBP_INVALID,
-                                "X: found column %d after column %lld in row %lld, wanted columns that "
-                                "rise and lie below %lld",
-                                x->indices[e], (long long)before, (long long)r, (long long)x->cols);
+                return fbp_fail(
+                    FBP_INVALID,
+                    "X: found column %d after column %lld in row %lld, wanted columns that "
+                    "rise and lie below %lld",
+                    x->indices[e], (long long)before, (long long)r, (long long)x->cols);
             before = x->indices[e];
         }
     }

@@ -28,7 +28,7 @@ struct fbp_plan {
     int n_layers;
     fbp_layer *layers;
     int64_t n_inputs, n_outputs, n_params;
-    int64_t widest;          /* greatest leading dimension of any layer's tile */
+    int64_t widest; /* greatest leading dimension of any layer's tile */
     const fbp_row *loss;
     double loss_attrs[FBP_MAX_ATTRS];
     const fbp_variant *variant;

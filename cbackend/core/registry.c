@@ -7,19 +7,19 @@
 #include "core/status.h"
 
 /* The symbols that one variant's files export, and the row of the list of variants made of them. */
-#define DECLARE(isa)                                                                                \
-    extern const fbp_family fbp_family_op_##isa, fbp_family_activation_##isa, fbp_family_loss_##isa, \
-        fbp_family_rule_##isa;                                                                      \
-    extern const fbp_kernel_pair fbp_family_gemm_##isa, fbp_family_vector_##isa;                    \
+#define DECLARE(isa)                                                                               \
+    extern const fbp_family fbp_family_op_##isa, fbp_family_activation_##isa,                      \
+        fbp_family_loss_##isa, fbp_family_rule_##isa;                                              \
+    extern const fbp_kernel_pair fbp_family_gemm_##isa, fbp_family_vector_##isa;                   \
     extern const fbp_elementary fbp_family_elementary_##isa[];
 
-#define VARIANT(isa)                                                                                \
-    {                                                                                               \
-        #isa,                                                                                       \
-            {&fbp_family_op_##isa, &fbp_family_activation_##isa, &fbp_family_loss_##isa,            \
-             &fbp_family_rule_##isa},                                                               \
-            &fbp_family_gemm_##isa, &fbp_family_vector_##isa, fbp_family_elementary_##isa          \
-    }
+#define VARIANT(isa)                                                                               \
+    {#isa,                                                                                         \
+     {&fbp_family_op_##isa, &fbp_family_activation_##isa, &fbp_family_loss_##isa,                  \
+      &fbp_family_rule_##isa},                                                                     \
+     &fbp_family_gemm_##isa,                                                                       \
+     &fbp_family_vector_##isa,                                                                     \
+     fbp_family_elementary_##isa}
 
 #if defined(FBP_HAVE_BASE)
 DECLARE(base)
@@ -99,8 +99,9 @@ fbp_status fbp_isa_force(const char *name) {
             return FBP_OK;
         }
     }
-    return fbp_fail(FBP_INVALID, "isa: found '%s', wanted an instruction set of this build that this "
-                                 "processor has; the widest is '%s'",
+    return fbp_fail(FBP_INVALID,
+                    "isa: found '%s', wanted an instruction set of this build that this "
+                    "processor has; the widest is '%s'",
                     name, variants[fbp_isa_count() - 1].isa);
 }
 
@@ -124,8 +125,8 @@ const fbp_row *fbp_variant_find(const fbp_variant *variant, fbp_kind kind, const
     const fbp_family *family = variant->families[kind];
     for (int i = 0; i < family->n_rows; i++)
         if (strcmp(family->rows[i].name, name) == 0) return &family->rows[i];
-    fbp_fail(FBP_INVALID, "found '%s', wanted the name of a row of the table: there is no such %s", name,
-             kinds[kind]);
+    fbp_fail(FBP_INVALID, "found '%s', wanted the name of a row of the table: there is no such %s",
+             name, kinds[kind]);
     return NULL;
 }
 

@@ -41,8 +41,8 @@ fbp_status fbp_permutation(uint64_t seed, uint64_t epoch, int64_t n, uint32_t *o
     return FBP_OK;
 }
 
-void fbp_uniform(uint64_t seed, uint32_t stream, int64_t n, double low, double high, fbp_dtype dtype,
-                 void *out) {
+void fbp_uniform(uint64_t seed, uint32_t stream, int64_t n, double low, double high,
+                 fbp_dtype dtype, void *out) {
     for (int64_t i = 0; i < n; i++) {
         double number = low + (high - low) * fbp_random_uniform_f64(seed, stream, (uint64_t)i);
         if (dtype == FBP_F32)

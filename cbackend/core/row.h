@@ -40,8 +40,8 @@ typedef struct {
                     const void *scale, void *value, void *dz, const double *attrs);
     /* Along the tangent tz of z: tvalue (rows), the tangent of value, and tdz (rows, ld), the tangent
      * of dz; either may be NULL. */
-    void (*tangent)(int64_t rows, int64_t k, int64_t ld, const void *z, const void *tz, const void *t,
-                    const void *scale, void *tvalue, void *tdz, const double *attrs);
+    void (*tangent)(int64_t rows, int64_t k, int64_t ld, const void *z, const void *tz,
+                    const void *t, const void *scale, void *tvalue, void *tdz, const double *attrs);
     /* p (rows, ldp) = the prediction that belongs to the raw output: the loss's inverse link. */
     void (*predict)(int64_t rows, int64_t k, int64_t ld, const void *z, int64_t ldp, void *p);
 } fbp_loss_kernels;
@@ -68,7 +68,7 @@ struct fbp_row {
     const char *link;    /* losses: name of the inverse link */
     int n_states;        /* rules: state vectors kept */
     int couples_samples; /* output row i depends on other rows than input row i */
-    double flops;        /* activations, losses: FLOPs per element of one value, for the plan's count */
+    double flops; /* activations, losses: FLOPs per element of one value, for the plan's count */
     const void *kernels[2]; /* by fbp_dtype: fbp_activation_kernels, fbp_loss_kernels, ... */
 };
 

@@ -13,15 +13,17 @@ fbp_row_info fbp_row_describe(const fbp_row *row) {
         tangent = kernels->forward_tangent != NULL;
         backward_tangent = kernels->backward_params_tangent != NULL;
     } else if (row->kind == FBP_ACTIVATION) {
-        backward_tangent = ((const fbp_activation_kernels *)row->kernels[FBP_F64])->backward_tangent != NULL;
+        backward_tangent =
+            ((const fbp_activation_kernels *)row->kernels[FBP_F64])->backward_tangent != NULL;
     } else if (row->kind == FBP_LOSS) {
-        tangent = backward_tangent = ((const fbp_loss_kernels *)row->kernels[FBP_F64])->tangent != NULL;
+        tangent = backward_tangent =
+            ((const fbp_loss_kernels *)row->kernels[FBP_F64])->tangent != NULL;
     } else {
         tangent = backward_tangent = 0;
     }
-    fbp_row_info info = {row->name,     row->doc,          row->kind, row->n_attrs,
-                         row->attrs,    row->reads,        row->target, row->link,
-                         row->n_states, !row->couples_samples, tangent,   backward_tangent};
+    fbp_row_info info = {
+        row->name,   row->doc,  row->kind,     row->n_attrs,          row->attrs, row->reads,
+        row->target, row->link, row->n_states, !row->couples_samples, tangent,    backward_tangent};
     return info;
 }
 
@@ -66,7 +68,8 @@ static void spread(fbp_dtype dtype, int64_t rows, int64_t k, int64_t ld, const v
     size_t size = fbp_size(dtype), width = (size_t)k * size;
     for (int64_t r = 0; r < rows; r++) {
         size_t dense = (size_t)r * width, padded = (size_t)(r * ld) * size;
-        memcpy((char *)to + (back ? dense : padded), (const char *)from + (back ? padded : dense), width);
+        memcpy((char *)to + (back ? dense : padded), (const char *)from + (back ? padded : dense),
+               width);
     }
 }
 
@@ -84,8 +87,8 @@ fbp_status fbp_loss_run(const fbp_row *row, fbp_dtype dtype, const double *attrs
 }
 
 fbp_status fbp_loss_tangent(const fbp_row *row, fbp_dtype dtype, const double *attrs, int64_t rows,
-                            int64_t k, const void *z, const void *tz, const void *target, void *tvalue,
-                            void *tdz) {
+                            int64_t k, const void *z, const void *tz, const void *target,
+                            void *tvalue, void *tdz) {
     const fbp_loss_kernels *kernels = row->kernels[dtype];
     if (kernels->tangent == NULL)
         return fbp_fail(FBP_ABSENT, "the loss '%s' has no tangent", row->name);
@@ -95,7 +98,8 @@ fbp_status fbp_loss_tangent(const fbp_row *row, fbp_dtype dtype, const double *a
     if (block == NULL) return FBP_NO_MEMORY;
     spread(dtype, rows, k, ld, z, block, 0);
     spread(dtype, rows, k, ld, tz, block + bytes, 0);
-    kernels->tangent(rows, k, ld, block, block + bytes, target, NULL, tvalue, block + 2 * bytes, attrs);
+    kernels->tangent(rows, k, ld, block, block + bytes, target, NULL, tvalue, block + 2 * bytes,
+                     attrs);
     spread(dtype, rows, k, ld, block + 2 * bytes, tdz, 1);
     fbp_free(block);
     return FBP_OK;
@@ -129,7 +133,8 @@ const char *fbp_elementary_name(int index) {
     return NULL;
 }
 
-fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x, void *out) {
+fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x,
+                              void *out) {
     for (const fbp_elementary *one = fbp_variant_current()->elementary; one->name != NULL; one++) {
         if (strcmp(one->name, name) != 0) continue;
         one->kernels[dtype](n, x, out);

@@ -75,7 +75,8 @@ static fbp_status start(fbp_tangents *call, fbp_plan *plan, fbp_scratch *scratch
 
 /* What the activation of layer l saved: its input z, or its output, which the next layer reads. */
 static const void *saved_by(const fbp_tangents *call, int l) {
-    return call->plan->layers[l].activation->reads == FBP_READS_OUTPUT ? call->x[l + 1] : call->z[l];
+    return call->plan->layers[l].activation->reads == FBP_READS_OUTPUT ? call->x[l + 1]
+                                                                       : call->z[l];
 }
 
 /* Forward through all layers for samples first to first + rows - 1; tx0 is NULL or the tangent of the
@@ -90,8 +91,8 @@ static void forward(fbp_tangents *call, const fbp_samples *x, const void *tx0, i
         vector->gather(rows, x->cols, fbp_at(plan, x->data, first * x->row_stride), x->row_stride,
                        x->col_stride, NULL, call->x[0], ld);
     if (tx0 != NULL) {
-        vector->gather(rows, x->cols, fbp_at(plan, tx0, first * x->cols), x->cols, 1, NULL, call->tx[0],
-                       ld);
+        vector->gather(rows, x->cols, fbp_at(plan, tx0, first * x->cols), x->cols, 1, NULL,
+                       call->tx[0], ld);
         vector->set_bias_input(rows, x->cols, ld, 0.0, call->tx[0]);
     }
     for (int l = 0; l < plan->n_layers; l++) {
@@ -100,8 +101,8 @@ static void forward(fbp_tangents *call, const fbp_samples *x, const void *tx0, i
         const void *in = l == 0 && plan->sparse ? (const void *)&sparse : call->x[l];
         const void *tin = l == 0 && tx0 == NULL ? NULL : call->tx[l];
         ops->forward(layer, &call->weights[l], rows, in, call->z[l]);
-        ops->forward_tangent(layer, &call->weights[l], &call->tweights[l], rows, in, tin, call->tz[l],
-                             call->scratch);
+        ops->forward_tangent(layer, &call->weights[l], &call->tweights[l], rows, in, tin,
+                             call->tz[l], call->scratch);
         if (l + 1 == plan->n_layers) return;
         int64_t n = rows * layer->ld_out;
         if (layer->activation == NULL) {
@@ -118,8 +119,8 @@ static void forward(fbp_tangents *call, const fbp_samples *x, const void *tx0, i
     }
 }
 
-fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x, const void *tparams,
-                       const void *tx, void *tz) {
+fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
+                       const void *tparams, const void *tx, void *tz) {
     fbp_status status = fbp_check_samples(plan, x);
     if (status != FBP_OK) return status;
     if (tx != NULL && plan->sparse)
@@ -152,8 +153,8 @@ static void backward(fbp_tangents *call, const fbp_problem *problem, int64_t fir
     int64_t k = plan->n_outputs, ld = plan->layers[last].ld_out;
     fbp_plan_loss(plan)->forward(rows, k, ld, call->z[last], target, call->scale, call->loss,
                                  call->d[last], plan->loss_attrs);
-    fbp_plan_loss(plan)->tangent(rows, k, ld, call->z[last], call->tz[last], target, call->scale, NULL,
-                                 call->td[last], plan->loss_attrs);
+    fbp_plan_loss(plan)->tangent(rows, k, ld, call->z[last], call->tz[last], target, call->scale,
+                                 NULL, call->td[last], plan->loss_attrs);
     for (int l = last; l > 0; l--) {
         const fbp_layer *layer = &plan->layers[l], *before = &plan->layers[l - 1];
         const fbp_layer_kernels *ops = fbp_layer_ops(layer);
@@ -166,8 +167,8 @@ static void backward(fbp_tangents *call, const fbp_problem *problem, int64_t fir
         const fbp_activation_kernels *activation = fbp_layer_activation(before);
         int64_t n = rows * before->ld_out;
         activation->backward(n, g, saved_by(call, l - 1), call->d[l - 1], before->activation_attrs);
-        activation->backward_tangent(n, g, tg, saved_by(call, l - 1), call->tz[l - 1], call->td[l - 1],
-                                     before->activation_attrs);
+        activation->backward_tangent(n, g, tg, saved_by(call, l - 1), call->tz[l - 1],
+                                     call->td[l - 1], before->activation_attrs);
     }
 }
 
@@ -177,7 +178,8 @@ static fbp_status check_tangents(const fbp_plan *plan) {
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         if (fbp_layer_ops(layer)->backward_params_tangent == NULL)
-            return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent of its backward", layer->op->name);
+            return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent of its backward",
+                            layer->op->name);
         if (layer->activation != NULL && fbp_layer_activation(layer)->backward_tangent == NULL)
             return fbp_fail(FBP_ABSENT, "the activation '%s' has no tangent of its backward",
                             layer->activation->name);
@@ -204,15 +206,16 @@ fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_pro
         for (int l = 0; l < plan->n_layers; l++) {
             const fbp_layer *layer = &plan->layers[l];
             const void *x = l == 0 && plan->sparse ? (const void *)&sparse : call.x[l];
-            fbp_layer_ops(layer)->backward_params_tangent(layer, rows, x, l == 0 ? NULL : call.tx[l],
-                                                          call.d[l], call.td[l],
-                                                          fbp_at(plan, product, layer->offset));
+            fbp_layer_ops(layer)->backward_params_tangent(
+                layer, rows, x, l == 0 ? NULL : call.tx[l], call.d[l], call.td[l],
+                fbp_at(plan, product, layer->offset));
         }
     }
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         plan->vector->add_scaled(layer->n_in * layer->n_out, problem->alpha / weight,
-                                 fbp_at(plan, v, layer->offset), fbp_at(plan, product, layer->offset));
+                                 fbp_at(plan, v, layer->offset),
+                                 fbp_at(plan, product, layer->offset));
     }
     fbp_scratch_give(plan, scratch);
     return FBP_OK;

@@ -27,7 +27,8 @@ static void predict_carve(fbp_prediction *call, int n_threads, fbp_carver *carve
     call->weights = fbp_carve(carver, plan->n_layers, sizeof *call->weights);
     for (int l = 0; l < plan->n_layers; l++) {
         size_t packed_bytes = 0, packed_t_bytes = 0;
-        fbp_layer_ops(&plan->layers[l])->packed_bytes(&plan->layers[l], &packed_bytes, &packed_t_bytes);
+        fbp_layer_ops(&plan->layers[l])
+            ->packed_bytes(&plan->layers[l], &packed_bytes, &packed_t_bytes);
         void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
         if (carver->base == NULL) continue;
         call->weights[l].params = fbp_at(plan, call->params, plan->layers[l].offset);
@@ -40,14 +41,15 @@ static void predict_carve(fbp_prediction *call, int n_threads, fbp_carver *carve
     call->tiles = fbp_carve(carver, 2 * (int64_t)n_threads, one.used);
 }
 
-static void predict_tile(const fbp_prediction *call, int64_t begin, int64_t rows, char *x, char *y) {
+static void predict_tile(const fbp_prediction *call, int64_t begin, int64_t rows, char *x,
+                         char *y) {
     const fbp_plan *plan = call->plan;
     const fbp_samples *samples = call->x;
     fbp_sparse_rows sparse = {samples, begin, NULL};
     if (!plan->sparse)
-        plan->vector->gather(rows, samples->cols,
-                             fbp_at(plan, samples->data, begin * samples->row_stride),
-                             samples->row_stride, samples->col_stride, NULL, x, plan->layers[0].ld_in);
+        plan->vector->gather(
+            rows, samples->cols, fbp_at(plan, samples->data, begin * samples->row_stride),
+            samples->row_stride, samples->col_stride, NULL, x, plan->layers[0].ld_in);
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         const void *in = l == 0 && plan->sparse ? (const void *)&sparse : x;
@@ -65,7 +67,8 @@ static void predict_tile(const fbp_prediction *call, int64_t begin, int64_t rows
         return;
     }
     for (int64_t r = 0; r < rows; r++)
-        memcpy(fbp_at(plan, out, r * k), fbp_at(plan, x, r * ld), (size_t)k * fbp_size(plan->dtype));
+        memcpy(fbp_at(plan, out, r * k), fbp_at(plan, x, r * ld),
+               (size_t)k * fbp_size(plan->dtype));
 }
 
 static void predict_thread(void *context, const fbp_team *team) {
@@ -85,8 +88,8 @@ static void predict_thread(void *context, const fbp_team *team) {
     }
 }
 
-fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw, int n_threads,
-                       void *out) {
+fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
+                       int n_threads, void *out) {
     fbp_status status = fbp_check_samples(plan, x);
     if (status != FBP_OK || x->rows == 0) return status;
     double forward = 0.0, backward = 0.0;
@@ -116,7 +119,7 @@ typedef struct {
     const fbp_problem *problem;
     const void *params;
     void *grad;
-    double weight;  /* the sum of all samples' weights */
+    double weight;   /* the sum of all samples' weights */
     double *squares; /* (n_tiles) */
     double loss;
     fbp_poll_fn poll;
@@ -130,7 +133,8 @@ static void full_carve(fbp_full *call, const fbp_plan *plan, int64_t rows, int n
     call->squares = fbp_carve(carver, plan->n_tiles, sizeof *call->squares);
 }
 
-static void accumulate_tile(fbp_full *call, const fbp_batch *batch, const fbp_tile *tile, void *scratch) {
+static void accumulate_tile(fbp_full *call, const fbp_batch *batch, const fbp_tile *tile,
+                            void *scratch) {
     const fbp_plan *plan = call->pass.plan;
     void *g = fbp_at(plan, call->grad, fbp_tile_offset(plan, tile));
     if (batch->first > 0) {
@@ -164,8 +168,7 @@ static void full_thread(void *context, const fbp_team *team) {
     for (int64_t first = 0; first < n; first += pass->batch) {
         int64_t rows = n - first < pass->batch ? n - first : pass->batch;
         fbp_batch batch = {call->problem, NULL, first, rows, call->weight};
-        fbp_rows_phase(pass, &batch, fbp_rows_share(plan, rows, pass->batch, team), team,
-                       NULL);
+        fbp_rows_phase(pass, &batch, fbp_rows_share(plan, rows, pass->batch, team), team, NULL);
         fbp_barrier(team);
         if (team->thread == 0) {
             call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
@@ -180,8 +183,9 @@ static void full_thread(void *context, const fbp_team *team) {
     for (int64_t t = tiles.begin; t < tiles.end; t++) finish_tile(call, t);
 }
 
-fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem, int n_threads,
-                        fbp_poll_fn poll, void *poll_context, double *loss, void *grad) {
+fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                        int n_threads, fbp_poll_fn poll, void *poll_context, double *loss,
+                        void *grad) {
     fbp_full call = {.problem = problem,
                      .params = params,
                      .grad = grad,
@@ -211,8 +215,8 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
 
 /* ---- inspection ---- */
 
-fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem, void *const *z,
-                       void *const *a, void *const *delta) {
+fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                       void *const *z, void *const *a, void *const *delta) {
     double weight = 0.0;
     fbp_status status = fbp_check_problem(plan, problem, &weight);
     if (status != FBP_OK) return status;

@@ -76,19 +76,20 @@ fbp_status fbp_activation_run(const fbp_row *row, fbp_dtype dtype, const double 
 fbp_status fbp_loss_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int64_t rows,
                         int64_t k, const void *z, const void *target, void *value, void *dz);
 fbp_status fbp_loss_tangent(const fbp_row *row, fbp_dtype dtype, const double *attrs, int64_t rows,
-                            int64_t k, const void *z, const void *tz, const void *target, void *tvalue,
-                            void *tdz);
+                            int64_t k, const void *z, const void *tz, const void *target,
+                            void *tvalue, void *tdz);
 fbp_status fbp_loss_predict(const fbp_row *row, fbp_dtype dtype, int64_t rows, int64_t k,
                             const void *z, void *prediction);
 fbp_status fbp_rule_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, double rate,
                         int64_t step, int64_t n, const void *g, void *w, void *const *states);
-fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x, void *out);
+fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x,
+                              void *out);
 const char *fbp_elementary_name(int index); /* NULL past the last */
 
 /* ---- instruction sets, threads, BLAS ---- */
 
-int fbp_isa_count(void);               /* variants built in that this processor can run */
-const char *fbp_isa_name(int index);   /* from the plainest to the widest */
+int fbp_isa_count(void);             /* variants built in that this processor can run */
+const char *fbp_isa_name(int index); /* from the plainest to the widest */
 const char *fbp_isa_current(void);
 fbp_status fbp_isa_force(const char *name); /* NULL: the widest. Holds for plans made afterwards. */
 
@@ -97,8 +98,9 @@ int fbp_max_threads(void); /* what the OpenMP runtime grants the calling thread 
 int fbp_in_forked_child(void);
 
 /* Column-major gemm of the BLAS interface (Fortran calling sequence). */
-typedef void (*fbp_sgemm_fn)(char *transa, char *transb, int *m, int *n, int *k, float *alpha, float *a,
-                             int *lda, float *b, int *ldb, float *beta, float *c, int *ldc);
+typedef void (*fbp_sgemm_fn)(char *transa, char *transb, int *m, int *n, int *k, float *alpha,
+                             float *a, int *lda, float *b, int *ldb, float *beta, float *c,
+                             int *ldc);
 typedef void (*fbp_dgemm_fn)(char *transa, char *transb, int *m, int *n, int *k, double *alpha,
                              double *a, int *lda, double *b, int *ldb, double *beta, double *c,
                              int *ldc);
@@ -107,14 +109,15 @@ void fbp_set_blas(fbp_sgemm_fn sgemm, fbp_dgemm_fn dgemm);
 /* ---- random numbers: functions of (seed, stream, position) ---- */
 
 fbp_status fbp_permutation(uint64_t seed, uint64_t epoch, int64_t n, uint32_t *out);
-void fbp_uniform(uint64_t seed, uint32_t stream, int64_t n, double low, double high, fbp_dtype dtype,
-                 void *out);
+void fbp_uniform(uint64_t seed, uint32_t stream, int64_t n, double low, double high,
+                 fbp_dtype dtype, void *out);
 void fbp_normal(uint64_t seed, uint32_t stream, int64_t n, fbp_dtype dtype, void *out);
 
 /* ---- memory accounting ---- */
 
-int64_t fbp_allocation_count(void);     /* allocations made by the core so far, in all threads */
-void fbp_fail_allocation(int64_t nth);  /* tests: the nth allocation from now fails; 0 turns it off */
+int64_t fbp_allocation_count(void); /* allocations made by the core so far, in all threads */
+void fbp_fail_allocation(
+    int64_t nth); /* tests: the nth allocation from now fails; 0 turns it off */
 
 /* ---- samples ---- */
 
@@ -173,8 +176,8 @@ typedef struct {
 fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads);
 
 /* out (x->rows, n_outputs): the raw output, or the prediction that the loss's link makes of it. */
-fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw, int n_threads,
-                       void *out);
+fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
+                       int n_threads, void *out);
 
 /* What a full pass works on. weight may be NULL. The loss is
  * (sum_i weight_i * loss_i + alpha / 2 * sum of squared weights) / sum_i weight_i. */
@@ -189,13 +192,14 @@ typedef struct {
 typedef int (*fbp_poll_fn)(void *context);
 
 /* loss, and grad (n_params) unless it is NULL, over all samples. poll may be NULL. */
-fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem, int n_threads,
-                        fbp_poll_fn poll, void *poll_context, double *loss, void *grad);
+fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                        int n_threads, fbp_poll_fn poll, void *poll_context, double *loss,
+                        void *grad);
 
 /* Forward mode: tz (rows, n_outputs), the derivative of the raw output along tparams and, unless
  * NULL, tx (rows, n_inputs). */
-fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x, const void *tparams,
-                       const void *tx, void *tz);
+fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
+                       const void *tparams, const void *tx, void *tz);
 
 /* Forward over reverse: product (n_params) = Hessian of fbp_gradient's loss times v (n_params). */
 fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
@@ -203,8 +207,8 @@ fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_pro
 
 /* One forward and one backward pass laid open: for each layer the pre-activation z, the activation a
  * (of the last layer: the prediction) and delta, the gradient of the loss by z; each (rows, n_out). */
-fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem, void *const *z,
-                       void *const *a, void *const *delta);
+fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                       void *const *z, void *const *a, void *const *delta);
 
 /* ---- training ---- */
 
@@ -212,7 +216,7 @@ typedef struct {
     fbp_problem problem;
     const char *rule;
     double attrs[FBP_MAX_ATTRS];
-    int64_t batch;   /* samples a step */
+    int64_t batch; /* samples a step */
     int shuffle;
     uint64_t seed;
     int n_threads;
@@ -227,15 +231,15 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
 void fbp_training_destroy(fbp_training *training);
 
 typedef struct {
-    int64_t first_epoch;   /* number of the first epoch, which its order of samples depends on */
+    int64_t first_epoch; /* number of the first epoch, which its order of samples depends on */
     int64_t n_epochs;
-    const double *rates;   /* (n_epochs) */
-    double *losses;        /* (n_epochs), filled */
-    double *step_losses;   /* (n_epochs * steps an epoch), filled, or NULL */
-    fbp_poll_fn poll;      /* may be NULL */
+    const double *rates; /* (n_epochs) */
+    double *losses;      /* (n_epochs), filled */
+    double *step_losses; /* (n_epochs * steps an epoch), filled, or NULL */
+    fbp_poll_fn poll;    /* may be NULL */
     void *poll_context;
-    int64_t step;          /* updates made before; on return also those made here */
-    int64_t epochs_done;   /* whole epochs made here */
+    int64_t step;        /* updates made before; on return also those made here */
+    int64_t epochs_done; /* whole epochs made here */
 } fbp_run;
 
 /* Runs whole epochs. If it does not return FBP_OK, params are those of the last whole epoch. */

@@ -87,7 +87,7 @@ FBP_INLINE void FN(block)(const int mr, const int nv, int64_t k, const real *a, 
         }
     }
     UNROLL for (int i = 0; i < mr; i++) {
-        UNROLL for (int j = 0; j < nv; j++) *(FN(vec) *)(c + i * ldc + j * LANES) = acc[i][j];
+        UNROLL for (int j = 0; j < nv; j++) * (FN(vec) *)(c + i * ldc + j * LANES) = acc[i][j];
     }
 }
 
@@ -96,8 +96,8 @@ FBP_INLINE void FN(panel)(const int mr, const int nv, int64_t m, int64_t k, cons
                           int64_t a_row, int64_t a_step, const real *b, int64_t ldb,
                           const real *start, int add, real *c, int64_t ldc) {
     int64_t i = 0;
-#define BLOCKS(rows)                                                                              \
-    for (; i + (rows) <= m; i += (rows))                                                          \
+#define BLOCKS(rows)                                                                               \
+    for (; i + (rows) <= m; i += (rows))                                                           \
     FN(block)(rows, nv, k, a + i * a_row, a_row, a_step, b, ldb, start, add, c + i * ldc, ldc)
     BLOCKS(mr);
     if (mr > 4) BLOCKS(4);
@@ -158,7 +158,8 @@ static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void 
     int64_t total = (n + LANES - 1) / LANES;
     int64_t done = 0; /* vectors taken from the end */
     while (done < total) {
-        int64_t left = total - done, vectors = panel_vectors(left), column = (left - vectors) * LANES;
+        int64_t left = total - done, vectors = panel_vectors(left),
+                column = (left - vectors) * LANES;
         if (vectors == 1)
             FN(panel)(ROWS_1, 1, m, k, a, 1, lda, b + column, ldb, NULL, 0, c + column, n);
         else if (vectors == 2)
@@ -169,7 +170,8 @@ static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void 
     }
 }
 
-static void FN(pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b_, void *panels) {
+static void FN(pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b_,
+                     void *panels) {
     const real *b = b_;
     real *panel = panels;
     int64_t left = (n + LANES - 1) / LANES, column = 0;

@@ -62,8 +62,8 @@ static void linear_backward_params(const fbp_layer *layer, int64_t begin, int64_
                                    const void *x, const void *dy, int add, void *g) {
     const char *columns = (const char *)x + (size_t)begin * fbp_size(layer->dtype);
     if (layer->use_blas)
-        fbp_blas_multiply(layer->dtype, 1, 0, end - begin, layer->n_out, rows, columns, layer->ld_in,
-                          dy, layer->ld_out, add ? 1.0 : 0.0, g, layer->n_out);
+        fbp_blas_multiply(layer->dtype, 1, 0, end - begin, layer->n_out, rows, columns,
+                          layer->ld_in, dy, layer->ld_out, add ? 1.0 : 0.0, g, layer->n_out);
     else
         layer->gemm->multiply_transposed(end - begin, layer->n_out, rows, columns, layer->ld_in, dy,
                                          layer->ld_out, add, g);
@@ -91,12 +91,13 @@ static void linear_backward_input_tangent(const fbp_layer *layer, const fbp_weig
 }
 
 static void linear_backward_params_tangent(const fbp_layer *layer, int64_t rows, const void *x,
-                                           const void *tx, const void *dy, const void *tdy, void *tg) {
+                                           const void *tx, const void *dy, const void *tdy,
+                                           void *tg) {
     layer->gemm->multiply_transposed(layer->param_rows, layer->n_out, rows, x, layer->ld_in, tdy,
                                      layer->ld_out, 1, tg);
     if (tx != NULL)
-        layer->gemm->multiply_transposed(layer->param_rows, layer->n_out, rows, tx, layer->ld_in, dy,
-                                         layer->ld_out, 1, tg);
+        layer->gemm->multiply_transposed(layer->param_rows, layer->n_out, rows, tx, layer->ld_in,
+                                         dy, layer->ld_out, 1, tg);
 }
 
 /* CSR samples: forward and backward walk the stored values; no packed copy would help. */
@@ -123,8 +124,8 @@ static void sparse_backward_params(const fbp_layer *layer, int64_t begin, int64_
     const fbp_sparse_rows *sparse = x;
     if (!add) memset(g, 0, (size_t)((end - begin) * layer->n_out) * fbp_size(layer->dtype));
     layer->vector->csr_multiply_transposed(rows, layer->n_out, layer->n_in, sparse->samples,
-                                           sparse->first, sparse->index, dy, layer->ld_out, begin, end,
-                                           g);
+                                           sparse->first, sparse->index, dy, layer->ld_out, begin,
+                                           end, g);
 }
 
 /* Samples have no tangent here: a derivative by the entries of a sparse matrix has no use yet. */
@@ -136,20 +137,29 @@ static void sparse_forward_tangent(const fbp_layer *layer, const fbp_weights *we
 }
 
 static void sparse_backward_params_tangent(const fbp_layer *layer, int64_t rows, const void *x,
-                                           const void *tx, const void *dy, const void *tdy, void *tg) {
+                                           const void *tx, const void *dy, const void *tdy,
+                                           void *tg) {
     (void)tx, (void)dy;
     sparse_backward_params(layer, 0, layer->param_rows, rows, x, tdy, 1, tg);
 }
 
-static const fbp_layer_kernels linear = {
-    linear_packed_bytes,           linear_pack,
-    linear_forward,                linear_backward_input,
-    linear_backward_params,        linear_forward_tangent,
-    linear_backward_input_tangent, linear_backward_params_tangent};
+static const fbp_layer_kernels linear = {linear_packed_bytes,
+                                         linear_pack,
+                                         linear_forward,
+                                         linear_backward_input,
+                                         linear_backward_params,
+                                         linear_forward_tangent,
+                                         linear_backward_input_tangent,
+                                         linear_backward_params_tangent};
 
-static const fbp_layer_kernels linear_csr = {
-    sparse_packed_bytes,    sparse_pack,            sparse_forward, NULL,
-    sparse_backward_params, sparse_forward_tangent, NULL,           sparse_backward_params_tangent};
+static const fbp_layer_kernels linear_csr = {sparse_packed_bytes,
+                                             sparse_pack,
+                                             sparse_forward,
+                                             NULL,
+                                             sparse_backward_params,
+                                             sparse_forward_tangent,
+                                             NULL,
+                                             sparse_backward_params_tangent};
 
 static const fbp_row rows[] = {
     {.name = "linear",

@@ -44,7 +44,8 @@ static double FN(weighted_sum)(int64_t n, const void *weight_, const void *x_) {
     for (int64_t i = 0; i < n; i += FBP_LANES) {
         int end = n - i < FBP_LANES ? (int)(n - i) : FBP_LANES;
         for (int j = 0; j < end; j++)
-            lanes[j] += weight == NULL ? (double)x[i + j] : (double)weight[i + j] * (double)x[i + j];
+            lanes[j] +=
+                weight == NULL ? (double)x[i + j] : (double)weight[i + j] * (double)x[i + j];
     }
     return fold(lanes);
 }
@@ -85,7 +86,8 @@ static void FN(set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value
 }
 
 static void FN(csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
-                             int64_t first, const uint32_t *index, const void *w_, void *y_, int64_t ldy) {
+                             int64_t first, const uint32_t *index, const void *w_, void *y_,
+                             int64_t ldy) {
     const real *w = w_, *data = x->data;
     real *y = y_;
     for (int64_t r = 0; r < rows; r++) {
@@ -101,8 +103,8 @@ static void FN(csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_sa
 }
 
 static void FN(csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
-                                        int64_t first, const uint32_t *index, const void *dy_, int64_t lddy,
-                                        int64_t row, int64_t row_end, void *g_) {
+                                        int64_t first, const uint32_t *index, const void *dy_,
+                                        int64_t lddy, int64_t row, int64_t row_end, void *g_) {
     const real *dy = dy_, *data = x->data;
     real *g = g_;
     for (int64_t r = 0; r < rows; r++) {
@@ -125,8 +127,13 @@ static void FN(csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, c
     }
 }
 
-static const fbp_vector_kernels FN(kernels) = {
-    FN(add_scaled), FN(sum_squares),           FN(weighted_sum), FN(first_not_finite), FN(gather),
-    FN(csr_multiply), FN(csr_multiply_transposed), FN(set_bias_input)};
+static const fbp_vector_kernels FN(kernels) = {FN(add_scaled),
+                                               FN(sum_squares),
+                                               FN(weighted_sum),
+                                               FN(first_not_finite),
+                                               FN(gather),
+                                               FN(csr_multiply),
+                                               FN(csr_multiply_transposed),
+                                               FN(set_bias_input)};
 
 #endif

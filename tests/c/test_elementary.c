@@ -138,3 +138,282 @@ static void note(finding *found, double x, double y, long double exact, fbp_dtyp
         if (order >= 1) found->at = x;
     }
 }
+
+static double in_double(fbp_dtype dtype, const void *x, int64_t i) {
+    return dtype == FBP_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
+}
+
+static int n_isas;
+
+/* Adds a chunk of n arguments to what is found of f on each instruction set; returns the largest
+ * magnitude of the exact values. */
+static double examine(const function *f, fbp_dtype dtype, int64_t n, const void *x,
+                      finding found[most_isas]) {
+    static long double exact[chunk];
+    static double y[chunk];
+    double largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double xi = in_double(dtype, x, i);
+        exact[i] = dtype == FBP_F32 ? (long double)f->exact_double(xi) : f->exact_long(xi);
+        if (fabsl(exact[i]) > (long double)largest) largest = (double)fabsl(exact[i]);
+    }
+    for (int isa = 0; isa < n_isas; isa++) {
+        fbp_isa_force(fbp_isa_name(isa));
+        compute(f, dtype, n, x, y);
+        for (int64_t i = 0; i < n; i++) {
+            const double yi = in_double(dtype, y, i);
+            const long double rounded =
+                dtype == FBP_F32 ? (long double)(float)exact[i] : (long double)(double)exact[i];
+            if ((long double)yi != rounded || yi == 0)
+                note(&found[isa], in_double(dtype, x, i), yi, exact[i], dtype, f->order);
+        }
+    }
+    return largest;
+}
+
+/* Arguments for double: a third with any bits, a third of magnitudes from 2^-60 to 2^11, where things
+ * happen, and a third around 1, where log and log1p go through zero or change their formula. */
+static uint64_t state;
+
+static uint64_t random_bits(void) { /* splitmix64 */
+    uint64_t z = state += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static double argument(int64_t i) {
+    uint64_t bits = random_bits();
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    if (i % 3 == 0) return x;
+    const double fraction = 1 + (double)(bits >> 12) * 0x1p-52;
+    const double sign = bits & 1 ? -1 : 1;
+    if (i % 3 == 1) return sign * ldexp(fraction, (int)(bits >> 1 & 2047) * 71 / 2048 - 60);
+    return 1 + sign * ldexp(fraction, -(int)(bits >> 1 & 63));
+}
+
+static int64_t fill(fbp_dtype dtype, int64_t first, int64_t step, int64_t end, void *x) {
+    int64_t n = 0;
+    for (int64_t i = first; i < end && n < chunk; i += step, n++) {
+        const uint32_t bits = (uint32_t)i;
+        if (dtype == FBP_F32)
+            memcpy((float *)x + n, &bits, sizeof bits);
+        else
+            ((double *)x)[n] = argument(i);
+    }
+    return n;
+}
+
+static void check_function(const function *f, fbp_dtype dtype, int64_t step, int64_t end, int verbose) {
+    finding found[most_isas] = {{0, 0, 0, 0, 0}};
+    static double x[chunk];
+    double largest = 0;
+    int64_t n;
+    for (int64_t i = 0; (n = fill(dtype, i, step, end, x)) > 0; i += n * step)
+        largest = fmax(largest, examine(f, dtype, n, x, found));
+    for (int isa = 0; isa < n_isas; isa++) {
+        const double eps = dtype == FBP_F32 ? (double)FLT_EPSILON : DBL_EPSILON;
+        const double worst = f->order < 1 ? found[isa].ulp : found[isa].error / (eps * largest);
+        const int bad = found[isa].wrong || !(worst <= f->bound[dtype]);
+        failures += bad;
+        if (!bad && !verbose) continue;
+        printf("%-10s order %2d %s %-4s %6.3f %s at %.17g, bound %g%s", f->name, f->order,
+               dtype == FBP_F32 ? "float" : "double", fbp_isa_name(isa), worst,
+               f->order < 1 ? "ulp" : "eps", found[isa].at, f->bound[dtype], bad ? ": TOO MUCH" : "");
+        if (found[isa].wrong) printf(", wrong in kind at %.17g", found[isa].wrong_at);
+        printf("\n");
+    }
+}
+
+/* ---- values known exactly ---- */
+
+static void check_exact(const char *name, double x, double expected) {
+    for (int isa = 0; isa < n_isas; isa++) {
+        fbp_isa_force(fbp_isa_name(isa));
+        const float x_float = (float)x;
+        float y_float;
+        double y;
+        fbp_elementary_run(name, FBP_F32, 1, &x_float, &y_float);
+        fbp_elementary_run(name, FBP_F64, 1, &x, &y);
+        const int nan = isnan(expected) && isnan(y) && isnan(y_float);
+        const int same = y == expected && y_float == (float)expected &&
+                         !signbit(y) == !signbit(expected) && !signbit(y_float) == !signbit(expected);
+        if (nan || same) continue;
+        failures++;
+        printf("%s(%g) on %s: found %g in float, %g in double, wanted %g\n", name, x,
+               fbp_isa_name(isa), (double)y_float, y, expected);
+    }
+}
+
+static void check_exact_values(void) {
+    static const char *const odd[] = {"expm1", "log1p", "tanh", "erf"};
+    const double inf = (double)INFINITY, nan = (double)NAN;
+    for (int i = 0; i < 4; i++) {
+        check_exact(odd[i], 0.0, 0.0);
+        check_exact(odd[i], -0.0, -0.0);
+    }
+    for (int i = 0; fbp_elementary_name(i) != NULL; i++) check_exact(fbp_elementary_name(i), nan, nan);
+    check_exact("exp", 0, 1), check_exact("exp", -0.0, 1);
+    check_exact("exp", inf, inf), check_exact("exp", -inf, 0);
+    check_exact("expm1", inf, inf), check_exact("expm1", -inf, -1);
+    check_exact("log", 1, 0), check_exact("log", inf, inf);
+    check_exact("log", 0.0, -inf), check_exact("log", -0.0, -inf);
+    check_exact("log", -1, nan), check_exact("log", -inf, nan);
+    check_exact("log1p", -1, -inf), check_exact("log1p", inf, inf);
+    check_exact("log1p", -2, nan), check_exact("log1p", -inf, nan);
+    check_exact("tanh", inf, 1), check_exact("tanh", -inf, -1);
+    check_exact("logistic", 0, 0.5), check_exact("logistic", -0.0, 0.5);
+    check_exact("logistic", inf, 1), check_exact("logistic", -inf, 0);
+    check_exact("softplus", inf, inf), check_exact("softplus", -inf, 0);
+    check_exact("erf", inf, 1), check_exact("erf", -inf, -1);
+    check_exact("erfc", 0, 1), check_exact("erfc", -0.0, 1);
+    check_exact("erfc", inf, 0), check_exact("erfc", -inf, 2);
+}
+
+/* ---- the tester tested ---- */
+
+/* An error of `ulp` last places, planted beside an exact value, must be measured as such. */
+static void check_ruler(double exact, double y, fbp_dtype dtype, double ulp) {
+    finding found = {0, 0, 0, 0, 0};
+    note(&found, 0, y, exact, dtype, 0);
+    if (!found.wrong && found.ulp == ulp) return;
+    failures++;
+    printf("the ruler: found %g ulp between %g and %g, wanted %g\n", found.ulp, y, exact, ulp);
+}
+
+int main(int argc, char **argv) {
+    const int exhaustive = argc > 1 && strcmp(argv[1], "--exhaustive") == 0;
+    n_isas = fbp_isa_count() < most_isas ? fbp_isa_count() : most_isas;
+    check_ruler(1.0, 1.0 + 3 * (double)FLT_EPSILON, FBP_F32, 3);
+    check_ruler(1.0, 1.0 - (double)FLT_EPSILON, FBP_F32, 1); /* two steps, each half a last place */
+    check_ruler(3.0, 3.0 + 4 * DBL_EPSILON, FBP_F64, 2);
+    check_ruler(0x1p-147, 0x1p-147 + 0x1p-149, FBP_F32, 1);
+    check_ruler(0x1p-160, 0x1p-149, FBP_F32, 1 - 0x1p-11);
+    check_exact_values();
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        const int64_t all_floats = (int64_t)1 << 32, step = exhaustive ? 1 : 4099;
+        check_function(&functions[i], FBP_F32, step, all_floats, exhaustive);
+        if (LDBL_MANT_DIG > DBL_MANT_DIG + 8)
+            check_function(&functions[i], FBP_F64, 1, exhaustive ? 20000000 : 100000, exhaustive);
+    }
+    fbp_isa_force(NULL);
+    return failures != 0;
+}
+
+#else /* the witnesses */
+
+static real W(exp_of)(real x) { return exp(x); }
+static real W(expm1_of)(real x) { return expm1(x); }
+static real W(log_of)(real x) { return log(x); }
+static real W(log1p_of)(real x) { return log1p(x); }
+static real W(tanh_of)(real x) { return tanh(x); }
+static real W(logistic)(real x) { return 1 / (1 + exp(-x)); }
+static real W(softplus)(real x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
+static real W(erf_of)(real x) { return erf(x); }
+static real W(erfc_of)(real x) { return erfc(x); }
+
+/* Beyond this the functions below have reached their limits, and inf * 0 would follow. */
+#define FAR_OUT 20000
+
+static real W(gated)(real x, real gate) { return x < -FAR_OUT ? (real)-0.0 : x * gate; }
+
+static real W(logistic_slope)(real x) {
+    const real e = exp(-fabs(x));
+    return e / ((1 + e) * (1 + e));
+}
+
+static real W(logistic_curvature)(real x) {
+    const real e = exp(-fabs(x));
+    return copysign(e * (1 - e) / ((1 + e) * (1 + e) * (1 + e)), -x);
+}
+
+static real W(tanh_slope)(real x) { return 1 / (cosh(x) * cosh(x)); }
+static real W(tanh_curvature)(real x) { return -2 * tanh(x) * W(tanh_slope)(x); }
+
+static real W(elu)(real x) { return x > 0 ? x : expm1(x); }
+static real W(elu_slope)(real x) { return x > 0 ? 1 : exp(x); }
+
+static real W(selu)(real x) {
+    return x > 0 ? (real)1.0507009873554804934L * x : (real)1.7580993408473768600L * expm1(x);
+}
+
+static real W(selu_slope)(real x) {
+    return x > 0 ? (real)1.0507009873554804934L : (real)1.7580993408473768600L * exp(x);
+}
+
+static real W(softsign)(real x) { return isinf(x) ? copysign((real)1, x) : x / (1 + fabs(x)); }
+static real W(softsign_slope)(real x) { return 1 / ((1 + fabs(x)) * (1 + fabs(x))); }
+
+static real W(softsign_curvature)(real x) {
+    return x == 0 ? x : copysign(2 / ((1 + fabs(x)) * (1 + fabs(x)) * (1 + fabs(x))), -x);
+}
+
+static real W(silu)(real x) { return W(gated)(x, W(logistic)(x)); }
+
+/* Derivatives of x g(x): g + x g', 2 g' + x g''. */
+static real W(product_slope)(real x, real g, real dg) {
+    return fabs(x) > FAR_OUT ? (real)(x > 0) : g + x * dg;
+}
+
+static real W(product_curvature)(real x, real dg, real ddg) {
+    return fabs(x) > FAR_OUT ? 0 : 2 * dg + x * ddg;
+}
+
+static real W(silu_slope)(real x) {
+    return W(product_slope)(x, W(logistic)(x), W(logistic_slope)(x));
+}
+
+static real W(silu_curvature)(real x) {
+    return W(product_curvature)(x, W(logistic_slope)(x), W(logistic_curvature)(x));
+}
+
+static real W(normal_cdf)(real x) { return erfc(-x * (real)0.70710678118654752440L) / 2; }
+static real W(density)(real x) { return (real)0.39894228040143267794L * exp(-x * x / 2); }
+static real W(gelu)(real x) { return W(gated)(x, W(normal_cdf)(x)); }
+static real W(gelu_slope)(real x) { return W(product_slope)(x, W(normal_cdf)(x), W(density)(x)); }
+
+static real W(gelu_curvature)(real x) {
+    return W(product_curvature)(x, W(density)(x), -x * W(density)(x));
+}
+
+/* gelu_tanh is x logistic(u): u and its derivatives. */
+static real W(u)(real x) {
+    return (real)1.5957691216057307117L * x * (1 + (real)0.044715L * x * x);
+}
+
+static real W(du)(real x) { return (real)1.5957691216057307117L * (1 + (real)0.134145L * x * x); }
+static real W(ddu)(real x) { return (real)1.5957691216057307117L * (real)0.26829L * x; }
+static real W(gelu_tanh)(real x) { return W(gated)(x, W(logistic)(W(u)(x))); }
+
+static real W(gelu_tanh_slope)(real x) {
+    return W(product_slope)(x, W(logistic)(W(u)(x)), W(logistic_slope)(W(u)(x)) * W(du)(x));
+}
+
+static real W(gelu_tanh_curvature)(real x) {
+    const real dg = W(logistic_slope)(W(u)(x)) * W(du)(x);
+    const real ddg = W(logistic_curvature)(W(u)(x)) * W(du)(x) * W(du)(x) +
+                     W(logistic_slope)(W(u)(x)) * W(ddu)(x);
+    return W(product_curvature)(x, dg, ddg);
+}
+
+/* mish is x tanh(softplus(x)). */
+static real W(mish_gate)(real x) { return tanh(W(softplus)(x)); }
+
+static real W(mish_gate_slope)(real x) {
+    return W(tanh_slope)(W(softplus)(x)) * W(logistic)(x);
+}
+
+static real W(mish)(real x) { return W(gated)(x, W(mish_gate)(x)); }
+
+static real W(mish_slope)(real x) {
+    return W(product_slope)(x, W(mish_gate)(x), W(mish_gate_slope)(x));
+}
+
+static real W(mish_curvature)(real x) {
+    const real p = W(softplus)(x), s = W(logistic)(x);
+    const real ddg = W(tanh_curvature)(p) * s * s + W(tanh_slope)(p) * W(logistic_slope)(x);
+    return W(product_curvature)(x, W(mish_gate_slope)(x), ddg);
+}
+
+#endif

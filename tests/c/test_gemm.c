@@ -8,6 +8,7 @@
 
 #include "core/arena.h"
 #include "core/registry.h"
+#include "math/scalar.h"
 
 static int failures;
 static uint32_t state = 1;
@@ -23,11 +24,17 @@ static double at(fbp_dtype dtype, const void *x, int64_t i) {
 
 static double step(fbp_dtype dtype, int fused, double a, double b, double c) {
     if (dtype == FBP_F32) {
-        volatile float product = (float)a * (float)b; /* rounded here, whatever the compiler likes */
+        volatile float product =
+            (float)a * (float)b; /* rounded here, whatever the compiler likes */
         return (double)(fused ? fmaf((float)a, (float)b, (float)c) : product + (float)c);
     }
     volatile double product = a * b;
     return fused ? fma(a, b, c) : product + c;
+}
+
+/* The portable set is compiled for the same target as this file. */
+static int fuses(const char *isa) {
+    return strcmp(isa, "base") == 0 ? FBP_HAS_FMA : strcmp(isa, "v2") != 0;
 }
 
 static void *filled(fbp_dtype dtype, int64_t n) {
@@ -51,7 +58,7 @@ static void expect(int same, const char *what, const char *isa, int64_t m, int64
 static void check_multiply(fbp_dtype dtype, int64_t m, int64_t n, int64_t k) {
     const fbp_variant *variant = fbp_variant_current();
     const fbp_gemm_kernels *gemm = variant->gemm->kernels[dtype];
-    int fused = strcmp(variant->isa, "v2") != 0 && strcmp(variant->isa, "base") != 0;
+    int fused = fuses(variant->isa);
     int64_t lda = k + 3, ldc = fbp_round_up(n, fbp_pad(dtype));
     void *a = filled(dtype, m * lda), *w = filled(dtype, (k + 1) * n), *c = filled(dtype, m * ldc);
     void *panels = fbp_alloc((size_t)fbp_packed_size(dtype, k + 1, n) * fbp_size(dtype));
@@ -65,7 +72,8 @@ static void check_multiply(fbp_dtype dtype, int64_t m, int64_t n, int64_t k) {
             for (int64_t j = 0; j < n; j++) {
                 double sum = bias ? at(dtype, w, k * n + j) : 0.0;
                 for (int64_t p = 0; p < k; p++)
-                    sum = step(dtype, fused, at(dtype, a, i * lda + p), at(dtype, w, p * n + j), sum);
+                    sum =
+                        step(dtype, fused, at(dtype, a, i * lda + p), at(dtype, w, p * n + j), sum);
                 same &= sum == at(dtype, c, i * ldc + j);
             }
         }
@@ -106,10 +114,11 @@ static void check_pack_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t
 static void check_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t k, int add) {
     const fbp_variant *variant = fbp_variant_current();
     const fbp_gemm_kernels *gemm = variant->gemm->kernels[dtype];
-    int fused = strcmp(variant->isa, "v2") != 0 && strcmp(variant->isa, "base") != 0;
+    int fused = fuses(variant->isa);
     int64_t lda = m + 5, ldb = fbp_round_up(n, fbp_pad(dtype)), spill = add ? 0 : fbp_pad(dtype);
     void *a = filled(dtype, k * lda), *b = filled(dtype, k * ldb);
-    void *c = filled(dtype, m * n + 64), *before = fbp_alloc((size_t)(m * n + 64) * fbp_size(dtype));
+    void *c = filled(dtype, m * n + 64),
+         *before = fbp_alloc((size_t)(m * n + 64) * fbp_size(dtype));
     memcpy(before, c, (size_t)(m * n + 64) * fbp_size(dtype));
     gemm->multiply_transposed(m, n, k, a, lda, b, ldb, add, c);
     int same = 1;
@@ -123,7 +132,8 @@ static void check_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t k, i
     }
     for (int64_t i = m * n + spill; i < m * n + 64; i++)
         same &= at(dtype, c, i) == at(dtype, before, i);
-    expect(same, add ? "multiply_transposed, adding" : "multiply_transposed", variant->isa, m, n, k);
+    expect(same, add ? "multiply_transposed, adding" : "multiply_transposed", variant->isa, m, n,
+           k);
     fbp_free(a), fbp_free(b), fbp_free(c), fbp_free(before);
 }
 
