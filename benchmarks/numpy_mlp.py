@@ -27,9 +27,7 @@ class NumpyMLP:
         self.shape = shape
         dtype = start[0].dtype
         self.params = np.concatenate([array.ravel() for array in start])
-        self.gradient, self.m, self.v, self.scratch = (
-            np.zeros_like(self.params) for _ in range(4)
-        )
+        self.gradient, self.m, self.v, self.scratch = (np.zeros_like(self.params) for _ in range(4))
         self.w, self.b = self._views(self.params)
         self.dw, self.db = self._views(self.gradient)
         self.a = [np.empty((shape.batch, n), dtype) for n in shape.sizes]

@@ -26,26 +26,29 @@ AGREEMENT_EPOCHS = 3
 
 @contextmanager
 def equal_threads(n_threads):
-    """Limit every BLAS and OpenMP runtime of the process, and so all rivals, to this many threads."""
+    """Limit every BLAS and OpenMP runtime of the process, and so all rivals, to `n_threads`."""
     with threadpool_limits(limits=n_threads), warnings.catch_warnings():
         # The number of epochs is fixed on purpose.
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
 
 
-def estimators(shape, epochs=None, **options):
-    """Unfitted estimators of fastbp and of scikit-learn with the same parameters."""
+def estimators(shape, epochs=None, *, n_threads=None, **options):
+    """Unfitted estimators of fastbp and of scikit-learn with the same parameters.
+
+    `n_threads` is fastbp's own parameter; None obeys `equal_threads`.
+    """
     import fastbp
 
     options = {**shape.options(epochs), **options}
     return {
-        FASTBP: getattr(fastbp, shape.estimator)(**options),
+        FASTBP: getattr(fastbp, shape.estimator)(**options, n_threads=n_threads),
         SKLEARN: getattr(neural_network, shape.estimator)(**options),
     }
 
 
 def starting_weights(shape, X, y):
-    """The weights that fastbp's training starts from: those and the biases of each layer in turn."""
+    """What fastbp's training starts from: the weights and the biases of each layer in turn."""
     problem = estimators(shape)[FASTBP]._gradient_problem(X, y, dtype=X.dtype)
     arrays = []
     for tensor in problem.plan.tensors:
@@ -66,16 +69,19 @@ def training(shape, X, y):
     }
 
 
-def prediction(shape, X, y):
-    """Functions that each predict all of X once, by rival; trained for one epoch."""
-    ours, theirs = (model.fit(X[: shape.batch], y[: shape.batch]) for model in
-                    estimators(shape, epochs=1).values())
+def prediction(shape, rows, calls=1):
+    """Functions that each predict the classes of some rows, as often as told, by rival."""
+    X, y = shape.data(n_samples=max(rows, shape.batch))
     plain = NumpyMLP(shape, starting_weights(shape, X, y))
-    return {
-        FASTBP: lambda: ours.predict(X),
-        SKLEARN: lambda: theirs.predict(X),
-        NUMPY: lambda: plain.predict(X),
-    }
+    predict = {NUMPY: lambda X: plain.predict(X).argmax(axis=1)}
+    for name, model in estimators(shape, epochs=1).items():
+        predict[name] = model.fit(X[: shape.batch], y[: shape.batch]).predict
+
+    def repeated(function):
+        for _ in range(calls):
+            function(X[:rows])
+
+    return {name: lambda name=name: repeated(predict[name]) for name in (FASTBP, SKLEARN, NUMPY)}
 
 
 def assert_agreement(shape):

@@ -1,7 +1,7 @@
 """Backpropagation held against finite differences, element by element.
 
-Here is `check_gradients`. It knows no row of the table, only a loss and its gradient as functions of
-one flat vector; the report that it returns is in gradreport.py.
+Here is `check_gradients`. It knows no row of the table, only a loss and its gradient as functions
+of one flat vector; the report that it returns is in gradreport.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import approx_fprime
 
-from fastbp.gradreport import UNDECIDED_LIMIT, GradientReport, TensorCheck
+from fastbp.gradreport import GradientReport, TensorCheck
 
 Vector = NDArray[np.float64]
 
@@ -31,7 +31,9 @@ STEPS = tuple(STEP * factor for factor in (4.0, 0.5, 0.0625, 64.0, 512.0))
 TOLERANCE = 1e-6
 
 VANISHED = 1e-12  # a gradient wholly below this is checked on the rescaled problem
-SPREAD = 0.5  # standard deviation of every pre-activation there, well inside every bend
+# Mean and standard deviation of every pre-activation there: most of the slopes are near 1, few
+# samples are at a kink or beyond it, and fifty layers neither shrink a gradient nor blow it up.
+CENTRE, SPREAD = 0.5, 0.2
 ALL_ELEMENTS_UP_TO = 2000  # parameters; above, a sample is checked
 SAMPLE = 500  # elements checked above that, shared out among the tensors
 SAMPLE_OF_TENSOR = 5  # at least, where the tensor has as many
@@ -74,9 +76,9 @@ def check_gradients(
     two one-sided ones; else other steps are tried, and an element that none settles is undecided:
     the loss has a kink there, and its one-sided differences disagree however short the step.
 
-    A tensor whose gradient is wholly below 1e-12, or too small to be seen in the loss, is checked on
-    a rescaled problem, and the report says so: the same network and data, with weights and biases
-    scaled and shifted unit by unit so that no unit is saturated or dead.
+    A tensor whose gradient is wholly below 1e-12, or too small to be seen in the loss, is checked
+    on a rescaled problem, and the report says so: the same network and data, with weights and
+    biases scaled and shifted unit by unit so that no unit is saturated or dead.
 
     Parameters
     ----------
@@ -164,10 +166,10 @@ class _Problem:
 
     @cached_property
     def rescaled(self) -> _Problem:
-        """The same with every unit's pre-activation at mean 0 and standard deviation SPREAD.
+        """The same network with every unit's pre-activation at mean CENTRE and deviation SPREAD.
 
-        Layer by layer, from the input on: w and b are divided by the deviation over the samples, b
-        less the mean. Units that do not vary stay as they are.
+        Weights and biases are scaled and shifted for it layer by layer, from the input on. Units
+        that do not vary over the samples stay as they are.
         """
         params = self.params.copy()
         tensors = self.plan.tensors
@@ -176,9 +178,9 @@ class _Problem:
             mean, deviation = z.mean(axis=0), z.std(axis=0)
             varies = deviation > 0
             factor = np.divide(SPREAD, deviation, out=np.ones_like(deviation), where=varies)
+            bias_now = _part(params, bias)
             _part(params, weight)[:] *= factor
-            _part(params, bias)[:] -= np.where(varies, mean, 0.0)
-            _part(params, bias)[:] *= factor
+            bias_now[:] = np.where(varies, (bias_now - mean) * factor + CENTRE, bias_now)
         return replace(self, params=params)
 
     def along(self, indices: NDArray[np.intp]) -> Callable[[Vector], float]:

@@ -113,8 +113,8 @@ class GradientReport:
         lines.insert(1, "-" * max(map(len, lines)))
         if rescaled:
             lines.append(
-                "rescaled: too small to be seen in the loss; checked with weights and biases scaled "
-                "so that no unit is saturated or dead"
+                "rescaled: too small to be seen in the loss; checked with weights and biases such "
+                "that no unit is saturated or dead"
             )
         return "\n".join([self._extent(), *lines, self._verdict()])
 

@@ -399,7 +399,7 @@ def adamw(w, g, states, rate, step, beta_1, beta_2, epsilon, weight_decay):
     m, v = moments(g, states, beta_1, beta_2)
     size = real(rate / (1 - beta_1**step))
     root = real(np.sqrt(1 - beta_2**step))
-    w -= size * (m / (np.sqrt(v) / root + real(epsilon)))
+    w -= size * m / (np.sqrt(v) / root + real(epsilon))
 
 
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}

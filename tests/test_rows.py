@@ -133,8 +133,11 @@ def witness_of(case, order):
 
 
 def away_from_kinks(case, x, distance):
-    kinks = reference.ACTIVATIONS[case.name].kinks
-    return np.all([np.abs(x - kink) > distance for kink in kinks], axis=0) | (len(kinks) == 0)
+    """Which elements are not near a kink."""
+    keep = np.ones(x.shape, dtype=bool)
+    for kink in reference.ACTIVATIONS[case.name].kinks:
+        keep &= np.abs(x - kink) > distance
+    return keep
 
 
 @over_dtypes
@@ -204,7 +207,9 @@ def test_activation_at_and_beside_its_kinks(case, dtype):
         if kink == 0:
             points = np.append(points, dtype(-0.0))
         d = _core.activation(case.name, points, case.attrs, order=1)
-        np.testing.assert_array_equal(d, witness_of(case, 1)(points.astype(float)).astype(dtype))
+        expected = witness_of(case, 1)(points.astype(float)).astype(dtype)
+        # One ulp for constants that the witness multiplies and the engine writes out.
+        np.testing.assert_array_max_ulp(d, expected, maxulp=1)
 
 
 @over_dtypes
@@ -277,11 +282,11 @@ def loss_of(case):
 
 
 def away_from_loss_kinks(case, z, t, distance=1e-3):
-    """Samples none of whose outputs is near a kink."""
-    kinks = reference.LOSSES[case.name].kinks(t, **case.attrs)
-    return np.all([np.abs(z - kink).min(axis=1) > distance for kink in kinks], axis=0) | (
-        len(kinks) == 0
-    )
+    """Which samples have no output near a kink."""
+    keep = np.ones(len(z), dtype=bool)
+    for kink in reference.LOSSES[case.name].kinks(t, **case.attrs):
+        keep &= np.abs(z - kink).min(axis=1) > distance
+    return keep
 
 
 def rounding_of_loss(dtype, z, t, value, gradient):

@@ -12,7 +12,7 @@ import pytest
 from fastbp import _core, check_gradients
 
 # Inputs x1, x2, target t; hidden unit j has weights w1j, w2j and bias bj; the output v1, v2 and c.
-X1, X2, T = 0.35, -0.9, 0.5
+X1, X2, T = 0.35, -0.9, -0.5
 W11, W12, W21, W22, B1, B2 = 0.1, 0.4, 0.8, -0.6, 0.05, -0.2
 V1, V2, C = 0.3, 0.9, -0.1
 

@@ -38,9 +38,6 @@ static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec
     if (spec->batch < 1 || spec->batch > spec->problem.x.rows)
         return fbp_fail(FBP_INVALID, "batch_size: found %lld, wanted 1 to the %lld samples of X",
                         (long long)spec->batch, (long long)spec->problem.x.rows);
-    if (!(spec->problem.alpha >= 0.0) || isinf(spec->problem.alpha))
-        return fbp_fail(FBP_INVALID, "alpha: found %g, wanted a finite number of at least 0",
-                        spec->problem.alpha);
     return FBP_OK;
 }
 
@@ -65,6 +62,8 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     if (status != FBP_OK) return status;
     const fbp_row *rule = fbp_variant_find(plan->variant, FBP_RULE, spec->rule);
     if (rule == NULL) return FBP_INVALID;
+    status = fbp_row_check(rule, spec->attrs);
+    if (status != FBP_OK) return status;
     fbp_training *training = fbp_alloc(sizeof *training);
     if (training == NULL) return FBP_NO_MEMORY;
     training->spec = *spec;

@@ -275,12 +275,28 @@ static fbp_status check_targets(const fbp_plan *plan, const void *target, int64_
     return FBP_OK;
 }
 
+static fbp_status check_weights(const fbp_plan *plan, const void *weight, int64_t rows) {
+    for (int64_t i = 0; weight != NULL && i < rows; i++) {
+        double w = plan->dtype == FBP_F32 ? (double)((const float *)weight)[i]
+                                          : ((const double *)weight)[i];
+        if (!(w >= 0.0 && w < INFINITY))
+            return fbp_fail(FBP_INVALID,
+                            "sample_weight: found %g, wanted finite numbers of at least 0", w);
+    }
+    return FBP_OK;
+}
+
 fbp_status fbp_check_problem(const fbp_plan *plan, const fbp_problem *problem, double *weight) {
     fbp_status status = fbp_check_samples(plan, &problem->x);
     if (status != FBP_OK) return status;
     if (problem->x.rows < 1) return fbp_fail(FBP_INVALID, "X: found no rows, wanted at least 1");
     status = check_targets(plan, problem->target, problem->x.rows);
     if (status != FBP_OK) return status;
+    status = check_weights(plan, problem->weight, problem->x.rows);
+    if (status != FBP_OK) return status;
+    if (!(problem->alpha >= 0.0 && problem->alpha < INFINITY))
+        return fbp_fail(FBP_INVALID, "alpha: found %g, wanted a finite number of at least 0",
+                        problem->alpha);
     fbp_batch all = {problem, NULL, 0, problem->x.rows, 0.0};
     *weight = fbp_batch_weight(plan, &all);
     if (!(*weight > 0.0))

@@ -53,20 +53,6 @@ size_t fbp_target_bytes(const fbp_plan *plan) {
 
 /* ---- making a plan ---- */
 
-static fbp_status check_attrs(const fbp_row *row, const double *attrs) {
-    for (int i = 0; i < row->n_attrs; i++) {
-        const fbp_attr *attr = &row->attrs[i];
-        double value = attrs[i];
-        int above = attr->low_open ? value > attr->low : value >= attr->low;
-        int below = attr->high_open ? value < attr->high : value <= attr->high;
-        if (!above || !below)
-            return fbp_fail(FBP_INVALID, "%s of %s: found %g, wanted a number in %c%g, %g%c",
-                            attr->name, row->name, value, attr->low_open ? '(' : '[', attr->low,
-                            attr->high, attr->high_open ? ')' : ']');
-    }
-    return FBP_OK;
-}
-
 static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
     int first = plan->n_layers == 0;
     /* A sparse plan's first layer is the variant of the op that reads CSR. */
@@ -101,7 +87,7 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     if (layer->ld_in > plan->widest) plan->widest = layer->ld_in;
     if (layer->ld_out > plan->widest) plan->widest = layer->ld_out;
     plan->n_outputs = spec->units;
-    return check_attrs(row, layer->op_attrs);
+    return fbp_row_check(row, layer->op_attrs);
 }
 
 static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
@@ -115,7 +101,7 @@ static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_i
                             row->name, layer == NULL ? "at the start" : "after another activation");
         layer->activation = row;
         memcpy(layer->activation_attrs, spec->attrs, sizeof layer->activation_attrs);
-        return check_attrs(row, layer->activation_attrs);
+        return fbp_row_check(row, layer->activation_attrs);
     }
     return add_op(plan, spec, n_in);
 }
@@ -177,7 +163,7 @@ static fbp_status compile(fbp_plan *plan, int n_specs, const fbp_row_spec *specs
     plan->loss = fbp_variant_find(plan->variant, FBP_LOSS, loss->name);
     if (plan->loss == NULL) return FBP_INVALID;
     memcpy(plan->loss_attrs, loss->attrs, sizeof plan->loss_attrs);
-    fbp_status status = check_attrs(plan->loss, plan->loss_attrs);
+    fbp_status status = fbp_row_check(plan->loss, plan->loss_attrs);
     return status == FBP_OK ? cut_tiles(plan) : status;
 }
 

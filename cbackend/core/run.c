@@ -27,6 +27,20 @@ fbp_row_info fbp_row_describe(const fbp_row *row) {
     return info;
 }
 
+fbp_status fbp_row_check(const fbp_row *row, const double *attrs) {
+    for (int i = 0; i < row->n_attrs; i++) {
+        const fbp_attr *attr = &row->attrs[i];
+        double value = attrs[i];
+        int above = attr->low_open ? value > attr->low : value >= attr->low;
+        int below = attr->high_open ? value < attr->high : value <= attr->high;
+        if (!above || !below)
+            return fbp_fail(FBP_INVALID, "%s of %s: found %g, wanted a number in %c%g, %g%c",
+                            attr->name, row->name, value, attr->low_open ? '(' : '[', attr->low,
+                            attr->high, attr->high_open ? ')' : ']');
+    }
+    return FBP_OK;
+}
+
 static void fill(fbp_dtype dtype, int64_t n, double value, void *out) {
     for (int64_t i = 0; i < n; i++) {
         if (dtype == FBP_F32)

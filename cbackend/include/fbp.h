@@ -70,6 +70,9 @@ typedef struct {
 } fbp_row_info;
 fbp_row_info fbp_row_describe(const fbp_row *row);
 
+/* Whether a row's attributes, all of them and in its order, lie in their ranges. */
+fbp_status fbp_row_check(const fbp_row *row, const double *attrs);
+
 /* A row run by itself, on n contiguous elements or `rows` samples: for functions, tests and looking. */
 fbp_status fbp_activation_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int order,
                               int64_t n, const void *x, void *out);

@@ -54,14 +54,15 @@ FBP_INLINE real FN(silu_curvature)(real u) {
 
 /* x times the normal distribution function. */
 FBP_INLINE real FN(gelu)(real x) {
-    const real root = (real)1.4142135623730951;
     const real c = FN(at_least)(x, -TAIL_END);
     const real a = FN(at_most)(FN(magnitude)(x), TAIL_END);
     const real square = a * a;
     const FN(scaled) e =
         FN(exp_scaled)((real)-0.5 * square, (real)0.5 * FN(product_tail)(a, a, square));
-    const real tail = (real)0.5 * FN(erfc_scaled)(a, root); /* of the distribution, over e */
-    return x < (real)0 ? c * (e.m * tail) * e.s : x * ((real)1 - e.m * tail * e.s);
+    const real tail = e.m * FN(normal_tail_scaled)(a);
+    const real far = x < (real)0 ? c * tail * e.s : x * ((real)1 - tail * e.s);
+    const real near = x * ((real)0.5 + (real)0.5 * FN(erf_small)((real)0.7071067811865476 * x));
+    return a < (real)0.5 ? near : far;
 }
 
 FBP_INLINE real FN(normal_density)(real x) {
@@ -71,7 +72,7 @@ FBP_INLINE real FN(normal_density)(real x) {
 FBP_INLINE real FN(gelu_slope)(real x) {
     const real c = FN(clamped)(x, TAIL_END);
     const real e = FN(exp)((real)-0.5 * c * c);
-    const real tail = (real)0.5 * e * FN(erfc_scaled)(FN(magnitude)(c), (real)1.4142135623730951);
+    const real tail = e * FN(normal_tail_scaled)(FN(magnitude)(c));
     return (x < (real)0 ? tail : (real)1 - tail) + (real)0.3989422804014327 * c * e;
 }
 

@@ -252,58 +252,48 @@ FBP_INLINE real FN(softplus)(real x) {
 /* ---- erf, erfc and the normal distribution ---- */
 
 #if FBP_IS_F32
-#define ERFC_CENTRE 1.0f
+#define TAIL_CENTRE 1.5f
 #define ERFC_ZERO 12.0f /* from here on erfc is 0 */
 #else
-#define ERFC_CENTRE 1.5
+#define TAIL_CENTRE 2.25
 #define ERFC_ZERO 28.0
 #endif
 
-/* exp(x^2) erfc(x) for x = a / unit >= 0, as a polynomial in t = (x - K) / (x + K) over x + K. The
- * variable is that of Shepherd and Laframboise (Chebyshev approximation of (1 + 2x) exp(x^2) erfc x,
- * 1981); with this denominator one division serves both. A larger K would want fewer coefficients,
- * but multiply the rounding of t by more. */
-FBP_INLINE real FN(erfc_scaled)(real a, real unit) {
-    const real w = (real)1 / (a + ERFC_CENTRE * unit);
-    const real t = FBP_FMA((real)-2 * ERFC_CENTRE * unit, w, (real)1);
+/* exp(a^2 / 2) times the upper tail of the normal distribution beyond a >= 0, as a polynomial in
+ * t = (a - K) / (a + K) over a + K. The variable is that of Shepherd and Laframboise (Chebyshev
+ * approximation of (1 + 2x) exp(x^2) erfc x, 1981); with this denominator one division serves both.
+ * A larger K would want fewer coefficients, but multiply the rounding of t by more. */
+FBP_INLINE real FN(normal_tail_scaled)(real a) {
+    const real w = (real)1 / (a + TAIL_CENTRE);
+    const real t = FBP_FMA((real)-2 * TAIL_CENTRE, w, (real)1);
 #if FBP_IS_F32
-    real p = FN(horner)(8.161864e-05f, t, 4.1582235e-04f, 5.967711e-04f, -3.4572923e-04f,
-                        -2.3640622e-03f);
-    p = FN(horner)(p, t, -3.764761e-03f, -1.2195103e-03f, 9.569761e-03f, 2.5394997e-02f);
-    p = FN(horner)(p, t, 1.3906346e-02f, -9.555636e-02f, -2.3768084e-01f, 8.5516715e-01f);
+    real p = FN(horner)(-9.554059e-06f, t, 1.3906226e-04f, 4.7885661e-04f, 2.729656e-04f,
+                        -1.045382e-03f);
+    p = FN(horner)(p, t, -2.7255171e-03f, -2.436253e-03f, 3.992561e-03f, 1.7641498e-02f);
+    p = FN(horner)(p, t, 1.7895976e-02f, -5.749557e-02f, -1.9509946e-01f, 6.17342e-01f);
 #else
-    real p = FBP_FMA(1.5904566426073133e-08, t, 5.063506527594796e-08);
-    p = FBP_FMA(p, t, -2.556681552603618e-08);
-    p = FBP_FMA(p, t, -2.712626503980206e-07);
-    p = FN(horner)(p, t, -2.561468352842088e-07, 3.5188990239058015e-07, 9.544595087532342e-07,
-                   8.412183851670897e-07);
-    p = FN(horner)(p, t, -1.175870090258357e-07, -2.2166861600140333e-06, -5.0566817827059405e-06,
-                   -4.954226626458984e-06);
-    p = FN(horner)(p, t, 4.4819559159195465e-06, 2.4807986075070144e-05, 3.8577059228321534e-05,
-                   8.941654222434664e-07);
-    p = FN(horner)(p, t, -0.00012636449870743376, -0.0002568287802582114, -4.627816544247948e-05,
-                   0.0008841759985809986);
-    p = FN(horner)(p, t, 0.0017718764323035447, -0.0008103169157334009, -0.00946137477288168,
-                   -0.008119797884854769);
-    p = FN(horner)(p, t, 0.04776836961289939, 0.07562180627475991, -0.5078500102300879,
-                   0.9647562493629525);
+    real p = FBP_FMA(-1.9191899512156203e-09, t, 6.112086711982392e-09);
+    p = FBP_FMA(p, t, 4.063206832473007e-08);
+    p = FBP_FMA(p, t, 1.1130845823968492e-08);
+    p = FN(horner)(p, t, -1.7304015614208073e-07, -2.372609608724744e-07, 1.4612189037948435e-07,
+                   6.845512480438595e-07);
+    p = FN(horner)(p, t, 8.122638564125484e-07, 1.2617305524538755e-07, -1.8593077697496981e-06,
+                   -4.615492783520971e-06);
+    p = FN(horner)(p, t, -4.214325185540982e-06, 5.924587406456072e-06, 2.598147482162725e-05,
+                   3.255146098987915e-05);
+    p = FN(horner)(p, t, -2.6005836891103532e-05, -0.00016753348803161342, -0.00021266664843903782,
+                   0.00028773620708098823);
+    p = FN(horner)(p, t, 0.0013750492928964614, 0.0008118614099456202, -0.005642406277618898,
+                   -0.010562332387505636);
+    p = FN(horner)(p, t, 0.02783749861934964, 0.08013323879102814, -0.3863810608479398,
+                   0.6914337184072874);
 #endif
-    return p * (unit * w);
+    return p * w;
 }
 
-FBP_INLINE real FN(erfc)(real x) {
-    const real a = FN(at_most)(FN(magnitude)(x), ERFC_ZERO);
-    /* exp multiplies the rounding error of a^2 by a^2: it is passed on. */
-    const real square = a * a;
-    const FN(scaled) e = FN(exp_scaled)(-square, FN(product_tail)(a, a, square));
-    const real y = e.m * FN(erfc_scaled)(a, (real)1) * e.s;
-    return x < (real)0 ? (real)2 - y : y;
-}
-
-FBP_INLINE real FN(erf)(real x) {
-    const real a = FN(magnitude)(x);
-    const real u = a * a;
-    /* erf(a) / a - 1 for a < 1. */
+/* erf(x) for |x| < 1, odd in x. */
+FBP_INLINE real FN(erf_small)(real x) {
+    const real u = x * x;
 #if FBP_IS_F32
     real p = FBP_FMA(7.85385e-05f, u, -8.0102024e-04f);
     p = FBP_FMA(p, u, 5.1883305e-03f);
@@ -317,7 +307,23 @@ FBP_INLINE real FN(erf)(real x) {
     p = FN(horner)(p, u, -0.02686617064311146, 0.11283791670944185, -0.3761263890318352,
                    0.12837916709551256);
 #endif
-    return FN(with_sign)(a < (real)1 ? FBP_FMA(a, p, a) : (real)1 - FN(erfc)(a), x);
+    return FBP_FMA(x, p, x);
+}
+
+FBP_INLINE real FN(erfc)(real x) {
+    const real a = FN(at_most)(FN(magnitude)(x), ERFC_ZERO);
+    /* exp multiplies the rounding error of a^2 by a^2: it is passed on. */
+    const real square = a * a;
+    const FN(scaled) e = FN(exp_scaled)(-square, FN(product_tail)(a, a, square));
+    const real tail = (real)2 * FN(normal_tail_scaled)((real)1.4142135623730951 * a);
+    const real y = a < (real)0.375 ? (real)1 - FN(erf_small)(a) : e.m * tail * e.s;
+    return x < (real)0 ? (real)2 - y : y;
+}
+
+FBP_INLINE real FN(erf)(real x) {
+    const real a = FN(magnitude)(x);
+    const real y = a < (real)1 ? FN(erf_small)(a) : (real)1 - FN(erfc)(a);
+    return FN(with_sign)(y, x);
 }
 
 #undef ONE_BITS
@@ -332,6 +338,6 @@ FBP_INLINE real FN(erf)(real x) {
 #undef SQRT_2_MINUS_1
 #undef SMALLEST_NORMAL
 #undef LARGEST
-#undef ERFC_CENTRE
+#undef TAIL_CENTRE
 #undef ERFC_ZERO
 #undef SIGN_BIT

@@ -13,6 +13,8 @@ from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 from fastbp._core.fbp cimport *
 
+import operator
+
 import numpy as np
 import scipy.sparse
 
@@ -131,15 +133,36 @@ cdef object _problem(fbp_problem *problem, Plan plan, object X, object y, object
     return kept, target, sample_weight
 
 
+cdef int64_t _whole(object number, str name, int64_t least) except? -1:
+    """An integer of at least `least`, of any type that is one."""
+    try:
+        value = operator.index(number)
+    except TypeError:
+        raise TypeError(f"{name}: found {number!r}, wanted an integer") from None
+    if not least <= value < 2**63:
+        raise ValueError(f"{name}: found {value}, wanted at least {least} and less than 2**63")
+    return value
+
+
+cdef uint64_t _seed(object seed) except? 0:
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed: found {seed!r}, wanted an integer") from None
+    if not 0 <= value < 2**64:
+        raise ValueError(f"seed: found {value}, wanted 0 to 2**64 - 1")
+    return value
+
+
 cdef int _threads(object n_threads) except -1:
-    if n_threads < 1:
-        raise ValueError(f"n_threads: found {n_threads}, wanted at least 1")
-    if n_threads > 1 and fbp_in_forked_child():
+    # More threads than this cannot be meant, and their number is an int in C.
+    cdef int count = min(_whole(n_threads, "n_threads", 1), 2**16)
+    if count > 1 and fbp_in_forked_child():
         raise RuntimeError(
-            f"n_threads: found {n_threads} in a forked process, wanted 1: threads do not survive a fork. "
+            f"n_threads: found {count} in a forked process, wanted 1: threads do not survive a fork. "
             "Start processes by spawn, or use joblib's loky"
         )
-    return n_threads
+    return count
 
 
 # ---- the table ----
@@ -196,6 +219,9 @@ cdef int _attrs(const fbp_row *row, object given, double *attrs) except -1:
     if rest:
         wanted = ", ".join(info.attrs[i].name.decode() for i in range(info.n_attrs)) or "none"
         raise ValueError(f"attributes of '{info.name.decode()}': found {sorted(rest)}, wanted {wanted}")
+    cdef fbp_status status = fbp_row_check(row, attrs)
+    if status != FBP_OK:
+        _raise(status)
     return 0
 
 
@@ -268,6 +294,8 @@ def link(str name, z):
     """The predictions that belong to the raw outputs z of a network trained with the loss `name`."""
     cdef const fbp_row *row = _row(FBP_LOSS, name)
     cdef fbp_dtype dtype = <fbp_dtype>_dtype(z.dtype)
+    if z.ndim != 2:
+        raise ValueError(f"z: found {z.ndim} dimensions, wanted 2: (n_samples, n_outputs)")
     z = np.ascontiguousarray(z)
     out = np.empty_like(z)
     cdef fbp_status status = fbp_loss_predict(
@@ -368,28 +396,28 @@ def fail_allocation(int64_t nth):
 
 # ---- random numbers ----
 
-def permutation(seed, epoch, int64_t n):
+def permutation(seed, epoch, n):
     """The order of n samples in an epoch: a function of (seed, epoch)."""
-    if n < 0:
-        raise ValueError(f"n: found {n}, wanted at least 0")
-    out = np.empty(n, np.uint32)
-    cdef fbp_status status = fbp_permutation(seed, epoch, n, <uint32_t *>_data(out))
+    out = np.empty(_whole(n, "n", 0), np.uint32)
+    cdef fbp_status status = fbp_permutation(_seed(seed), _whole(epoch, "epoch", 0), out.size, <uint32_t *>_data(out))
     if status != FBP_OK:
         _raise(status)
     return out
 
 
-def uniform(seed, uint32_t stream, int64_t n, double low, double high, dtype):
+def uniform(seed, uint32_t stream, n, double low, double high, dtype):
     """n numbers, uniform in [low, high): a function of (seed, stream)."""
-    out = np.empty(n, dtype)
-    fbp_uniform(seed, stream, n, low, high, <fbp_dtype>_dtype(out.dtype), _data(out))
+    if not low <= high:
+        raise ValueError(f"low, high: found {low}, {high}, wanted low <= high")
+    out = np.empty(_whole(n, "n", 0), dtype)
+    fbp_uniform(_seed(seed), stream, out.size, low, high, <fbp_dtype>_dtype(out.dtype), _data(out))
     return out
 
 
-def normal(seed, uint32_t stream, int64_t n, dtype):
+def normal(seed, uint32_t stream, n, dtype):
     """n standard normal numbers: a function of (seed, stream)."""
-    out = np.empty(n, dtype)
-    fbp_normal(seed, stream, n, <fbp_dtype>_dtype(out.dtype), _data(out))
+    out = np.empty(_whole(n, "n", 0), dtype)
+    fbp_normal(_seed(seed), stream, out.size, <fbp_dtype>_dtype(out.dtype), _data(out))
     return out
 
 
@@ -565,11 +593,11 @@ cdef class Plan:
             _raise(status)
         return passes
 
-    def memory(self, int64_t batch_size, *, rule=None, int64_t n_samples=0, int n_threads=1):
+    def memory(self, batch_size, *, rule=None, n_samples=0, n_threads=1):
         """Bytes of a training step by part, known before anything runs."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size: found {batch_size}, wanted at least 1")
-        cdef dict parts = fbp_plan_memory(self.plan, batch_size, n_samples, n_threads)
+        cdef dict parts = fbp_plan_memory(
+            self.plan, _whole(batch_size, "batch_size", 1), _whole(n_samples, "n_samples", 0),
+            _threads(n_threads))
         parts["parameters"] = self.n_params * self.dtype.itemsize
         if rule is not None:
             parts["optimizer_state"] = (
@@ -577,8 +605,9 @@ cdef class Plan:
         parts["total"] += parts["parameters"] + parts.get("optimizer_state", 0)
         return parts
 
-    def flops(self, int64_t batch_size):
+    def flops(self, batch_size):
         """FLOPs of one batch's forward and of its backward."""
+        batch_size = _whole(batch_size, "batch_size", 1)
         cdef double forward = 0.0, backward = 0.0
         fbp_plan_flops(self.plan, &forward, &backward)
         return {"forward": forward * batch_size, "backward": backward * batch_size}
@@ -604,14 +633,14 @@ cdef object _fill_spec(fbp_row_spec *spec, fbp_kind kind, str name, object attrs
     """Returns the encoded name, which must live as long as the spec."""
     memset(spec, 0, sizeof(fbp_row_spec))
     attrs = dict(attrs or {})
-    units = attrs.pop("units", None)
     encoded = name.encode()
     spec.name = encoded
-    if units is None:
-        _attrs(_row(kind, name), attrs, spec.attrs)
-    else:
-        spec.units = units
-        _attrs(_row(FBP_OP, name), attrs, spec.attrs)
+    if fbp_row_find(FBP_OP, encoded) != NULL:
+        if "units" not in attrs:
+            raise ValueError(f"layers: found '{name}' without units, wanted the width of its output")
+        kind = FBP_OP
+        spec.units = _whole(attrs.pop("units"), "units", 1)
+    _attrs(_row(kind, name), attrs, spec.attrs)
     return encoded
 
 
@@ -625,8 +654,8 @@ cdef class Training:
     cdef object kept
     cdef int64_t n_batches
 
-    def __cinit__(self, Plan plan, params, X, y, *, str rule, attrs=None, states, double alpha=0.0,
-                  int64_t batch_size, sample_weight=None, bint shuffle=True, seed=0, n_threads=1):
+    def __cinit__(self, Plan plan not None, params, X, y, *, str rule, attrs=None, states, double alpha=0.0,
+                  batch_size, sample_weight=None, bint shuffle=True, seed=0, n_threads=1):
         cdef fbp_training_spec spec
         cdef void *pointers[4]
         memset(&spec, 0, sizeof(spec))
@@ -640,7 +669,7 @@ cdef class Training:
             pointers[i] = _data(states[i])
         encoded = rule.encode()
         spec.rule = encoded
-        spec.batch, spec.shuffle, spec.seed = batch_size, shuffle, seed
+        spec.batch, spec.shuffle, spec.seed = _whole(batch_size, "batch_size", 1), shuffle, _seed(seed)
         spec.n_threads = _threads(n_threads)
         cdef fbp_status status = fbp_training_create(
             plan.plan, &spec, _data(params), pointers, &self.training)
@@ -648,7 +677,7 @@ cdef class Training:
             _raise(status)
         self.plan = plan
         self.kept = (problem, states, params)
-        self.n_batches = (spec.problem.x.rows + batch_size - 1) // batch_size
+        self.n_batches = (spec.problem.x.rows + spec.batch - 1) // spec.batch
 
     def __dealloc__(self):
         fbp_training_destroy(self.training)
@@ -656,15 +685,18 @@ cdef class Training:
     def __reduce__(self):
         raise TypeError("a Training belongs to this process and cannot be pickled")
 
-    def run(self, rates, *, int64_t first_epoch=0, int64_t step=0, step_losses=None):
+    def run(self, rates, *, first_epoch=0, step=0, step_losses=None):
         """Runs len(rates) whole epochs, each at its learning rate."""
         rates = np.ascontiguousarray(rates, np.float64)
         if rates.ndim != 1:
             raise ValueError(f"rates: found {rates.ndim} dimensions, wanted 1: one rate for each epoch")
+        if not (np.isfinite(rates) & (rates >= 0)).all():
+            raise ValueError("rates: found a rate that is negative or not finite")
         losses = np.full(rates.size, np.nan)
         cdef fbp_run call
         memset(&call, 0, sizeof(call))
-        call.first_epoch, call.n_epochs, call.step = first_epoch, rates.size, step
+        call.first_epoch = _whole(first_epoch, "first_epoch", 0)
+        call.n_epochs, call.step = rates.size, _whole(step, "step", 0)
         call.rates = <const double *>_data(rates)
         call.losses = <double *>_data(losses)
         if step_losses is not None:

@@ -57,6 +57,7 @@ cdef extern from "fbp.h" nogil:
         int n_states
         int row_independent, has_tangent, has_backward_tangent
     fbp_row_info fbp_row_describe(const fbp_row *row)
+    fbp_status fbp_row_check(const fbp_row *row, const double *attrs)
 
     fbp_status fbp_activation_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int order,
                                   int64_t n, const void *x, void *out)

@@ -69,14 +69,14 @@ static const function functions[] = {
     {"gelu", 1, OF(gelu_slope), {4, 4}},
     {"gelu_tanh", 1, OF(gelu_tanh_slope), {4, 4}},
     {"mish", 1, OF(mish_slope), {4, 4}},
-    {"logistic", 2, OF(logistic_curvature), {4, 4}},
-    {"tanh", 2, OF(tanh_curvature), {4, 4}},
-    {"softplus", 2, OF(logistic_slope), {4, 4}},
-    {"softsign", 2, OF(softsign_curvature), {4, 4}},
-    {"silu", 2, OF(silu_curvature), {4, 4}},
-    {"gelu", 2, OF(gelu_curvature), {4, 4}},
-    {"gelu_tanh", 2, OF(gelu_tanh_curvature), {4, 4}},
-    {"mish", 2, OF(mish_curvature), {4, 4}},
+    {"logistic", 2, OF(logistic_curvature), {8, 8}},
+    {"tanh", 2, OF(tanh_curvature), {8, 8}},
+    {"softplus", 2, OF(logistic_slope), {8, 8}},
+    {"softsign", 2, OF(softsign_curvature), {8, 8}},
+    {"silu", 2, OF(silu_curvature), {8, 8}},
+    {"gelu", 2, OF(gelu_curvature), {8, 8}},
+    {"gelu_tanh", 2, OF(gelu_tanh_curvature), {8, 8}},
+    {"mish", 2, OF(mish_curvature), {8, 8}},
 };
 
 enum { chunk = 4096, most_isas = 8 };
@@ -119,7 +119,7 @@ static void note(finding *found, double x, double y, long double exact, fbp_dtyp
     if (right && overflows) right = (isinf(y) || fabs(y) == (double)largest) && (y > 0) == (exact > 0);
     if (right && !overflows) right = !isinf(y);
     /* Where a function is odd, so is our zero; an underflowed value may lose its sign. */
-    if (right && exact == 0 && order < 1) right = y != 0 || signbit(y) == signbit(exact);
+    if (right && exact == 0 && order < 1) right = y != 0 || !signbit(y) == !signbit(exact);
     if (!right) {
         found->wrong = 1;
         found->wrong_at = x;

@@ -1,0 +1,132 @@
+"""How long each row of the engine's table takes by itself. A new row is here without a line of its
+own, as long as a network of linear layers suits it.
+
+All times are of calls through Python, in float32 on one thread: marshalling and the result's memory
+are in them, some microseconds of tens.
+"""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+
+SAMPLES, UNITS, CLASSES = 256, 256, 10
+ELEMENTS = SAMPLES * UNITS
+
+_LIST = """
+import json
+from fastbp import _core
+print(json.dumps([(r["kind"], r["name"]) for r in _core.table()]
+                 + [("elementary", name) for name in _core.build_info()["elementary"]]))
+"""
+
+
+def _names():
+    """The table's rows by kind, from a process of its own: see `benchmarks.__init__`."""
+    listed = subprocess.run([sys.executable, "-c", _LIST], check=True, capture_output=True)
+    names = {}
+    for kind, name in json.loads(listed.stdout):
+        names.setdefault(kind, []).append(name)
+    return names
+
+
+ROWS = _names()
+
+
+def _inputs(shape):
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+
+
+class _Row:
+    """A benchmark with one row of the table as its parameter."""
+
+    param_names = ("row",)
+
+    def setup(self, name):
+        from fastbp import _core, testing
+
+        self.core, self.testing = _core, testing
+        self.x = _inputs(ELEMENTS)
+
+
+class Elementary(_Row):
+    """One of the functions that activations and losses are made of, on 65,536 numbers."""
+
+    params = (ROWS["elementary"],)
+
+    def time_value(self, name):
+        self.core.elementary(name, self.x)
+
+
+class Activation(_Row):
+    """An activation on 65,536 numbers, and its derivative.
+
+    The derivative's limit: where backward reads the output, making that is in the time.
+    """
+
+    params = (ROWS["activation"],)
+
+    def time_value(self, name):
+        self.core.activation(name, self.x)
+
+    def time_derivative(self, name):
+        self.core.activation(name, self.x, order=1)
+
+
+class Loss(_Row):
+    """A loss and its gradient for 256 samples of 10 outputs.
+
+    Its limit: copying to and from padded rows is in the time, which training does not do.
+    """
+
+    params = (ROWS["loss"],)
+
+    def setup(self, name):
+        super().setup(name)
+        case = next(c for c in self.testing.cases("loss", attributes=False) if c.name == name)
+        self.z, self.t = self.testing.loss_inputs(case, SAMPLES, CLASSES, np.float32)
+
+    def time_value_and_gradient(self, name):
+        self.core.loss(name, self.z, self.t)
+
+
+class Rule(_Row):
+    """One update of 65,536 parameters, which stay in cache."""
+
+    params = (ROWS["rule"],)
+
+    def setup(self, name):
+        super().setup(name)
+        self.g = 1e-3 * self.x[::-1]
+        row = next(row for row in self.testing.rows("rule") if row["name"] == name)
+        self.states = [np.zeros_like(self.x) for _ in range(row["n_states"])]
+
+    def time_update(self, name):
+        self.core.update(name, self.x, self.g, self.states, 1e-3, 1)
+
+
+class Layer(_Row):
+    """A layer of 256 units on 256 samples of 256 features; for CSR half of them are zero.
+
+    `time_gradient` is forward, a squared error and the gradient by the parameters. The limit of
+    both: packing the weights is in the time.
+    """
+
+    params = (ROWS["op"],)
+
+    def setup(self, name):
+        super().setup(name)
+        # A row for CSR samples is what its dense namesake becomes in a sparse plan.
+        dense = name.removesuffix("_csr")
+        self.net = self.testing.network(
+            (UNITS, UNITS), dtype=np.float32, sparse=dense != name, n_samples=SAMPLES
+        )
+        assert self.net.plan.layers[0]["op"] == name, f"{name} needs a network of its own here"
+        self.grad = np.empty_like(self.net.params)
+
+    def time_forward(self, name):
+        self.net.plan.predict(self.net.params, self.net.X, raw=True)
+
+    def time_gradient(self, name):
+        self.net.plan.loss_gradient(self.net.params, self.net.X, self.net.y, grad=self.grad)

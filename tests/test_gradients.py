@@ -1,0 +1,455 @@
+"""Gradients of whole networks: against finite differences, against NumPy, and against each other.
+
+The rows that networks are made of are tested by themselves in test_rows.py, training in
+test_engine.py.
+"""
+
+import numpy as np
+import pytest
+import reference
+from scipy.optimize import approx_fprime
+
+from fastbp import _core, check_gradients
+from fastbp.testing import cases, network
+
+DTYPES = [np.float32, np.float64]
+ACTIVATIONS = cases("activation", attributes=False)
+LOSSES = cases("loss", attributes=False)
+
+over_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+over_activations = pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
+over_inputs = pytest.mark.parametrize("sparse", [False, True], ids=["dense", "csr"])
+
+
+def sample_weights(net):
+    """Positive weights of different sizes, one of them zero."""
+    weights = np.random.default_rng(3).uniform(0.1, 3.0, len(net.y)).astype(net.plan.dtype)
+    weights[1] = 0
+    return weights
+
+
+def gradient(net, params=None, **options):
+    """The loss and its gradient, where the buffer held garbage before."""
+    grad = np.full(net.plan.n_params, np.nan, net.plan.dtype)
+    point = net.params if params is None else params
+    return net.plan.loss_gradient(point, net.X, net.y, grad=grad, **options), grad
+
+
+def check(net, **options):
+    return check_gradients(net.plan, net.X, net.y, params=net.params, **options)
+
+
+# ------------------------------------------------------------------------------- finite differences
+
+
+@over_inputs
+@over_losses
+@over_activations
+def test_every_activation_with_every_loss(activation, loss, sparse):
+    """Two hidden layers, with penalty and sample weights."""
+    net = network((4, 6, 5, 3), activation.spec, loss.spec, sparse=sparse)
+    report = check(net, alpha=0.3, sample_weight=sample_weights(net))
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@pytest.mark.parametrize("alpha", [0.0, 1e-4, 3.0])
+@over_inputs
+@over_losses
+def test_every_loss_with_every_penalty_and_weight(loss, sparse, alpha, weighted):
+    """A linear model: the deltas are the gradients of the loss themselves."""
+    net = network((5, 4), loss=loss.spec, sparse=sparse)
+    report = check(net, alpha=alpha, sample_weight=sample_weights(net) if weighted else None)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("case", cases("activation"), ids=str)
+def test_every_attribute_of_an_activation(case):
+    report = check(network((4, 6, 5, 3), case.spec))
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("case", cases("loss"), ids=str)
+def test_every_attribute_of_a_loss(case):
+    report = check(network((4, 6, 5, 3), loss=case.spec))
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 5, 10, 20, 35])
+@pytest.mark.parametrize("name", ["tanh", "relu", "silu"])
+def test_any_depth(name, depth):
+    report = check(network((4, *[5] * depth, 3), (name, {})))
+    assert report.ok, str(report)
+
+
+@over_activations
+def test_fifty_layers(activation):
+    """R4: every element of every tensor through a chain of 50 layers, to 1e-6."""
+    net = network((4, *[5] * 49, 3), activation.spec)
+    assert len(net.plan.layers) == 50
+    report = check(net)
+    assert sum(tensor.n_checked for tensor in report.tensors) == net.plan.n_params
+    assert report.ok and report.worst.error < 1e-6, str(report)
+
+
+def test_a_large_network_is_checked_by_a_sample():
+    report = check(network((64, 100, 10), ("relu", {}), ("softmax_cross_entropy", {})))
+    assert report.directions is not None
+    assert report.ok, str(report)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("depth", [1, 2, 5])
+@over_inputs
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+@pytest.mark.parametrize("loss", cases("loss"), ids=str)
+@pytest.mark.parametrize("activation", cases("activation"), ids=str)
+def test_everything_with_everything(activation, loss, alpha, weighted, sparse, depth):
+    net = network((4, *[6, 5, 4, 5, 6][:depth], 3), activation.spec, loss.spec, sparse=sparse)
+    weights = sample_weights(net) if weighted else None
+    report = check(net, alpha=alpha, sample_weight=weights)
+    assert report.ok, str(report)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("depth", range(1, 51))
+@pytest.mark.parametrize("activation", cases("activation"), ids=str)
+def test_every_activation_at_every_depth(activation, depth):
+    report = check(network((4, *[5] * (depth - 1), 3), activation.spec))
+    assert report.ok, str(report)
+
+
+# --------------------------------------------------------------------------------- the NumPy witness
+
+
+def assert_near_the_witness(net, **options):
+    """Loss and gradient as those of reference.MLP at the same parameters.
+
+    Each layer rounds its products and its activation, forward and backward: about sqrt(n_in) eps of
+    the largest magnitude in the tensor for each of the 2 L + 1 stages. Ten times that is allowed.
+    """
+    loss, grad = gradient(net, **options)
+    witness = reference.MLP(*net.arguments)
+    exact = {key: np.asarray(value, np.float64) for key, value in options.items()}
+    expected_loss, expected = witness.loss_gradient(
+        net.params.astype(np.float64), net.X, net.y, **exact
+    )
+    widest = max(layer["n_in"] for layer in net.plan.layers)
+    stages = 2 * len(net.plan.layers) + 1
+    limit = 10 * stages * np.sqrt(widest) * np.finfo(net.plan.dtype).eps
+    assert abs(loss - expected_loss) <= limit * max(1.0, abs(expected_loss))
+    for tensor in net.plan.tensors:
+        part = slice(tensor["offset"], tensor["offset"] + int(np.prod(tensor["shape"])))
+        error = np.abs(grad[part] - expected[part]).max()
+        assert error <= limit * np.abs(expected[part]).max(), tensor["name"]
+
+
+@over_dtypes
+@over_inputs
+@over_losses
+@over_activations
+def test_agrees_with_numpy(activation, loss, sparse, dtype):
+    net = network((4, 6, 5, 3), activation.spec, loss.spec, dtype=dtype, sparse=sparse)
+    assert_near_the_witness(net, alpha=0.3, sample_weight=sample_weights(net))
+
+
+WIDTHS = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 130]
+
+
+@over_dtypes
+@pytest.mark.parametrize("n_in", WIDTHS)
+def test_any_width_and_number_of_samples(n_in, dtype):
+    """R16 and R20: every remainder of a vector and of a tile, on each of the three sides."""
+    for n_out, n_samples in zip(WIDTHS, WIDTHS[3:] + WIDTHS[:3], strict=True):
+        net = network((n_in, n_out, 3), dtype=dtype, n_samples=n_samples)
+        assert_near_the_witness(net)
+
+
+@over_dtypes
+@over_inputs
+@pytest.mark.parametrize("n_samples", [1, 1023, 1024, 1025, 2100])
+def test_any_number_of_blocks_of_samples(n_samples, sparse, dtype):
+    net = network((6, 9, 4), loss=("softmax_cross_entropy", {}), n_samples=n_samples, sparse=sparse)
+    assert_near_the_witness(net, sample_weight=np.linspace(0.5, 2, n_samples))
+
+
+@over_dtypes
+def test_layers_wide_enough_for_blas(dtype):
+    net = network((1030, 1100, 1025, 3), dtype=dtype, n_samples=40)
+    assert any(layer["uses_blas"] for layer in net.plan.layers)
+    assert_near_the_witness(net)
+
+
+# -------------------------------------------------------------------- what the loss says of weights
+
+
+@over_losses
+def test_a_sample_of_weight_zero_is_absent(loss):
+    net = network(loss=loss.spec)
+    weights = np.ones(len(net.y))
+    weights[[0, 5]] = 0
+    value, grad = gradient(net, sample_weight=weights)
+    keep = weights > 0
+    few = np.empty_like(grad)
+    alone = net.plan.loss_gradient(net.params, net.X[keep], net.y[keep], grad=few)
+    # The same terms in the same order; only zeros lie between them.
+    np.testing.assert_allclose(value, alone, rtol=1e-14)
+    np.testing.assert_allclose(grad, few, rtol=1e-12, atol=1e-15)
+
+
+@over_losses
+def test_a_whole_weight_is_that_many_copies(loss):
+    net = network(loss=loss.spec)
+    copies = np.arange(1, len(net.y) + 1)
+    value, grad = gradient(net, sample_weight=copies.astype(float), alpha=0.2)
+    many = np.empty_like(grad)
+    X, y = np.repeat(net.X, copies, axis=0), np.repeat(net.y, copies, axis=0)
+    repeated = net.plan.loss_gradient(net.params, X, y, grad=many, alpha=0.2)
+    # 78 terms of size 1 against 12: 78 eps, relative to terms that partly cancel in the gradient.
+    np.testing.assert_allclose(value, repeated, rtol=1e-13)
+    np.testing.assert_allclose(grad, many, rtol=0, atol=1e-13 * np.abs(grad).max())
+
+
+def test_the_penalty_is_half_alpha_times_the_squares_of_weights_over_the_samples(rng):
+    """scikit-learn's scaling: divided by the sum of sample weights; biases go free."""
+    net = network()
+    weights = rng.uniform(1, 2, len(net.y))
+    squares = sum(np.sum(w**2) for w, _ in reference.MLP(*net.arguments).unpack(net.params))
+    for options, total in (({}, len(net.y)), ({"sample_weight": weights}, weights.sum())):
+        plain, g0 = gradient(net, **options)
+        penalised, g1 = gradient(net, alpha=0.7, **options)
+        assert penalised - plain == pytest.approx(0.35 * squares / total, rel=1e-12)
+        for tensor in net.plan.tensors:
+            part = slice(tensor["offset"], tensor["offset"] + int(np.prod(tensor["shape"])))
+            if tensor["name"].endswith("bias"):
+                np.testing.assert_array_equal(g0[part], g1[part])
+            else:
+                extra = 0.7 * net.params[part] / total
+                np.testing.assert_allclose(g1[part] - g0[part], extra, rtol=0, atol=1e-15)
+
+
+def test_the_gradient_buffer_need_not_be_zeroed():
+    """R120: whatever the buffer held is gone, and without it the loss is the same."""
+    net = network()
+    first = gradient(net)
+    assert np.isfinite(first[1]).all()
+    grad = first[1] * 1e30
+    loss = net.plan.loss_gradient(net.params, net.X, net.y, grad=grad)
+    np.testing.assert_array_equal(grad, first[1])
+    assert loss == first[0] == net.plan.loss_gradient(net.params, net.X, net.y)
+
+
+@over_dtypes
+@over_losses
+@over_activations
+def test_against_the_gradient_the_loss_falls(activation, loss, dtype):
+    """R2: a small step along -g lowers the loss, by rate |g|^2 to first order."""
+    for seed in range(3):
+        net = network((4, 6, 5, 3), activation.spec, loss.spec, dtype=dtype, seed=seed)
+        before, g = gradient(net)
+        # 1 % of the loss: far above its rounding, and small enough for the bend not to matter.
+        rate = 0.01 * before / np.dot(g, g)
+        after, _ = gradient(net, net.params - dtype(rate) * g)
+        assert before * 0.98 < after < before * 0.9999
+
+
+# ------------------------------------------------------------------------------- what inspect tells
+
+
+@over_dtypes
+@over_inputs
+@over_losses
+def test_inspect_lays_open_what_backward_uses(loss, sparse, dtype):
+    """R8: delta of a layer is the next delta times the weights times the slope of the activation."""
+    net = network(loss=loss.spec, dtype=dtype, sparse=sparse)
+    weights = sample_weights(net)
+    layers = net.plan.inspect(net.params, net.X, net.y, sample_weight=weights)
+    _, grad = gradient(net, sample_weight=weights)
+    witness = reference.MLP(*net.arguments)
+    tensors = [(w.astype(float), b.astype(float)) for w, b in witness.unpack(net.params)]
+    gradients = witness.unpack(grad)
+    _, deltas, trace = witness.deltas(net.params.astype(float), net.X, net.y, weights)
+    a = reference.dense(net.X)
+    limit = 100 * np.finfo(dtype).eps  # sums of at most 12 terms, of size up to about 5
+    for i, layer in enumerate(layers):
+        np.testing.assert_allclose(layer["z"], a @ tensors[i][0] + tensors[i][1], atol=limit)
+        np.testing.assert_allclose(layer["delta"], deltas[i], atol=limit)
+        np.testing.assert_allclose(gradients[i][0], a.T @ layer["delta"], atol=limit)
+        np.testing.assert_allclose(gradients[i][1], layer["delta"].sum(axis=0), atol=limit)
+        if i + 1 < len(layers):
+            slope = reference.ACTIVATIONS["tanh"].first(trace[i][0])
+            upstream = layers[i + 1]["delta"].astype(float) @ tensors[i + 1][0].T
+            np.testing.assert_allclose(layer["delta"], upstream * slope, atol=limit)
+            np.testing.assert_allclose(layer["a"], np.tanh(trace[i][0]), atol=limit)
+        a = layer["a"].astype(float)
+    # The last layer's a is the prediction.
+    np.testing.assert_array_equal(layers[-1]["a"], net.plan.predict(net.params, net.X))
+
+
+@over_dtypes
+@over_activations
+def test_an_activation_has_the_same_bits_fused_and_alone(activation, dtype):
+    """For every width, so that an element comes to every place of a vector and of a tile."""
+    for width in (1, 3, 8, 15, 16, 17, 40, 70):
+        net = network((3, width, 2), activation.spec, dtype=dtype, n_samples=67)
+        hidden = net.plan.inspect(net.params, net.X, net.y)[0]
+        alone = _core.activation(activation.name, hidden["z"], activation.attrs)
+        np.testing.assert_array_equal(hidden["a"], alone)
+        delta = hidden["delta"]
+        slope = _core.activation(activation.name, hidden["z"], activation.attrs, order=1)
+        assert np.all(delta[slope == 0] == 0)
+
+
+# ------------------------------------------------------------------------------------------ tangents
+
+
+def central_difference(f, step=np.finfo(np.float64).eps ** (1 / 3)):
+    """d f(t) / dt at t = 0 by SciPy; error about 4e-11 for a function of size and bend 1."""
+    return sum(approx_fprime(np.zeros(1), lambda t: f(t[0]).ravel(), h) for h in (step, -step)) / 2
+
+
+@over_inputs
+@over_activations
+def test_tangent_against_finite_differences(activation, sparse, rng):
+    """Forward mode, by parameters and by inputs."""
+    net = network((4, 6, 5, 3), activation.spec, sparse=sparse)
+    dparams = rng.standard_normal(net.plan.n_params)
+    dz = net.plan.tangent(net.params, net.X, dparams)
+    numeric = central_difference(
+        lambda t: net.plan.predict(net.params + t * dparams, net.X, raw=True)
+    )
+    # |dparams| is about 9 and the third derivative grows with its cube.
+    np.testing.assert_allclose(dz.ravel(), numeric.ravel(), rtol=0, atol=4e-11 * 9**3)
+    if not sparse:
+        dX = rng.standard_normal(net.X.shape)
+        dz = net.plan.tangent(net.params, net.X, np.zeros_like(dparams), dX=dX)
+        numeric = central_difference(
+            lambda t: net.plan.predict(net.params, net.X + t * dX, raw=True)
+        )
+        np.testing.assert_allclose(dz.ravel(), numeric.ravel(), rtol=0, atol=4e-11 * 2**3)
+
+
+@over_dtypes
+@over_inputs
+@over_activations
+def test_forward_and_reverse_mode_are_transposes(activation, sparse, dtype, rng):
+    """v . (J u) = (J^T v) . u for any u and v.
+
+    Half a squared error with targets z - v has the gradient J^T v / n, so it gives the product of
+    reverse mode.
+    """
+    net = network((4, 6, 5, 3), activation.spec, dtype=dtype, sparse=sparse)
+    z = net.plan.predict(net.params, net.X, raw=True)
+    u = rng.standard_normal(net.plan.n_params).astype(dtype)
+    v = rng.standard_normal(z.shape).astype(dtype)
+    grad = np.empty_like(net.params)
+    net.plan.loss_gradient(net.params, net.X, z - v, grad=grad)
+    reverse = np.dot(grad.astype(float), u) * len(z)
+    forward = np.sum(net.plan.tangent(net.params, net.X, u).astype(float) * v)
+    # Sums of 36 products of size about 10, of which z - v loses an eps of |z|.
+    assert forward == pytest.approx(reverse, abs=36 * 10 * 8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@over_inputs
+@over_losses
+@over_activations
+def test_hessian_product_against_finite_differences(activation, loss, sparse, weighted, rng):
+    """Forward over reverse, with penalty and sample weights, beside differences of the gradient."""
+    net = network((4, 6, 5, 3), activation.spec, loss.spec, sparse=sparse)
+    options = {"alpha": 0.3, "sample_weight": sample_weights(net) if weighted else None}
+    v = rng.standard_normal(net.plan.n_params)
+    v /= np.linalg.norm(v)
+    product = net.plan.hessian_product(net.params, net.X, net.y, v, **options)
+    # A step of 1e-6 crosses no kink here; shorter than the best one, it costs accuracy: 1e-9.
+    numeric = central_difference(lambda t: gradient(net, net.params + t * v, **options)[1], 1e-6)
+    scale = max(1.0, np.abs(product).max())
+    np.testing.assert_allclose(product, numeric.ravel(), rtol=0, atol=4e-9 * scale)
+
+
+@over_losses
+def test_the_hessian_is_symmetric(loss, rng):
+    net = network(loss=loss.spec)
+    u, v = rng.standard_normal((2, net.plan.n_params))
+    hu, hv = (net.plan.hessian_product(net.params, net.X, net.y, w) for w in (u, v))
+    # Two sums of 90 products each of size up to about |u| |Hv|.
+    limit = 90 * np.finfo(float).eps * np.linalg.norm(u) * np.linalg.norm(hv)
+    assert abs(u @ hv - v @ hu) <= limit
+
+
+# ------------------------------------------------------------------------------------ the same bits
+
+
+def layouts(X):
+    """The same samples in memory in every way that is promised to be read in place (R17)."""
+    yield "F", np.asfortranarray(X)
+    wide = np.zeros((2 * X.shape[0], 3 * X.shape[1]), X.dtype)
+    wide[::2, 1::3] = X
+    yield "strided", wide[::2, 1::3]
+    yield "reversed", X[::-1, ::-1].copy()[::-1, ::-1]
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    yield "read-only", frozen
+
+
+@over_dtypes
+def test_the_layout_of_samples_does_not_matter(dtype, tmp_path):
+    net = network((5, 8, 3), dtype=dtype, n_samples=70)
+    loss, grad = gradient(net)
+    z = net.plan.predict(net.params, net.X)
+    np.save(tmp_path / "X.npy", net.X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    for name, X in [*layouts(net.X), ("memory-mapped", mapped)]:
+        other = np.empty_like(grad)
+        assert net.plan.loss_gradient(net.params, X, net.y, grad=other) == loss, name
+        np.testing.assert_array_equal(other, grad, err_msg=name)
+        np.testing.assert_array_equal(net.plan.predict(net.params, X), z, err_msg=name)
+
+
+@over_dtypes
+def test_csr_and_dense_samples_agree(dtype):
+    net = network((20, 8, 3), dtype=dtype, sparse=True, n_samples=70)
+    dense = _core.Plan(*net.arguments, dtype=dtype)
+    loss, grad = gradient(net)
+    other = np.empty_like(grad)
+    X = np.ascontiguousarray(net.X.toarray())
+    # Products with zero are exact, so the sums are the same but for their grouping: 20 eps.
+    limit = 20 * np.finfo(dtype).eps
+    assert dense.loss_gradient(net.params, X, net.y, grad=other) == pytest.approx(loss, rel=limit)
+    np.testing.assert_allclose(other, grad, rtol=0, atol=limit * np.abs(grad).max())
+
+
+@pytest.mark.threads
+@over_dtypes
+@over_inputs
+@pytest.mark.parametrize("sizes", [(64, 128, 70, 10), (33, 257, 5), (1030, 1100, 1025, 3)])
+def test_any_number_of_threads_gives_the_same_bits(sizes, sparse, dtype):
+    """Sizes that make several threads worth their while, the last of them wide enough for BLAS."""
+    net = network(sizes, ("relu", {}), ("softmax_cross_entropy", {}), dtype=dtype, n_samples=301)
+    if sparse:
+        net = network(sizes, ("relu", {}), dtype=dtype, n_samples=301, sparse=True)
+    results = []
+    for n_threads in (1, 2, 3, 4, 7):
+        loss, grad = gradient(net, n_threads=n_threads, alpha=0.1)
+        results.append((loss, grad, net.plan.predict(net.params, net.X, n_threads=n_threads)))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(
+    not {"v3", "v4"} <= set(_core.build_info()["isas"]), reason="needs two sets with FMA"
+)
+@over_dtypes
+@over_inputs
+@over_activations
+def test_any_instruction_set_with_fma_gives_the_same_bits(activation, sparse, dtype, force_isa):
+    results = []
+    for isa in ("v3", "v4"):
+        force_isa(isa)
+        net = network((17, 40, 33, 5), activation.spec, dtype=dtype, sparse=sparse, n_samples=75)
+        results.append([*gradient(net, alpha=0.1), net.plan.predict(net.params, net.X)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
