@@ -53,6 +53,9 @@ size_t fbp_target_bytes(const fbp_plan *plan) {
 
 /* ---- making a plan ---- */
 
+/* Far beyond any memory, and far below where a count of bytes would overflow. */
+static const int64_t most_params = (int64_t)1 << 48;
+
 static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
     int first = plan->n_layers == 0;
     /* A sparse plan's first layer is the variant of the op that reads CSR. */
@@ -66,9 +69,12 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     memcpy(name + length, suffix, strlen(suffix) + 1);
     const fbp_row *row = fbp_variant_find(plan->variant, FBP_OP, name);
     if (row == NULL) return FBP_INVALID;
-    if (spec->units < 1)
-        return fbp_fail(FBP_INVALID, "units of layer %d: found %lld, wanted at least 1",
-                        plan->n_layers, (long long)spec->units);
+    if (spec->units < 1 || spec->units > INT32_MAX)
+        return fbp_fail(FBP_INVALID, "units of layer %d: found %lld, wanted 1 to %d",
+                        plan->n_layers, (long long)spec->units, INT32_MAX);
+    if ((n_in + 1) * spec->units > most_params - plan->n_params)
+        return fbp_fail(FBP_INVALID, "layers: found more than %lld parameters with layer %d",
+                        (long long)most_params, plan->n_layers);
     fbp_layer *layer = &plan->layers[plan->n_layers++];
     layer->op = row;
     memcpy(layer->op_attrs, spec->attrs, sizeof layer->op_attrs);

@@ -106,7 +106,7 @@ FBP_INLINE FN(scaled) FN(exp_scaled)(real x, real tail) {
     const real n = shifted - (ROUNDER + 2 * FBP_BIAS);
     const bits_t exponents = FN(bits)(shifted) - FN(bits)(ROUNDER);
     const bits_t half = exponents >> 1;
-    const real r = FBP_FMA(n, -LN2_LOW, FBP_FMA(n, -LN2_HIGH, x)) - tail;
+    const real r = FBP_FMA(n, -LN2_HIGH, x) - FBP_FMA(n, LN2_LOW, tail);
     const real p = (real)1 + FBP_FMA(r * r, FN(exp_polynomial)(r), r);
     FN(scaled) e;
     e.m = p * FN(from_bits)(half << FBP_MANTISSA);
