@@ -76,6 +76,15 @@ cdef object _dense(object array, str name, object dtype, object shape, bint writ
     return array
 
 
+cdef object _reals(object array, str name):
+    """`array` as a C-contiguous one, a copy where it is strided; float32 or float64."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: found {type(array).__name__}, wanted a numpy array")
+    if array.dtype != np.float32 and array.dtype != np.float64:
+        raise TypeError(f"{name}: found dtype {array.dtype}, wanted float32 or float64")
+    return np.ascontiguousarray(array)
+
+
 cdef object _samples(object X, fbp_samples *samples, Plan plan, str name="X"):
     """Fills the view and returns what must live as long as it."""
     memset(samples, 0, sizeof(fbp_samples))
@@ -232,8 +241,8 @@ def activation(str name, x, attrs=None, int order=0):
     cdef double values[4]
     cdef const fbp_row *row = _row(FBP_ACTIVATION, name)
     _attrs(row, attrs, values)
-    cdef fbp_dtype dtype = <fbp_dtype>_dtype(x.dtype)
-    array = np.ascontiguousarray(x)
+    array = _reals(x, "x")
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(array.dtype)
     out = np.empty(array.shape, array.dtype)
     cdef void *source = _data(array)
     cdef void *to = _data(out)
@@ -246,11 +255,15 @@ def activation(str name, x, attrs=None, int order=0):
     return out
 
 
-cdef object _loss_arrays(const fbp_row *row, object z, object t):
-    _dtype(z.dtype)
+cdef object _raw_outputs(object z):
+    z = _reals(z, "z")
     if z.ndim != 2:
         raise ValueError(f"z: found {z.ndim} dimensions, wanted 2: (n_samples, n_outputs)")
-    z = np.ascontiguousarray(z)
+    return z
+
+
+cdef object _loss_arrays(const fbp_row *row, object z, object t):
+    z = _raw_outputs(z)
     if fbp_row_describe(row).target == FBP_TARGET_CLASS:
         t = _dense(np.ascontiguousarray(t), "t", np.int32, (z.shape[0],))
         if t.size and not (0 <= t.min() and t.max() < z.shape[1]):
@@ -293,10 +306,8 @@ def loss_tangent(str name, z, t, dz, attrs=None):
 def link(str name, z):
     """The predictions that belong to the raw outputs z of a network trained with the loss `name`."""
     cdef const fbp_row *row = _row(FBP_LOSS, name)
+    z = _raw_outputs(z)
     cdef fbp_dtype dtype = <fbp_dtype>_dtype(z.dtype)
-    if z.ndim != 2:
-        raise ValueError(f"z: found {z.ndim} dimensions, wanted 2: (n_samples, n_outputs)")
-    z = np.ascontiguousarray(z)
     out = np.empty_like(z)
     cdef fbp_status status = fbp_loss_predict(
         row, dtype, z.shape[0], z.shape[1], _data(z), _data(out))
@@ -305,7 +316,7 @@ def link(str name, z):
     return out
 
 
-def update(str rule, w, g, states, double rate, int64_t step, attrs=None):
+def update(str rule, w, g, states, double rate, step, attrs=None):
     """Applies an update rule to w in place, and to its state vectors."""
     cdef double values[4]
     cdef void *pointers[4]
@@ -314,12 +325,14 @@ def update(str rule, w, g, states, double rate, int64_t step, attrs=None):
     cdef int n_states = fbp_row_describe(row).n_states
     if len(states) != n_states:
         raise ValueError(f"states: found {len(states)} vectors, wanted {n_states}")
+    if not isinstance(w, np.ndarray):
+        raise TypeError(f"w: found {type(w).__name__}, wanted a numpy array")
     _dense(w, "w", w.dtype, (w.size,), writable=True)
     _dense(g, "g", w.dtype, w.shape)
     for i in range(n_states):
         pointers[i] = _data(_dense(states[i], "states", w.dtype, w.shape, writable=True))
     cdef fbp_status status = fbp_rule_run(
-        row, <fbp_dtype>_dtype(w.dtype), values, rate, step, w.size, _data(g),
+        row, <fbp_dtype>_dtype(w.dtype), values, rate, _whole(step, "step", 1), w.size, _data(g),
         _data(w), pointers)
     if status != FBP_OK:
         _raise(status)
@@ -327,8 +340,8 @@ def update(str rule, w, g, states, double rate, int64_t step, attrs=None):
 
 def elementary(str name, x):
     """An elementary function, exp or the like, at each element of x."""
+    x = _reals(x, "x")
     cdef fbp_dtype dtype = <fbp_dtype>_dtype(x.dtype)
-    x = np.ascontiguousarray(x)
     out = np.empty_like(x)
     encoded = name.encode()
     cdef fbp_status status = fbp_elementary_run(
