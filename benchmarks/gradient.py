@@ -54,4 +54,5 @@ class Gradient:
         return backward_over_forward(SHAPES[name])[0]
 
     def track_flops(self, name):
-        return backward_over_forward(SHAPES[name], rounds=1)[1]
+        flops = SHAPES[name].plan().flops(1)
+        return flops["backward"] / flops["forward"]

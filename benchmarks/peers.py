@@ -12,7 +12,7 @@ from benchmarks.rivals import (
     prediction,
     training,
 )
-from benchmarks.shapes import SHAPES, skip_without_cores
+from benchmarks.shapes import SHAPES
 
 ROUNDS = 5
 
@@ -20,26 +20,27 @@ ROUNDS = 5
 class Peers:
     """`fit` in float32 against scikit-learn's, and against a plain NumPy class.
 
-    A ratio is the median over rounds in which the two take turns, in one process, at equal threads,
-    after their losses were seen to agree. Whole calls are compared: validation and label encoding
-    are in the two estimators' times, and not in the NumPy class's. Its limit: few epochs of
-    synthetic data; a longer `fit` gives more to the engine, a shorter one to the overhead.
+    A ratio is the median over rounds in which the two take turns, in one process, on one thread
+    each, after their losses were seen to agree. Whole calls are compared: validation and label
+    encoding are in the two estimators' times, and not in the NumPy class's. Its limits: few epochs
+    of synthetic data, where a longer `fit` would give more weight to the engine; and one thread,
+    since the peers' times on several swing with all that runs beside them (`benchmarks.table` has
+    several).
     """
 
-    params = (list(SHAPES), [SKLEARN, NUMPY], [1, 2])
-    param_names = ("shape", "peer", "threads")
+    params = (list(SHAPES), [SKLEARN, NUMPY])
+    param_names = ("shape", "peer")
     unit = "times as fast as the peer"
 
-    def setup(self, name, peer, n_threads):
-        skip_without_cores(n_threads)
+    def setup(self, name, peer):
         shape = SHAPES[name]
-        with equal_threads(n_threads):
+        with equal_threads(1):
             assert_agreement(shape)
             runs = training(shape, *shape.data())
         self.runs = {key: runs[key] for key in (FASTBP, peer)}
 
-    def track_ratio(self, name, peer, n_threads):
-        with equal_threads(n_threads):
+    def track_ratio(self, name, peer):
+        with equal_threads(1):
             seconds = interleaved(self.runs, ROUNDS)
         return float(np.median(seconds[peer] / seconds[FASTBP]))
 

@@ -64,8 +64,8 @@ class Shape:
         raw = X @ teacher / np.sqrt(np.float32(self.sizes[0]))
         raw += 0.3 * rng.standard_normal(raw.shape, dtype=np.float32)
         if self.classifier:
-            return X.astype(dtype), raw.argmax(axis=1).astype(np.int32)
-        return X.astype(dtype), np.sin(raw[:, 0]).astype(dtype)
+            return X.astype(dtype, copy=False), raw.argmax(axis=1).astype(np.int32)
+        return X.astype(dtype, copy=False), np.sin(raw[:, 0]).astype(dtype)
 
     def options(self, epochs=None):
         """Arguments of either library's estimator: all epochs are made, whatever the loss."""

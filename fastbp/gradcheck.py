@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import comb
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,10 +26,13 @@ STEP = float(np.finfo(np.float64).eps ** (1 / 3))
 # The steps tried for an element, in turn: shorter ones to get past a kink or a sharp bend, then
 # longer ones for a gradient so small against the loss that rounding drowns it. Each is used
 # together with its quarter.
-STEPS = tuple(STEP * factor for factor in (4.0, 0.5, 0.0625, 64.0, 512.0))
+STEPS = tuple(STEP * 2.0**power for power in (2, -1, -4, -7, -10, -13, 6, 9))
 # Far above 4e-11 and far below the effect of any mistake. Rounding alone reaches it where a
 # tensor's gradient is below 1e-4 of the loss, or 1e-6 of it with the longest of the steps.
 TOLERANCE = 1e-6
+
+NOISE_STEP = 2.0**-40  # between the values of the loss from which its rounding is estimated
+NOISE_MARGIN = 4.0  # so many standard deviations of rounding have to fit into the tolerance
 
 VANISHED = 1e-12  # a gradient wholly below this is checked on the rescaled problem
 # Mean and standard deviation of every pre-activation there: most of the slopes are near 1, few
@@ -71,10 +75,11 @@ def check_gradients(
 
     Each derivative is a central difference of the loss, (L(w + h) - L(w - h)) / 2h, made of SciPy's
     one-sided ones (`scipy.optimize.approx_fprime`). Its error is h^2/6 of the third derivative plus
-    the rounding of L divided by h, least at h = eps^(1/3) = 6e-6 and then about 4e-11. A step
-    counts only where it agrees with its quarter, in the central value and in the bend between the
-    two one-sided ones; else other steps are tried, and an element that none settles is undecided:
-    the loss has a kink there, and its one-sided differences disagree however short the step.
+    the rounding of L divided by h, least at h = eps^(1/3) = 6e-6 and then about 4e-11; Richardson's
+    extrapolation from h and h/4 lowers the first part. A step counts only where it agrees with its
+    quarter, in the central value and in the bend between the two one-sided ones; else other steps
+    are tried, and an element that none settles is undecided: the loss has a kink there, and its
+    one-sided differences disagree however short the step.
 
     A tensor whose gradient is wholly below 1e-12, or too small to be seen in the loss, is checked
     on a rescaled problem, and the report says so: the same network and data, with weights and
@@ -172,7 +177,7 @@ class _Problem:
         that do not vary over the samples stay as they are.
         """
         params = self.params.copy()
-        tensors = self.plan.tensors
+        tensors = self.plan.tensors  # the weights and the bias of a layer, one after the other
         for weight, bias in zip(tensors[::2], tensors[1::2], strict=True):
             z = self.plan.inspect(params, self.X, self.y)[weight["layer"]]["z"]
             mean, deviation = z.mean(axis=0), z.std(axis=0)
@@ -291,7 +296,7 @@ def _part(vector: Vector, tensor: dict[str, Any]) -> Vector:
 class _Comparison:
     """Derivatives by backpropagation and by differences; settled tells where the latter count.
 
-    hidden tells that all are so small that a step of STEP drowns them in the rounding of the loss,
+    hidden tells that all are so small that the rounding of the loss drowns them at a step of STEP,
     and that this left some unsettled.
     """
 
@@ -343,13 +348,13 @@ def _compare(
     """Differences of f by each of its arguments at `point`, beside the derivatives claimed.
 
     With forward F and backward B one-sided differences, C = (F + B) / 2 is the central one and
-    F - B the bend, h f'' where f is smooth. A step h settles an argument if C changes by less than
-    half the tolerance from h to h/4 (its error at h/4 is then a thirtieth of it) and the bend
-    shrinks to a quarter. A kink at the point leaves the bend as it is; one within the step moves C
-    or the bend. Where the rounding of f alone, eps f / h, is above the tolerance, agreement would
-    be chance and settles nothing.
+    F - B the bend, h f'' where f is smooth. From a step h and its quarter the derivative is
+    (16 C(h/4) - C(h)) / 15, free of the error of order h^2. They settle an argument if that differs
+    from C(h/4) by less than half the tolerance, and if the bend shrinks to a quarter. A kink at the
+    point leaves the bend as it is; one within the step moves C or the bend. Where the rounding of f
+    alone could use up the tolerance, agreement would be chance and settles nothing.
     """
-    rounding = np.finfo(np.float64).eps * abs(f(point))
+    noise = NOISE_MARGIN * _rounding(f, point)
     numeric = np.zeros_like(point)
     settled = np.zeros(point.size, dtype=bool)
     for step in STEPS:
@@ -359,15 +364,30 @@ def _compare(
         steps = step * np.maximum(1.0, np.abs(point[open_]))
         central, bend = _two_sided(f, point, open_, steps)
         central_quarter, bend_quarter = _two_sided(f, point, open_, steps / 4)
-        numeric[open_] = central_quarter
-        largest = max(_magnitude(analytic), _magnitude(numeric))
-        steady = np.abs(central - central_quarter) <= tolerance / 2 * largest
-        smooth = np.abs(bend - 4 * bend_quarter) <= tolerance * largest
-        audible = rounding / (steps / 4) <= tolerance * largest
-        settled[open_] = (steady & smooth & audible) if largest > 0 else True
+        correction = (central_quarter - central) / 15
+        numeric[open_] = central_quarter + correction
+        allowed = tolerance * max(_magnitude(analytic), _magnitude(numeric))
+        steady = np.abs(correction) <= allowed / 2
+        # A jump J of the slope leaves 3 J here, and an error of J / 2 in the derivative.
+        smooth = np.abs(bend - 4 * bend_quarter) <= 4 * allowed
+        audible = noise / (steps / 4) <= allowed
+        settled[open_] = (steady & smooth & audible) if allowed > 0 else True
     largest = max(_magnitude(analytic), _magnitude(numeric))
-    drowned = rounding / STEP > tolerance * largest and not settled.all()
+    drowned = noise / STEP > tolerance * largest and not settled.all()
     return _Comparison(analytic, numeric, settled, hidden=bool(drowned))
+
+
+def _rounding(f: Callable[[Vector], float], point: Vector) -> float:
+    """Standard deviation of the rounding errors of f near a point, an eps of f at least.
+
+    Over steps so short, third differences hold nothing but rounding; a k-th difference has the
+    variance of (2k choose k) single values (Hamming, Introduction to Applied Numerical Analysis).
+    """
+    # Powers of two, which add to the point without rounding it.
+    steps = NOISE_STEP * np.exp2(np.ceil(np.log2(np.maximum(1.0, np.abs(point)))))
+    values = np.array([f(point + k * steps) for k in range(1, 12)])
+    spread = np.sqrt(np.mean(np.diff(values, 3) ** 2) / comb(6, 3))
+    return float(max(spread, np.finfo(np.float64).eps * abs(values[0])))
 
 
 def _magnitude(vector: Vector) -> float:

@@ -414,7 +414,7 @@ RULES = {
 # ------------------------------------------------------------------------------------- the network
 
 # Rows with parameters, which the perceptron below stands for.
-OPS = ("linear",)
+OPS = ("linear", "linear_csr")
 
 
 def dense(x):

@@ -3,10 +3,14 @@
 That the engine's gradients pass it is the subject of test_gradients.py.
 """
 
+import warnings
+
 import numpy as np
 import pytest
+import scipy.sparse as sp
+from sklearn.exceptions import ConvergenceWarning
 
-from fastbp import check_gradients, gradcheck
+from fastbp import MLPClassifier, check_gradients, gradcheck
 from fastbp.testing import network
 
 
@@ -98,14 +102,17 @@ def test_a_sound_plan_passes():
     assert report.worst.error < 4e-9
 
 
+MISTAKES = [
+    (tensor, spoil)
+    for tensor in ("layer0.weight", "layer1.weight", "layer1.bias", "layer2.bias")
+    for spoil in (flip_sign, double, transpose, forget, not_a_number, slightly_off)
+    if not (spoil is transpose and tensor.endswith("bias"))  # a vector is its own transpose
+]
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu", "logistic"])
-@pytest.mark.parametrize(
-    "spoil", [flip_sign, double, transpose, forget, not_a_number, slightly_off]
-)
-@pytest.mark.parametrize("tensor", ["layer0.weight", "layer1.weight", "layer1.bias", "layer2.bias"])
+@pytest.mark.parametrize(("tensor", "spoil"), MISTAKES)
 def test_a_planted_mistake_is_caught_and_named(tensor, spoil, activation):
-    if spoil is transpose and tensor.endswith("bias"):
-        pytest.skip("a vector is its own transpose")
     net = network(SIZES, (activation, {}))
     report = check(net, Planted(net.plan, tensor, spoil))
     assert not report.ok
@@ -365,3 +372,44 @@ def test_the_point_is_left_as_it_was():
     check(net)
     for a, b in zip(before, (net.params, net.X, net.y), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+# ------------------------------------------------------------------------------- fitted estimators
+
+
+def fitted(sparse=False, dtype=np.float64, **options):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 5)).astype(dtype)
+    y = np.array(["no", "yes", "perhaps"])[rng.integers(0, 3, 30)]
+    if sparse:
+        X = sp.csr_matrix(X * (rng.random(X.shape) < 0.5))
+    model = MLPClassifier((6, 4), max_iter=3, random_state=0, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(X, y), X, y
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "csr"])
+def test_a_fitted_classifier_with_labels_of_its_own(sparse, dtype):
+    """Labels are encoded as in fit; a float32 model is checked in float64."""
+    model, X, y = fitted(sparse, dtype, alpha=0.1)
+    weights = np.linspace(0.5, 2, 30)
+    for sample_weight in (None, weights):
+        report = check_gradients(model, X, y, sample_weight=sample_weight)
+        assert report.ok, str(report)
+        assert report.n_params == sum(a.size for a in (*model.coefs_, *model.intercepts_))
+
+
+def test_the_check_leaves_a_model_as_it_was():
+    model, X, y = fitted()
+    before = [a.copy() for a in (*model.coefs_, *model.intercepts_)]
+    check_gradients(model, X, y)
+    for a, b in zip(before, (*model.coefs_, *model.intercepts_), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_labels_that_the_model_never_saw_are_refused():
+    model, X, y = fitted()
+    with pytest.raises(ValueError, match="never"):
+        check_gradients(model, X, np.where(y == "no", "never", y))

@@ -7,19 +7,14 @@ test_engine.py.
 import numpy as np
 import pytest
 import reference
+from helpers import over, over_dtypes, over_inputs
 from scipy.optimize import approx_fprime
 
 from fastbp import _core, check_gradients
 from fastbp.testing import cases, network
 
-DTYPES = [np.float32, np.float64]
-ACTIVATIONS = cases("activation", attributes=False)
-LOSSES = cases("loss", attributes=False)
-
-over_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
-over_activations = pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
-over_losses = pytest.mark.parametrize("loss", LOSSES, ids=str)
-over_inputs = pytest.mark.parametrize("sparse", [False, True], ids=["dense", "csr"])
+over_activations = over(cases("activation", attributes=False), "activation")
+over_losses = over(cases("loss", attributes=False), "loss")
 
 
 def sample_weights(net):
@@ -64,19 +59,19 @@ def test_every_loss_with_every_penalty_and_weight(loss, sparse, alpha, weighted)
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("case", cases("activation"), ids=str)
+@over(cases("activation"))
 def test_every_attribute_of_an_activation(case):
     report = check(network((4, 6, 5, 3), case.spec))
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("case", cases("loss"), ids=str)
+@over(cases("loss"))
 def test_every_attribute_of_a_loss(case):
     report = check(network((4, 6, 5, 3), loss=case.spec))
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 5, 10, 20, 35])
+@pytest.mark.parametrize("depth", [1, 2, 3, 5, 10, 20])
 @pytest.mark.parametrize("name", ["tanh", "relu", "silu"])
 def test_any_depth(name, depth):
     report = check(network((4, *[5] * depth, 3), (name, {})))
@@ -86,7 +81,7 @@ def test_any_depth(name, depth):
 @over_activations
 def test_fifty_layers(activation):
     """R4: every element of every tensor through a chain of 50 layers, to 1e-6."""
-    net = network((4, *[5] * 49, 3), activation.spec)
+    net = network((4, *[4] * 49, 3), activation.spec, n_samples=6)
     assert len(net.plan.layers) == 50
     report = check(net)
     assert sum(tensor.n_checked for tensor in report.tensors) == net.plan.n_params
@@ -104,8 +99,8 @@ def test_a_large_network_is_checked_by_a_sample():
 @over_inputs
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
-@pytest.mark.parametrize("loss", cases("loss"), ids=str)
-@pytest.mark.parametrize("activation", cases("activation"), ids=str)
+@over(cases("loss"), "loss")
+@over(cases("activation"), "activation")
 def test_everything_with_everything(activation, loss, alpha, weighted, sparse, depth):
     net = network((4, *[6, 5, 4, 5, 6][:depth], 3), activation.spec, loss.spec, sparse=sparse)
     weights = sample_weights(net) if weighted else None
@@ -115,13 +110,13 @@ def test_everything_with_everything(activation, loss, alpha, weighted, sparse, d
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("depth", range(1, 51))
-@pytest.mark.parametrize("activation", cases("activation"), ids=str)
+@over(cases("activation"), "activation")
 def test_every_activation_at_every_depth(activation, depth):
     report = check(network((4, *[5] * (depth - 1), 3), activation.spec))
     assert report.ok, str(report)
 
 
-# --------------------------------------------------------------------------------- the NumPy witness
+# ------------------------------------------------------------------------------- the NumPy witness
 
 
 def assert_near_the_witness(net, **options):
@@ -262,7 +257,7 @@ def test_against_the_gradient_the_loss_falls(activation, loss, dtype):
 @over_inputs
 @over_losses
 def test_inspect_lays_open_what_backward_uses(loss, sparse, dtype):
-    """R8: delta of a layer is the next delta times the weights times the slope of the activation."""
+    """R8: a layer's delta is the next delta times the weights times the activation's slope."""
     net = network(loss=loss.spec, dtype=dtype, sparse=sparse)
     weights = sample_weights(net)
     layers = net.plan.inspect(net.params, net.X, net.y, sample_weight=weights)
@@ -302,12 +297,18 @@ def test_an_activation_has_the_same_bits_fused_and_alone(activation, dtype):
         assert np.all(delta[slope == 0] == 0)
 
 
-# ------------------------------------------------------------------------------------------ tangents
+# ---------------------------------------------------------------------------------------- tangents
 
 
-def central_difference(f, step=np.finfo(np.float64).eps ** (1 / 3)):
-    """d f(t) / dt at t = 0 by SciPy; error about 4e-11 for a function of size and bend 1."""
-    return sum(approx_fprime(np.zeros(1), lambda t: f(t[0]).ravel(), h) for h in (step, -step)) / 2
+# Short enough to cross no kink in the networks below. Rounding is then 2e-16 / 1e-6 for values of
+# size 1, and a network's is a few times that; truncation is 1e-12 of the third derivative.
+STEP, ERROR = 1e-6, 4e-9
+
+
+def central_difference(f):
+    """d f(t) / dt at t = 0, by SciPy, flat."""
+    one_sided = [approx_fprime(np.zeros(1), lambda t: f(t[0]).ravel(), h) for h in (STEP, -STEP)]
+    return (one_sided[0] + one_sided[1]).ravel() / 2
 
 
 @over_inputs
@@ -316,19 +317,19 @@ def test_tangent_against_finite_differences(activation, sparse, rng):
     """Forward mode, by parameters and by inputs."""
     net = network((4, 6, 5, 3), activation.spec, sparse=sparse)
     dparams = rng.standard_normal(net.plan.n_params)
+    dparams /= np.linalg.norm(dparams)
     dz = net.plan.tangent(net.params, net.X, dparams)
     numeric = central_difference(
         lambda t: net.plan.predict(net.params + t * dparams, net.X, raw=True)
     )
-    # |dparams| is about 9 and the third derivative grows with its cube.
-    np.testing.assert_allclose(dz.ravel(), numeric.ravel(), rtol=0, atol=4e-11 * 9**3)
+    np.testing.assert_allclose(dz.ravel(), numeric, rtol=0, atol=ERROR)
     if not sparse:
-        dX = rng.standard_normal(net.X.shape)
-        dz = net.plan.tangent(net.params, net.X, np.zeros_like(dparams), dX=dX)
+        dX = rng.standard_normal(net.X.shape) / np.sqrt(net.X.shape[1])
+        both = net.plan.tangent(net.params, net.X, dparams, dX=dX)
         numeric = central_difference(
-            lambda t: net.plan.predict(net.params, net.X + t * dX, raw=True)
+            lambda t: net.plan.predict(net.params + t * dparams, net.X + t * dX, raw=True)
         )
-        np.testing.assert_allclose(dz.ravel(), numeric.ravel(), rtol=0, atol=4e-11 * 2**3)
+        np.testing.assert_allclose(both.ravel(), numeric, rtol=0, atol=ERROR)
 
 
 @over_dtypes
@@ -349,7 +350,7 @@ def test_forward_and_reverse_mode_are_transposes(activation, sparse, dtype, rng)
     reverse = np.dot(grad.astype(float), u) * len(z)
     forward = np.sum(net.plan.tangent(net.params, net.X, u).astype(float) * v)
     # Sums of 36 products of size about 10, of which z - v loses an eps of |z|.
-    assert forward == pytest.approx(reverse, abs=36 * 10 * 8 * np.finfo(dtype).eps)
+    assert forward == pytest.approx(reverse, abs=36 * 10 * 8 * float(np.finfo(dtype).eps))
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
@@ -363,10 +364,9 @@ def test_hessian_product_against_finite_differences(activation, loss, sparse, we
     v = rng.standard_normal(net.plan.n_params)
     v /= np.linalg.norm(v)
     product = net.plan.hessian_product(net.params, net.X, net.y, v, **options)
-    # A step of 1e-6 crosses no kink here; shorter than the best one, it costs accuracy: 1e-9.
-    numeric = central_difference(lambda t: gradient(net, net.params + t * v, **options)[1], 1e-6)
+    numeric = central_difference(lambda t: gradient(net, net.params + t * v, **options)[1])
     scale = max(1.0, np.abs(product).max())
-    np.testing.assert_allclose(product, numeric.ravel(), rtol=0, atol=4e-9 * scale)
+    np.testing.assert_allclose(product, numeric, rtol=0, atol=ERROR * scale)
 
 
 @over_losses
@@ -416,7 +416,7 @@ def test_csr_and_dense_samples_agree(dtype):
     other = np.empty_like(grad)
     X = np.ascontiguousarray(net.X.toarray())
     # Products with zero are exact, so the sums are the same but for their grouping: 20 eps.
-    limit = 20 * np.finfo(dtype).eps
+    limit = 20 * float(np.finfo(dtype).eps)
     assert dense.loss_gradient(net.params, X, net.y, grad=other) == pytest.approx(loss, rel=limit)
     np.testing.assert_allclose(other, grad, rtol=0, atol=limit * np.abs(grad).max())
 
@@ -424,14 +424,15 @@ def test_csr_and_dense_samples_agree(dtype):
 @pytest.mark.threads
 @over_dtypes
 @over_inputs
-@pytest.mark.parametrize("sizes", [(64, 128, 70, 10), (33, 257, 5), (1030, 1100, 1025, 3)])
-def test_any_number_of_threads_gives_the_same_bits(sizes, sparse, dtype):
+@pytest.mark.parametrize(
+    ("sizes", "n_samples"),
+    [((64, 128, 70, 10), 301), ((33, 257, 5), 301), ((1030, 1100, 1025, 3), 140)],
+)
+def test_any_number_of_threads_gives_the_same_bits(sizes, n_samples, sparse, dtype):
     """Sizes that make several threads worth their while, the last of them wide enough for BLAS."""
-    net = network(sizes, ("relu", {}), ("softmax_cross_entropy", {}), dtype=dtype, n_samples=301)
-    if sparse:
-        net = network(sizes, ("relu", {}), dtype=dtype, n_samples=301, sparse=True)
+    net = network(sizes, ("relu", {}), dtype=dtype, n_samples=n_samples, sparse=sparse)
     results = []
-    for n_threads in (1, 2, 3, 4, 7):
+    for n_threads in (1, 2, 3, 7):
         loss, grad = gradient(net, n_threads=n_threads, alpha=0.1)
         results.append((loss, grad, net.plan.predict(net.params, net.X, n_threads=n_threads)))
     for other in results[1:]:

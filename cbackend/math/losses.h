@@ -22,11 +22,6 @@
 /* sign(x), 0 at 0, NaN for NaN. */
 FBP_INLINE real FN(sign)(real x) { return x > (real)0 ? (real)1 : (x < (real)0 ? (real)-1 : x); }
 
-/* 1 where x > 0, else 0, and NaN for NaN. */
-FBP_INLINE real FN(step)(real x) { return x <= (real)0 ? (real)0 : (x > (real)0 ? (real)1 : x); }
-
-FBP_INLINE real FN(positive_part)(real x) { return x <= (real)0 ? (real)0 : x; }
-
 FBP_INLINE real FN(huber)(real d, real delta) {
     const real a = FN(magnitude)(d);
     return a <= delta ? (real)0.5 * a * a : delta * (a - (real)0.5 * delta);
@@ -115,13 +110,13 @@ LOSS(quantile, REAL, identity,
     FN(quantile_slope)(z - t, quantile),
     (real)0)
 
-LOSS(poisson, NONNEGATIVE, exp, NO_ATTRS, 40,
+LOSS(poisson, NONNEGATIVE, exp, NO_ATTRS, 45,
     "half the Poisson deviance, t * log(t) - t * z - t + exp(z)",
     FN(poisson)(z, t),
     FN(exp)(z) - t,
     FN(exp)(z))
 
-LOSS(sigmoid_cross_entropy, BINARY, logistic, NO_ATTRS, 35,
+LOSS(sigmoid_cross_entropy, BINARY, logistic, NO_ATTRS, 42,
     "-t * log(p) - (1 - t) * log(1 - p), p = logistic(z)",
     (FN(positive_part)(z) - z * t) + FN(log1p_unit)(FN(exp)(-FN(magnitude)(z))),
     FN(logistic)(z) - t,

@@ -2,10 +2,10 @@
  * of the table. It holds the loops over samples and outputs and no formula, except that of softmax,
  * which is one over a row.
  *
- * A row of raw outputs is worked on in blocks of 64 bytes, the unit of its leading dimension: every
- * block is whole vectors on every instruction set, and a sum over outputs is one chain for each of
- * the block's lanes, joined at the end in a fixed order. So a sample's loss has the same bits in any
- * batch and on v3 and v4. */
+ * Raw outputs are worked on in blocks of 64 bytes, the unit of their leading dimension: a block is
+ * whole vectors on every instruction set. The order of a sum over outputs depends on their number
+ * alone. So a sample's loss has the same bits in any batch, and on v3 and v4. The two kinds of loss and
+ * the links share those blocks, which is why they share one long file. */
 #ifndef real
 
 #include <math.h>
@@ -167,8 +167,7 @@ FBP_INLINE real FN(exp_row)(int64_t k, const real *z, real max, int64_t skipped,
             block[l] = l < live ? x : (real)0;
             lanes[l] += l == omitted ? (real)0 : block[l];
         }
-        if (e) FBP_LANEWISE
-        for (int l = 0; l < LANES; l++) e[j + l] = block[l];
+        if (e) memcpy(e + j, block, sizeof block);
     }
     return FN(sum_lanes)(lanes);
 }
@@ -192,12 +191,10 @@ FBP_INLINE real FN(max_row)(int64_t k, const real *z) {
  * keeps its digits, and c = -log(p). */
 typedef struct {
     int rows;
-    real max[GROUP], top[GROUP]; /* the largest output, and the target's */
-    real sum[GROUP],
-        others[GROUP]; /* of exp(z - max), over all classes and over all but the target */
+    /* the largest output, the target's, and the sum of exp(z - max) over all and over the others */
+    real max[GROUP], top[GROUP], sum[GROUP], others[GROUP];
     real c[GROUP], q[GROUP];
-    real value[GROUP], slope[GROUP],
-        curvature[GROUP]; /* of the loss, as SOFTMAX_LOSS states them */
+    real value[GROUP], slope[GROUP], curvature[GROUP]; /* as SOFTMAX_LOSS states them */
 } FN(group);
 
 typedef void FN(group_function)(FN(group) * group, const double *attrs);
@@ -237,9 +234,12 @@ static void FN(softmax_forward)(int64_t rows, int64_t k, int64_t ld, const real 
             /* slope (p - onehot) */
             const real slope = scale ? scale[i + r] * g.slope[r] : g.slope[r];
             const real factor = slope / g.sum[r];
-            const int64_t end = (k + LANES - 1) / LANES * LANES;
-            for (int64_t j = 0; j < end; j++) e[r * ld + j] *= factor;
-            for (int64_t j = end; j < ld; j++) e[r * ld + j] = (real)0;
+            int64_t j = 0;
+            for (; j < k; j += LANES) {
+                FBP_LANEWISE
+                for (int l = 0; l < LANES; l++) e[r * ld + j + l] *= factor;
+            }
+            for (; j < ld; j += LANES) memset(e + r * ld + j, 0, LANES * sizeof(real));
             e[r * ld + target[i + r]] = -slope * g.q[r];
         }
     }
@@ -258,10 +258,13 @@ static void FN(softmax_tangent)(int64_t rows, int64_t k, int64_t ld, const real 
         FN(measure)(k, ld, zi, target + i, NULL, &g);
         function(&g, attrs);
         real lanes[LANES] = {(real)0};
-        for (int64_t j = 0; j < k; j += LANES) FBP_LANEWISE
-        for (int l = 0; l < LANES; l++) {
-            const real x = FN(exp)(zi[j + l] - g.max[0]) * (tzi[j + l] - top);
-            lanes[l] += l < k - j ? x : (real)0;
+        for (int64_t j = 0; j < k; j += LANES) {
+            const int live = FN(live_lanes)(k - j);
+            FBP_LANEWISE
+            for (int l = 0; l < LANES; l++) {
+                const real x = FN(exp)(zi[j + l] - g.max[0]) * (tzi[j + l] - top);
+                lanes[l] += l < live ? x : (real)0;
+            }
         }
         const real dc = FN(sum_lanes)(lanes) / g.sum[0];
         if (tvalue) tvalue[i] = dc * g.slope[0];
@@ -269,11 +272,14 @@ static void FN(softmax_tangent)(int64_t rows, int64_t k, int64_t ld, const real 
         const real s = scale ? scale[i] : (real)1, a = s * g.slope[0], b = s * g.curvature[0];
         const real share =
             g.others[0] > (real)0 ? b * dc / g.others[0] : (real)0; /* b dc / q sum */
-        for (int64_t j = 0; j < ld; j += LANES) FBP_LANEWISE
-        for (int l = 0; l < LANES; l++) {
-            const real e = FN(exp)(zi[j + l] - g.max[0]);
-            const real x = e * (share + a / g.sum[0] * (tzi[j + l] - top - dc));
-            tdz[i * ld + j + l] = l < k - j ? x : (real)0;
+        for (int64_t j = 0; j < ld; j += LANES) {
+            const int live = FN(live_lanes)(k - j);
+            FBP_LANEWISE
+            for (int l = 0; l < LANES; l++) {
+                const real e = FN(exp)(zi[j + l] - g.max[0]);
+                const real x = e * (share + a / g.sum[0] * (tzi[j + l] - top - dc));
+                tdz[i * ld + j + l] = l < live ? x : (real)0;
+            }
         }
         tdz[i * ld + target[i]] = -dc * (b + a * ((real)1 - g.q[0]));
     }
@@ -326,9 +332,11 @@ static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void 
                     max = FN(max_row)(k, z);
                     sum = FN(exp_row)(k, z, max, -1, NULL);
                 }
-                for (int64_t c = 0; c < width; c += LANES) FBP_LANEWISE
-                for (int l = 0; l < LANES; l++)
-                    packed[r * width + c + l] = FN(exp)(z[j + c + l] - max) / sum;
+                for (int64_t c = 0; c < width; c += LANES) {
+                    FBP_LANEWISE
+                    for (int l = 0; l < LANES; l++)
+                        packed[r * width + c + l] = FN(exp)(z[j + c + l] - max) / sum;
+                }
             }
             FN(store)(count, width, packed, ldp, (real *)p_out + i * ldp + j);
         }

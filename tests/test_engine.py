@@ -1,0 +1,247 @@
+"""Training: what a step does, to the bit, how it goes on, and what ends it.
+
+Gradients are right by test_gradients.py and rules by test_rules.py; here it is tested that training
+applies them as the textbook says.
+"""
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import reference
+from helpers import Run, over, over_dtypes, over_inputs
+
+from fastbp import NonFiniteError, _core
+from fastbp.testing import cases, network
+
+over_rules = over(cases("rule", attributes=False), "rule")
+
+
+def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weights):
+    """Training written out: the plan's gradient of every batch, the witness's update rule."""
+    witness = reference.RULES[rule]
+    params = net.params.copy()
+    states = [np.zeros_like(params) for _ in range(witness.n_states)]
+    grad = np.empty_like(params)
+    losses, step_losses, step, n = [], [], 0, len(net.y)
+    for epoch, rate in enumerate(rates):
+        order = _core.permutation(seed, epoch, n) if shuffle else np.arange(n)
+        total = 0.0
+        for start in range(0, n, batch_size):
+            rows = order[start : start + batch_size]
+            loss = net.plan.loss_gradient(
+                params,
+                net.X[rows],
+                np.ascontiguousarray(net.y[rows]),
+                sample_weight=None if weights is None else weights[rows],
+                alpha=alpha,
+                grad=grad,
+            )
+            step += 1
+            witness.update(params, grad, states, rate, step, **{**witness.defaults, **attrs})
+            total += loss * len(rows)
+            step_losses.append(loss)
+        losses.append(total / n)
+    return params, np.array(states, params.dtype).reshape(-1, params.size), losses, step_losses
+
+
+@over_dtypes
+@over_inputs
+@pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in-order"])
+@over_rules
+def test_training_is_the_hand_update_bit_for_bit(rule, shuffle, sparse, dtype):
+    """R9, R60 and the whole loop of R10: gather, forward, backward, penalty, update, next batch.
+
+    23 samples in batches of 5: the last is a batch of 3.
+    """
+    net = network((6, 9, 4), dtype=dtype, sparse=sparse, n_samples=23)
+    weights = np.random.default_rng(1).uniform(0.5, 2, 23).astype(dtype)
+    options = {"batch_size": 5, "shuffle": shuffle, "seed": 77, "alpha": 0.1}
+    rates = [0.1, 0.05, 0.01]
+    for sample_weight in (None, weights):
+        run = Run(net, rule.name, sample_weight=sample_weight, **options)
+        step_losses = np.empty(15)
+        result = run.training.run(rates, first_epoch=0, step=0, step_losses=step_losses)
+        params, states, losses, each = by_hand(
+            net, rule.name, {}, rates, weights=sample_weight, **options
+        )
+        np.testing.assert_array_equal(run.params, params)
+        np.testing.assert_array_equal(run.states, states)
+        assert (result["epochs"], result["step"], result["interrupted"]) == (3, 15, False)
+        # The losses are sums in double of the samples' losses, here and there in another order.
+        rtol = 8 * np.finfo(dtype).eps
+        np.testing.assert_allclose(step_losses, each, rtol=rtol)
+        np.testing.assert_allclose(result["losses"], losses, rtol=rtol)
+
+
+@over_dtypes
+def test_training_on_blas_is_the_hand_update(dtype):
+    """Layers that run on BLAS: its sums may depend on the batch's place, so not to the bit."""
+    net = network((1030, 1025, 3), dtype=dtype, n_samples=40)
+    options = {"batch_size": 40, "shuffle": True, "seed": 0, "alpha": 0.1}
+    run = Run(net, "sgd", **options)
+    run.training.run([0.01, 0.01])
+    params, *_ = by_hand(net, "sgd", {}, [0.01, 0.01], weights=None, **options)
+    # Two steps of 0.01, whose gradients have errors of some eps of their size, at most 1.
+    np.testing.assert_allclose(run.params, params, rtol=0, atol=20 * np.finfo(dtype).eps)
+
+
+@over_rules
+def test_attributes_of_a_rule_reach_the_step(rule):
+    net = network(n_samples=10)
+    options = {"batch_size": 4, "shuffle": True, "seed": 3, "alpha": 0.0}
+    for case in cases("rule"):
+        if case.name == rule.name:
+            run = Run(net, rule.name, case.attrs, **options)
+            run.training.run([0.01] * 3)
+            params, *_ = by_hand(net, rule.name, case.attrs, [0.01] * 3, weights=None, **options)
+            np.testing.assert_array_equal(run.params, params)
+
+
+@pytest.mark.parametrize("loss", cases("loss"), ids=str)
+def test_training_lowers_every_loss(loss):
+    net = network((4, 16, 3), loss=loss.spec, n_samples=30)
+    losses = Run(net, "adam", batch_size=10)(60)["losses"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@over_rules
+def test_continuation_is_exact(rule):
+    """3 epochs and then 3 more are 6, with the same or with a new Training."""
+    net = network(n_samples=23)
+    whole, parts = Run(net, rule.name, seed=5), Run(net, rule.name, seed=5)
+    losses = whole(6)["losses"]
+    again = [*parts(3)["losses"], *parts(3)["losses"]]
+    np.testing.assert_array_equal(losses, again)
+    parts.same_as(whole)
+    third = Run(net, rule.name, seed=5)
+    third(3)
+    fourth = _core.Training(
+        net.plan,
+        third.params,
+        net.X,
+        net.y,
+        rule=rule.name,
+        states=third.states,
+        batch_size=5,
+        seed=5,
+    )
+    fourth.run([0.01] * 3, first_epoch=3, step=15)
+    third.same_as(whole)
+
+
+def test_every_epoch_has_its_own_order():
+    """R123: with two samples in batches of one, the order shows in the weights."""
+    net = network(n_samples=11)
+    shuffled = Run(net, "sgd", batch_size=1, seed=9)
+    losses = np.empty(22)
+    shuffled(2, rate=1e-9, step_losses=losses)
+    single, _ = _core.loss("squared_error", net.plan.predict(net.params, net.X, raw=True), net.y)
+    for epoch in range(2):
+        order = _core.permutation(9, epoch, 11)
+        # The rate is so small that the weights hardly move.
+        np.testing.assert_allclose(losses[11 * epoch : 11 * (epoch + 1)], single[order], rtol=1e-6)
+    assert not np.array_equal(_core.permutation(9, 0, 11), _core.permutation(9, 1, 11))
+
+
+def test_adam_trains_a_network_as_numpy_does(rng):
+    """R61: 1000 steps of a whole network beside the NumPy perceptron with the NumPy rule."""
+    net = network((4, 6, 3), n_samples=20)
+    run = Run(net, "adam", batch_size=20, shuffle=False, alpha=0.01)
+    losses = run(1000, rate=1e-3)["losses"]
+    witness = reference.MLP(*net.arguments)
+    params, states = net.params.copy(), [np.zeros(net.plan.n_params) for _ in range(2)]
+    expected = np.empty(1000)
+    for step in range(1000):
+        expected[step], grad = witness.loss_gradient(params, net.X, net.y, alpha=0.01)
+        reference.adam(params, grad, states, 1e-3, step + 1, **reference.ADAM)
+    # A difference of 1e-16 in a gradient moves the weights by a rate's share of it; 1000 steps of
+    # a smooth descent multiply that by far less than the 1e6 allowed here.
+    np.testing.assert_allclose(losses, expected, rtol=1e-10)
+    np.testing.assert_allclose(run.params, params, rtol=0, atol=1e-10)
+
+
+# --------------------------------------------------------------------------- what is not finite
+
+
+def test_an_overflowing_weight_is_told_and_undone():
+    net = network(n_samples=20)
+    run = Run(net, "sgd", batch_size=5)
+    with pytest.raises(NonFiniteError, match="epoch 0") as error:
+        run(3, rate=1e300)
+    assert isinstance(error.value, ValueError)
+    assert error.value.epoch == 0 and 0 <= error.value.step < 4
+    assert 0 <= error.value.layer < 3
+    np.testing.assert_array_equal(run.params, net.params)  # the initial weights
+
+
+def test_the_weights_of_the_last_whole_epoch_come_back():
+    net = network(n_samples=20)
+    good, run = Run(net, "sgd"), Run(net, "sgd")
+    good(2)
+    with pytest.raises(NonFiniteError) as error:
+        run.training.run([0.01, 0.01, 1e300, 0.01])
+    assert error.value.epoch == 2
+    np.testing.assert_array_equal(run.params, good.params)
+
+
+def test_an_infinite_loss_is_found_before_any_update():
+    """Sample 13 of 20, in batches of 5 in order: step 2. exp of the raw output overflows."""
+    net = network((4, 3), loss=("poisson", {}), n_samples=20)
+    net.X[13] = 1e6 * np.sign(net.params[:12].reshape(4, 3)[:, 0])
+    run = Run(net, "sgd", shuffle=False)
+    with pytest.raises(NonFiniteError) as error:
+        run(1, rate=1e-12)
+    assert (error.value.epoch, error.value.step, error.value.layer) == (0, 2, -1)
+    np.testing.assert_array_equal(run.params, net.params)
+
+
+def test_the_first_layer_to_overflow_is_named():
+    net = network((4, 6, 5, 3), ("identity", {}), n_samples=8)
+    net.params[30 : 30 + 30] = 1e308  # weights of layer 1
+    run = Run(net, "sgd", batch_size=8)
+    with pytest.raises(NonFiniteError) as error:
+        run(1)
+    assert (error.value.epoch, error.value.step, error.value.layer) == (0, 0, 1)
+    assert "layer 1" in str(error.value)
+
+
+@pytest.mark.threads
+def test_the_culprit_is_the_same_for_any_number_of_threads():
+    net = network((64, 128, 70, 10), ("relu", {}), n_samples=500)
+    net.X[333] = 1e308
+    found = set()
+    for n_threads in (1, 2, 4):
+        run = Run(net, "sgd", batch_size=100, n_threads=n_threads, seed=1)
+        with pytest.raises(NonFiniteError) as error:
+            run(1)
+        found.add((error.value.epoch, error.value.step, error.value.layer, str(error.value)))
+        np.testing.assert_array_equal(run.params, net.params)
+    assert len(found) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C cannot be sent to a process of its own there")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_ctrl_c_ends_after_the_last_whole_epoch(n_threads):
+    """Within a second, and the weights are those of as many whole epochs as were done."""
+    net = network((64, 128, 70, 10), ("relu", {}), n_samples=5000)
+    run = Run(net, "adam", batch_size=200, n_threads=n_threads)
+    sent = []
+
+    def press():
+        sent.append(time.perf_counter())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.3, press)
+    timer.start()
+    result = run(100_000)
+    assert time.perf_counter() - sent[0] < 1
+    timer.join()
+    assert result["interrupted"] and len(result["losses"]) == result["epochs"]
+    again = Run(net, "adam", batch_size=200, n_threads=n_threads)
+    again(result["epochs"])
+    np.testing.assert_array_equal(run.params, again.params)
