@@ -108,11 +108,11 @@ def markdown(lines):
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def gradients(rounds):
+def gradients():
     """What backward costs, in forwards, for each shape."""
     costs = []
     for shape in SHAPES.values():
-        time, flops = backward_over_forward(shape, rounds)
+        time, flops = backward_over_forward(shape)
         costs.append(f"{shape.name} {time:.1f} ({flops:.1f})")
     return (
         "All gradients of a batch, in forward passes by time (and by FLOPs), one thread:\n"
@@ -177,7 +177,7 @@ def main():
     print(f"Samples a second, and how many times as fast fastbp is: medians of {rounds} rounds")
     print("(behind a ratio its smallest and largest round)\n")
     print(markdown(lines), end="\n\n")
-    print(gradients(rounds))
+    print(gradients())
     if not before < QUIET:
         print(f"\nNOT QUIET: the load average was {before:.1f} before this began; do not publish.")
     if arguments.quick:

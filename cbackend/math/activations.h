@@ -11,7 +11,7 @@
  * go by their names. NaN gives NaN in all three (where they read anything); at a kink the slope is the
  * one stated, for 0.0 and -0.0 alike.
  *
- * Values are within 4 ulp, denormal results included; for silu with another beta than 1 that is on
+ * Values are within 4 ulp, gelu without FMA 4.1, denormal results included; for silu with another beta than 1 that is on
  * top of what the rounding of beta * x does. First derivatives are within 4 eps of the largest
  * magnitude that they take, second ones within 8. tests/c/test_elementary.c measures both. */
 #ifndef ROW

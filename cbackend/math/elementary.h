@@ -323,7 +323,7 @@ FBP_INLINE real FN(times_normal_tail)(real factor, real a, FN(parts_of_exp) e) {
     return FN(times_exp)(factor * q.scaled, e);
 }
 
-/* 1 - erf(x): 4 ulp; 4.1 in float without FMA. */
+/* 1 - erf(x): 4 ulp; 4.1 without FMA. */
 FBP_INLINE real FN(erfc)(real x) {
     const real a = FN(at_most)(FN(magnitude)(x), ERFC_ZERO);
     /* exp multiplies the rounding error of a^2 by a^2: it is passed on. */

@@ -1,7 +1,7 @@
 """BLAS on one thread while the engine calls it from threads of its own.
 
-A BLAS library's thread limit belongs to the whole process, and calls into the engine may overlap: so
-the first one in flight sets the limit and the last one puts it back, whichever that is.
+A BLAS library's thread limit belongs to the whole process, and calls into the engine may overlap:
+so the first one in flight sets the limit and the last one puts it back, whichever that is.
 """
 
 import functools
