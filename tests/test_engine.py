@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,7 +102,22 @@ def test_attributes_of_a_rule_reach_the_step(rule):
             np.testing.assert_array_equal(run.params, params)
 
 
-@pytest.mark.parametrize("loss", cases("loss"), ids=str)
+def test_a_batch_without_weight_is_passed_over():
+    """Nothing can be learnt from it: no update, no step counted for Adam, a loss of zero."""
+    net = network(n_samples=15)
+    weights = np.repeat([1.0, 0.0, 2.0], 5)
+    run = Run(net, "adam", sample_weight=weights, shuffle=False)
+    step_losses = np.empty(3)
+    result = run(1, step_losses=step_losses)
+    assert result["step"] == 2 and step_losses[1] == 0
+    keep = weights > 0
+    few = replace(net, X=net.X[keep], y=net.y[keep])
+    alone = Run(few, "adam", sample_weight=weights[keep], shuffle=False)
+    alone(1)
+    run.same_as(alone)
+
+
+@over(cases("loss"), "loss")
 def test_training_lowers_every_loss(loss):
     net = network((4, 16, 3), loss=loss.spec, n_samples=30)
     losses = Run(net, "adam", batch_size=10)(60)["losses"]
@@ -200,14 +216,20 @@ def test_an_infinite_loss_is_found_before_any_update():
     np.testing.assert_array_equal(run.params, net.params)
 
 
-def test_the_first_layer_to_overflow_is_named():
+@pytest.mark.parametrize("layer", [0, 1])
+def test_the_first_layer_to_overflow_is_named(layer):
+    """Sample 2 overflows in layer 1; where sample 5 does so in layer 0, that is the first."""
     net = network((4, 6, 5, 3), ("identity", {}), n_samples=8)
-    net.params[30 : 30 + 30] = 1e308  # weights of layer 1
-    run = Run(net, "sgd", batch_size=8)
+    net.params[30:60] = 1e200  # weights of layer 1
+    net.X[2] = 1e200
+    if layer == 0:
+        net.params[:24] = 2.0
+        net.X[5] = 1e308
+    run = Run(net, "sgd", batch_size=8, shuffle=False)
     with pytest.raises(NonFiniteError) as error:
         run(1)
-    assert (error.value.epoch, error.value.step, error.value.layer) == (0, 0, 1)
-    assert "layer 1" in str(error.value)
+    assert (error.value.epoch, error.value.step, error.value.layer) == (0, 0, layer)
+    assert f"layer {layer}" in str(error.value)
 
 
 @pytest.mark.threads

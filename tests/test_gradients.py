@@ -353,6 +353,32 @@ def test_forward_and_reverse_mode_are_transposes(activation, sparse, dtype, rng)
     assert forward == pytest.approx(reverse, abs=36 * 10 * 8 * float(np.finfo(dtype).eps))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "n_samples"), [((4, 6, 3), 2100), ((1030, 1025, 3), 30)], ids=["many", "wide"]
+)
+def test_tangents_of_many_samples_and_of_wide_layers(sizes, n_samples, rng):
+    """The identities above, where samples come in blocks and where training runs on BLAS."""
+    net = network(sizes, n_samples=n_samples)
+    u, v = rng.standard_normal((2, net.plan.n_params)) / np.sqrt(net.plan.n_params)
+    z = net.plan.predict(net.params, net.X, raw=True)
+    w = rng.standard_normal(z.shape)
+    grad = np.empty_like(net.params)
+    net.plan.loss_gradient(net.params, net.X, z - w, grad=grad)
+    forward = np.sum(net.plan.tangent(net.params, net.X, u) * w)
+    reverse = np.dot(grad, u) * len(z)
+    # Both are sums of w.size products of size up to 10, each with an error of a few eps.
+    assert forward == pytest.approx(reverse, abs=100 * w.size * float(np.finfo(float).eps))
+    hv = net.plan.hessian_product(net.params, net.X, net.y, v, alpha=0.1)
+    numeric = central_difference(lambda t: gradient(net, net.params + t * v, alpha=0.1)[1])
+    np.testing.assert_allclose(hv, numeric, rtol=0, atol=ERROR * max(1.0, np.abs(hv).max()))
+
+
+def test_csr_samples_have_no_tangent():
+    net = network(sparse=True)
+    with pytest.raises(LookupError, match=r"dX.*linear_csr"):
+        net.plan.tangent(net.params, net.X, net.params, dX=np.zeros(net.X.shape))
+
+
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @over_inputs
 @over_losses
@@ -382,6 +408,22 @@ def test_the_hessian_is_symmetric(loss, rng):
 # ------------------------------------------------------------------------------------ the same bits
 
 
+@over_dtypes
+def test_no_activation_is_the_identity(dtype):
+    net = network((5, 7, 6, 3), ("identity", {}), dtype=dtype)
+    layers = [layer for layer in net.arguments[1] if layer[0] == "linear"]
+    bare = _core.Plan(net.arguments[0], layers, net.arguments[2], dtype=dtype)
+    loss, grad = gradient(net)
+    other = np.empty_like(grad)
+    assert bare.loss_gradient(net.params, net.X, net.y, grad=other) == loss
+    np.testing.assert_array_equal(other, grad)
+    np.testing.assert_array_equal(
+        bare.tangent(net.params, net.X, grad), net.plan.tangent(net.params, net.X, grad)
+    )
+    products = [p.hessian_product(net.params, net.X, net.y, grad) for p in (bare, net.plan)]
+    np.testing.assert_array_equal(*products)
+
+
 def layouts(X):
     """The same samples in memory in every way that is promised to be read in place (R17)."""
     yield "F", np.asfortranarray(X)
@@ -406,6 +448,8 @@ def test_the_layout_of_samples_does_not_matter(dtype, tmp_path):
         assert net.plan.loss_gradient(net.params, X, net.y, grad=other) == loss, name
         np.testing.assert_array_equal(other, grad, err_msg=name)
         np.testing.assert_array_equal(net.plan.predict(net.params, X), z, err_msg=name)
+        dz = net.plan.tangent(net.params, X, grad)
+        np.testing.assert_array_equal(dz, net.plan.tangent(net.params, net.X, grad), err_msg=name)
 
 
 @over_dtypes
