@@ -242,6 +242,9 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, const fbp
 static void begin_epoch(fbp_training *training, int64_t e, const fbp_team *team) {
     const fbp_plan *plan = training->pass.plan;
     size_t size = fbp_size(plan->dtype);
+    /* A last batch without weight is passed without a meeting: another thread may still be weighing it
+     * by the order that is about to change. */
+    fbp_barrier(team);
     fbp_range share = fbp_share(plan->n_params, team);
     memcpy(training->last_epoch + (size_t)share.begin * size,
            training->params + (size_t)share.begin * size, (size_t)(share.end - share.begin) * size);

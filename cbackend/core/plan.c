@@ -69,6 +69,10 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     memcpy(name + length, suffix, strlen(suffix) + 1);
     const fbp_row *row = fbp_variant_find(plan->variant, FBP_OP, name);
     if (row == NULL) return FBP_INVALID;
+    const fbp_layer_kernels *kernels = row->kernels[plan->dtype];
+    if ((kernels->backward_input == NULL) != (first && plan->sparse))
+        return fbp_fail(FBP_INVALID, "layer %d: found '%s', wanted an op that reads %s samples",
+                        plan->n_layers, row->name, first && plan->sparse ? "sparse" : "dense");
     if (spec->units < 1 || spec->units > INT32_MAX)
         return fbp_fail(FBP_INVALID, "units of layer %d: found %lld, wanted 1 to %d",
                         plan->n_layers, (long long)spec->units, INT32_MAX);
@@ -90,7 +94,8 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     layer->use_blas = wants_blas(layer, first && plan->sparse);
     plan->uses_blas |= layer->use_blas;
     plan->n_params += layer->param_rows * layer->n_out;
-    if (layer->ld_in > plan->widest) plan->widest = layer->ld_in;
+    int reads_tile = !(first && plan->sparse); /* else it reads the samples themselves */
+    if (reads_tile && layer->ld_in > plan->widest) plan->widest = layer->ld_in;
     if (layer->ld_out > plan->widest) plan->widest = layer->ld_out;
     plan->n_outputs = spec->units;
     return fbp_row_check(row, layer->op_attrs);

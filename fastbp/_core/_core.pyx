@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False
+# cython: language_level=3
 """Marshalling between NumPy and the C core, and nothing else: no mathematics, no loop over elements, no
 name of a row. Arrays are checked here, so that C meets only pointers it may follow; the GIL is released
 around every call that works; every failure becomes an exception in `_raise`, in one place."""
@@ -116,6 +116,8 @@ cdef object _csr_samples(object X, fbp_samples *samples, Plan plan, str name):
     data = np.ascontiguousarray(X.data)
     indices = np.ascontiguousarray(X.indices, dtype=np.int32)
     indptr = np.ascontiguousarray(X.indptr, dtype=np.int64)
+    if indptr.shape != (X.shape[0] + 1,):
+        raise ValueError(f"{name}: found an indptr of shape {indptr.shape}, wanted {(X.shape[0] + 1,)}")
     samples.data = _data(data)
     samples.rows, samples.cols = X.shape
     samples.indices = <const int32_t *>_data(indices)

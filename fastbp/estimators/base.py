@@ -229,9 +229,9 @@ class BaseMLP(BaseEstimator, ABC):
         """Predictions, or raw outputs, (n_samples, n_outputs)."""
         check_is_fitted(self)
         X = inputs.features(self, X, self._network.dtype)
-        return self._plan(scipy.sparse.issparse(X)).predict(
-            self._flat(), X, raw=raw, n_threads=threads.resolve(self.n_threads)
-        )
+        with fitting.swapping:
+            plan, flat = self._plan(scipy.sparse.issparse(X)), self._flat()
+        return plan.predict(flat, X, raw=raw, n_threads=threads.resolve(self.n_threads))
 
     def _plan(self, sparse: bool) -> _core.Plan:
         if sparse not in self._plans:

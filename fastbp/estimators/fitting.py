@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 _in_training: set[tuple[int, int]] = set()
 _guard = threading.Lock()
 
+# Held while an estimator takes its new weights, and while a reader gathers what belongs together.
+swapping = threading.RLock()
+
 
 @contextmanager
 def exclusively(estimator: "BaseMLP") -> Iterator[None]:
@@ -105,10 +108,11 @@ def train(
             )
     if not (estimator.warm_start or incremental):
         state.drop_arrays()
-    if fresh or flat is not estimator._parameters.flat:
-        estimator._parameters = Parameters(flat, plans[sparse].tensors)
-        estimator._show_views(anew=True)
-    estimator._network, estimator._plans, estimator._training_state = network, plans, state
+    with swapping:  # at once, for those who predict meanwhile
+        if fresh or flat is not estimator._parameters.flat:
+            estimator._parameters = Parameters(flat, plans[sparse].tensors)
+            estimator._show_views(anew=True)
+        estimator._network, estimator._plans, estimator._training_state = network, plans, state
     for name in _STOCHASTIC_ATTRIBUTES:
         estimator.__dict__.pop(name, None)
     estimator.__dict__.update(

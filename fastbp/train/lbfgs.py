@@ -96,6 +96,9 @@ def minimise(
             stacklevel=6,
         )
         return len(losses), losses[-1] if losses else math.nan
+    except BaseException:
+        problem.params[...] = accepted
+        raise
     problem.params[...] = result.x
     if not (math.isfinite(result.fun) and np.isfinite(problem.params).all()):
         error = _not_finite(problem, len(losses))
