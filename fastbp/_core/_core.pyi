@@ -94,6 +94,7 @@ class Plan:
     def order(self) -> tuple[str, ...]: ...
 
 class Training:
+    progress: dict[str, Any]
     def __init__(
         self,
         plan: Plan,

@@ -662,12 +662,17 @@ cdef object _fill_spec(fbp_row_spec *spec, fbp_kind kind, str name, object attrs
 # ---- training ----
 
 cdef class Training:
-    """A network in training: holds its scratch, and works on params and states in place."""
+    """A network in training: holds its scratch, and works on params and states in place.
+
+    `progress` is what the last `run` came to: "epochs" made whole, their "losses", the "step" reached,
+    and whether Ctrl-C "interrupted" it."""
 
     cdef fbp_training *training
     cdef Plan plan
     cdef object kept
     cdef int64_t n_batches
+    cdef bint running
+    cdef readonly dict progress
 
     def __cinit__(self, Plan plan not None, params, X, y, *, str rule, attrs=None, states, double alpha=0.0,
                   batch_size, sample_weight=None, bint shuffle=True, seed=0, n_threads=1):
@@ -701,7 +706,10 @@ cdef class Training:
         raise TypeError("a Training belongs to this process and cannot be pickled")
 
     def run(self, rates, *, first_epoch=0, step=0, step_losses=None):
-        """Runs len(rates) whole epochs, each at its learning rate."""
+        """Runs len(rates) whole epochs, each at its learning rate; returns `progress`.
+
+        After any exception, too, params are those of the last whole epoch and `progress` tells how
+        many were made."""
         rates = np.ascontiguousarray(rates, np.float64)
         if rates.ndim != 1:
             raise ValueError(f"rates: found {rates.ndim} dimensions, wanted 1: one rate for each epoch")
@@ -719,21 +727,27 @@ cdef class Training:
                 step_losses, "step_losses", np.float64, (rates.size * self.n_batches,), writable=True))
         cdef _Signals signals = _Signals()
         call.poll, call.poll_context = _poll, <void *>signals
+        if self.running:
+            raise RuntimeError("this Training is running in another thread")
         cdef fbp_status status
-        with one_blas_thread(self.plan.uses_blas), nogil:
-            status = fbp_training_run(self.training, &call)
-        if status == FBP_NOT_FINITE:
-            culprit = fbp_training_culprit(self.training)
-            raise NonFiniteError(fbp_message().decode(), epoch=culprit.epoch, step=culprit.step,
-                                 layer=culprit.layer)
-        if status == FBP_INTERRUPTED:
-            if not isinstance(signals.error, KeyboardInterrupt):
-                raise signals.error
-        elif status != FBP_OK:
-            _raise(status)
-        return {
+        self.running = True
+        try:
+            with one_blas_thread(self.plan.uses_blas), nogil:
+                status = fbp_training_run(self.training, &call)
+        finally:
+            self.running = False
+        self.progress = {
             "epochs": call.epochs_done,
             "losses": losses[:call.epochs_done],
             "step": call.step,
             "interrupted": status == FBP_INTERRUPTED,
         }
+        if status == FBP_NOT_FINITE:
+            culprit = fbp_training_culprit(self.training)
+            raise NonFiniteError(fbp_message().decode(), epoch=culprit.epoch, step=culprit.step,
+                                 layer=culprit.layer)
+        if status == FBP_INTERRUPTED and not isinstance(signals.error, KeyboardInterrupt):
+            raise signals.error
+        if status != FBP_OK and status != FBP_INTERRUPTED:
+            _raise(status)
+        return self.progress
