@@ -49,6 +49,10 @@ void fbp_free(void *block) {
 
 void *fbp_carve(fbp_carver *carver, int64_t count, size_t size) {
     void *part = carver->base == NULL ? NULL : carver->base + carver->used;
-    carver->used += ((size_t)count * size + FBP_ALIGN - 1) / FBP_ALIGN * FBP_ALIGN;
+    size_t most = SIZE_MAX / 4; /* more than this stays too much, and fbp_alloc refuses it */
+    if ((size_t)count > (most - FBP_ALIGN) / size || carver->used > most)
+        carver->used = most + 1;
+    else
+        carver->used += ((size_t)count * size + FBP_ALIGN - 1) / FBP_ALIGN * FBP_ALIGN;
     return part;
 }

@@ -17,15 +17,14 @@ struct fbp_training {
     const fbp_row *rule;
     const fbp_rule_kernels *kernels;
     char *params, *last_epoch; /* (n_params): the weights, and those of the last whole epoch */
-    void *states[FBP_MAX_ATTRS];
+    void *states[FBP_MAX_STATES];
     uint32_t *order; /* (samples) the epoch's order, or NULL */
     double *squares; /* (n_tiles, 2): sums of squares of each tile's weights and of its bias */
     void *block;     /* all of the above */
     fbp_culprit culprit;
     /* of the current run: */
     fbp_run *run;
-    int64_t until_poll;
-    int stop; /* set by the first thread between the barriers of a step */
+    int stop_after_rows, stop_after_weights; /* what the first thread knew before each barrier */
     fbp_status status;
 };
 
@@ -49,10 +48,10 @@ static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carv
     training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles, sizeof(double));
 }
 
-static double step_flops(const fbp_plan *plan, int64_t batch) {
-    double forward = 0.0, backward = 0.0;
-    fbp_plan_flops(plan, &forward, &backward);
-    return (forward + backward) * (double)batch;
+/* A step's products, and of each parameter the update, which is all that counts where samples are sparse. */
+static double step_flops(const fbp_plan *plan, const fbp_training_spec *spec) {
+    return fbp_sample_flops(plan, &spec->problem.x) * (double)spec->batch +
+           10.0 * (double)plan->n_params;
 }
 
 fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
@@ -64,11 +63,13 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     if (rule == NULL) return FBP_INVALID;
     status = fbp_row_check(rule, spec->attrs);
     if (status != FBP_OK) return status;
+    if (rule->n_states > FBP_MAX_STATES)
+        return fbp_fail(FBP_INVALID, "rule: found %d states in '%s', wanted at most %d",
+                        rule->n_states, rule->name, FBP_MAX_STATES);
     fbp_training *training = fbp_alloc(sizeof *training);
     if (training == NULL) return FBP_NO_MEMORY;
     training->spec = *spec;
-    training->spec.n_threads =
-        fbp_worthwhile_threads(step_flops(plan, spec->batch), spec->n_threads);
+    training->spec.n_threads = fbp_threads_for_step(step_flops(plan, spec), spec->n_threads);
     training->rule = rule;
     training->kernels = rule->kernels[plan->dtype];
     training->params = params;
@@ -107,7 +108,8 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_sample
     }
     fbp_training training = {0};
     training.spec.batch = batch;
-    training.spec.n_threads = n_threads;
+    training.spec.n_threads = n_threads = fbp_threads_for_step(
+        plan->flops * (double)batch + 10.0 * (double)plan->n_params, n_threads);
     training.spec.shuffle = 1;
     training.spec.problem.x.rows = n_samples;
     fbp_carver counting = {NULL, 0};
@@ -144,7 +146,7 @@ static void update_tile(fbp_training *training, const fbp_batch *batch, int64_t 
     fbp_tile_gradient(&training->pass, batch, tile, 0, g);
     double penalty = training->spec.problem.alpha / batch->weight;
     if (penalty != 0.0) plan->vector->add_scaled(fbp_tile_weights(plan, tile), penalty, w, g);
-    void *states[FBP_MAX_ATTRS];
+    void *states[FBP_MAX_STATES];
     for (int s = 0; s < training->rule->n_states; s++)
         states[s] = fbp_at(plan, training->states[s], offset);
     training->kernels->update(tile->cost, g, w, states, scalars);
@@ -164,22 +166,6 @@ static double total_squares(const fbp_training *training) {
     return isfinite(biases) ? weights : NAN;
 }
 
-/* About every 20 ms, whatever the step costs: by its FLOPs, and by its number where it has hardly any. */
-static int64_t steps_between_polls(const fbp_training *training) {
-    double steps = 4e8 / (step_flops(training->pass.plan, training->spec.batch) + 1.0);
-    return steps < 1.0 ? 1 : steps > 10000.0 ? 10000 : (int64_t)steps;
-}
-
-static void poll(fbp_training *training) {
-    fbp_run *run = training->run;
-    if (--training->until_poll > 0 || run->poll == NULL) return;
-    training->until_poll = steps_between_polls(training);
-    if (run->poll(run->poll_context) != 0) {
-        training->stop = 1;
-        training->status = fbp_fail(FBP_INTERRUPTED, "training was interrupted");
-    }
-}
-
 static void blame(fbp_training *training, int64_t epoch, int64_t step, int in_weights) {
     training->culprit.epoch = epoch;
     training->culprit.step = step;
@@ -187,33 +173,38 @@ static void blame(fbp_training *training, int64_t epoch, int64_t step, int in_we
     training->status = FBP_NOT_FINITE;
 }
 
-/* One batch: returns whether to go on, the same on every thread. loss is the first thread's concern. */
-static int run_batch(fbp_training *training, const fbp_batch *batch, int64_t epoch, int64_t index,
-                     const double *scalars, double *loss, const fbp_team *team) {
+/* One batch: returns whether to go on, the same on every thread. loss is the first thread's concern.
+ * Whoever stops early leaves rows or tiles undone: the weights of the last epoch are put back. */
+static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range tiles, int64_t epoch,
+                     int64_t index, const double *scalars, double *loss, const fbp_team *team) {
     fbp_pass *pass = &training->pass;
     const fbp_plan *plan = pass->plan;
     double squares = total_squares(training); /* now: beyond the barrier they change */
     fbp_rows_phase(pass, batch, fbp_rows_share(plan, batch->rows, pass->batch, team), team, NULL);
+    if (team->thread == 0) training->stop_after_rows = fbp_watch_stopped(&pass->watch);
     fbp_barrier(team);
+    if (training->stop_after_rows) return 0;
     *loss = plan->vector->weighted_sum(batch->rows, pass->scale, pass->loss) +
             0.5 * training->spec.problem.alpha * squares / batch->weight;
     if (!isfinite(*loss)) {
         if (team->thread == 0) blame(training, epoch, index, 0);
         return 0;
     }
-    if (team->thread == 0) poll(training);
-    fbp_range tiles = fbp_tiles_share(plan, team);
     void *g = pass->threads + (size_t)team->thread * pass->thread_bytes;
-    for (int64_t t = tiles.begin; t < tiles.end; t++) update_tile(training, batch, t, g, scalars);
-    fbp_barrier(team);
-    if (!isfinite(total_squares(training))) {
-        if (team->thread == 0) blame(training, epoch, index, 1);
-        return 0;
+    for (int64_t t = tiles.begin; t < tiles.end && !fbp_watch_stopped(&pass->watch); t++) {
+        update_tile(training, batch, t, g, scalars);
+        fbp_watch_work(&pass->watch, team, 2.0 * (double)(plan->tiles[t].cost * batch->rows));
     }
-    return !training->stop;
+    if (team->thread == 0) training->stop_after_weights = fbp_watch_stopped(&pass->watch);
+    fbp_barrier(team);
+    if (training->stop_after_weights) return 0;
+    if (isfinite(total_squares(training))) return 1;
+    if (team->thread == 0) blame(training, epoch, index, 1);
+    return 0;
 }
 
-static int run_epoch(fbp_training *training, int64_t e, int64_t *step, const fbp_team *team) {
+static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range tiles,
+                     const fbp_team *team) {
     fbp_run *run = training->run;
     const fbp_training_spec *spec = &training->spec;
     const fbp_plan *plan = training->pass.plan;
@@ -227,7 +218,7 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, const fbp
         if (batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
             double scalars[FBP_MAX_SCALARS];
             training->kernels->prepare(run->rates[e], *step + 1, spec->attrs, scalars);
-            if (!run_batch(training, &batch, run->first_epoch + e, b, scalars, &loss, team))
+            if (!run_batch(training, &batch, tiles, run->first_epoch + e, b, scalars, &loss, team))
                 return 0;
             ++*step;
         }
@@ -263,7 +254,7 @@ static void run_thread(void *context, const fbp_team *team) {
     fbp_pass_pack(&training->pass, team);
     for (int64_t e = 0; e < run->n_epochs; e++) {
         begin_epoch(training, e, team);
-        if (!run_epoch(training, e, &step, team)) break;
+        if (!run_epoch(training, e, &step, tiles, team)) break;
         if (team->thread == 0) {
             run->step = step;
             run->epochs_done = e + 1;
@@ -282,27 +273,26 @@ static int layer_of_bad_weight(const fbp_training *training) {
     return -1;
 }
 
-/* The step is run again row by row, on weights that it has not changed: the first layer with an output
- * that is not finite, or -1 where it is only the loss. */
+/* The step is run forward again, on weights that it has not changed: the first layer with an output
+ * that is not finite for any sample, or -1 where it is only the loss. */
 static int layer_of_bad_output(fbp_training *training) {
-    fbp_pass *pass = &training->pass;
-    const fbp_plan *plan = pass->plan;
     int64_t first = training->culprit.step * training->spec.batch;
     int64_t rows = training->spec.problem.x.rows - first;
     if (rows > training->spec.batch) rows = training->spec.batch;
-    int culprit = plan->n_layers;
-    for (int64_t r = 0; r < rows; r++) {
-        fbp_batch one = {&training->spec.problem, training->order, first + r, 1, 1.0};
-        int layer = fbp_first_bad_layer(pass, &one);
-        if (layer >= 0 && layer < culprit) culprit = layer;
-    }
-    return culprit == plan->n_layers ? -1 : culprit;
+    fbp_batch batch = {&training->spec.problem, training->order, first, rows, 1.0};
+    return fbp_first_bad_layer(&training->pass, &batch);
 }
 
 static fbp_status explain(fbp_training *training) {
     fbp_culprit *culprit = &training->culprit;
     if (culprit->in_weights) {
         culprit->layer = layer_of_bad_weight(training);
+        if (culprit->layer < 0)
+            return fbp_fail(
+                FBP_NOT_FINITE,
+                "the weights became too large in step %lld of epoch %lld: the sum of their "
+                "squares overflows; try a lower learning rate, or scale the data",
+                (long long)culprit->step, (long long)culprit->epoch);
         return fbp_fail(
             FBP_NOT_FINITE,
             "a weight of layer %d became infinite or NaN in step %lld of epoch %lld: try a "
@@ -322,15 +312,22 @@ static fbp_status explain(fbp_training *training) {
 
 fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
     const fbp_plan *plan = training->pass.plan;
+    if (run->first_epoch < 0 || run->first_epoch + run->n_epochs > FBP_MAX_EPOCHS)
+        return fbp_fail(FBP_INVALID, "first_epoch: found %lld, wanted 0 to %lld",
+                        (long long)run->first_epoch, (long long)(FBP_MAX_EPOCHS - run->n_epochs));
+    fbp_watch watch = {.ask = run->poll, .context = run->poll_context};
+    training->pass.watch = watch;
     training->run = run;
-    training->stop = 0;
     training->status = FBP_OK;
-    training->until_poll = steps_between_polls(training);
     run->epochs_done = 0;
     fbp_parallel(training->spec.n_threads, run_thread, training);
-    if (training->status == FBP_OK) return FBP_OK;
-    if (training->status == FBP_NOT_FINITE) training->status = explain(training);
-    memcpy(training->params, training->last_epoch, (size_t)plan->n_params * fbp_size(plan->dtype));
+    if (training->status == FBP_NOT_FINITE)
+        training->status = explain(training);
+    else if (run->epochs_done < run->n_epochs)
+        training->status = fbp_fail(FBP_INTERRUPTED, "training was interrupted");
+    if (training->status != FBP_OK)
+        memcpy(training->params, training->last_epoch,
+               (size_t)plan->n_params * fbp_size(plan->dtype));
     return training->status;
 }
 

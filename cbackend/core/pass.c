@@ -150,7 +150,7 @@ static void trace_tile(const fbp_plan *plan, const fbp_layer *layer, void *const
 
 static void trace_z(const fbp_plan *plan, const fbp_layer *layer, const fbp_trace *trace, int l,
                     const void *z, int64_t begin, int64_t rows) {
-    trace_tile(plan, layer, trace->z, l, z, begin, rows);
+    trace_tile(plan, layer, trace->z, l, z, trace->first + begin, rows);
     if (trace->bad_layer == NULL || *trace->bad_layer >= 0) return;
     for (int64_t r = 0; r < rows; r++)
         if (plan->vector->first_not_finite(layer->n_out, fbp_at(plan, z, r * layer->ld_out)) >= 0)
@@ -159,9 +159,7 @@ static void trace_z(const fbp_plan *plan, const fbp_layer *layer, const fbp_trac
 
 /* The activation's backward reads what fbp_row.reads names: z lies in delta[l], its output in the next
  * layer's input. */
-static int keeps_z(const fbp_layer *layer) {
-    return layer->activation == NULL || layer->activation->reads == FBP_READS_INPUT;
-}
+static int keeps_z(const fbp_layer *layer) { return layer->activation->reads == FBP_READS_INPUT; }
 
 static void forward_tile(fbp_pass *pass, const fbp_batch *batch, int64_t begin, int64_t rows,
                          const fbp_trace *trace) {
@@ -193,7 +191,7 @@ static void forward_tile(fbp_pass *pass, const fbp_batch *batch, int64_t begin, 
         if (layer->activation != NULL)
             fbp_layer_activation(layer)->value(rows * layer->ld_out, z, out,
                                                layer->activation_attrs);
-        if (trace != NULL) trace_tile(plan, layer, trace->a, l, out, begin, rows);
+        if (trace != NULL) trace_tile(plan, layer, trace->a, l, out, trace->first + begin, rows);
         plan->vector->set_bias_input(rows, layer->n_out, layer->ld_out, 1.0, out);
     }
 }
@@ -206,9 +204,10 @@ static void loss_tile(fbp_pass *pass, const fbp_batch *batch, int64_t begin, int
     void *z = tile_of(plan, pass->delta[last], begin, layer->ld_out);
     gather_targets(pass, batch, begin, rows);
     fbp_batch_scales(plan, batch, begin, rows, fbp_at(plan, pass->scale, begin));
-    if (trace != NULL)
-        fbp_plan_loss(plan)->predict(rows, layer->n_out, layer->ld_out, z, layer->n_out,
-                                     tile_of(plan, trace->a[last], begin, layer->n_out));
+    if (trace != NULL && trace->a != NULL)
+        fbp_plan_loss(plan)->predict(
+            rows, layer->n_out, layer->ld_out, z, layer->n_out,
+            tile_of(plan, trace->a[last], trace->first + begin, layer->n_out));
     fbp_plan_loss(plan)->forward(rows, layer->n_out, layer->ld_out, z,
                                  (char *)pass->target + (size_t)begin * fbp_target_bytes(plan),
                                  fbp_at(plan, pass->scale, begin), fbp_at(plan, pass->loss, begin),
@@ -221,7 +220,7 @@ static void backward_tile(fbp_pass *pass, int64_t begin, int64_t rows, void *scr
     for (int l = plan->n_layers - 1; l >= 0; l--) {
         const fbp_layer *layer = &plan->layers[l];
         const void *dy = tile_of(plan, pass->delta[l], begin, layer->ld_out);
-        if (trace != NULL) trace_tile(plan, layer, trace->delta, l, dy, begin, rows);
+        if (trace != NULL) trace_tile(plan, layer, trace->delta, l, dy, trace->first + begin, rows);
         if (l == 0) return;
         const fbp_layer *before = &plan->layers[l - 1];
         void *dz = tile_of(plan, pass->delta[l - 1], begin, before->ld_out);
@@ -243,15 +242,17 @@ void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, fbp_range rows, cons
     void *scratch = pass->threads + (size_t)team->thread * pass->thread_bytes;
     for (int64_t begin = rows.begin; begin < rows.end; begin += tile) {
         int64_t count = rows.end - begin < tile ? rows.end - begin : tile;
+        if (fbp_watch_stopped(&pass->watch)) return;
         forward_tile(pass, batch, begin, count, trace);
         loss_tile(pass, batch, begin, count, trace);
         backward_tile(pass, begin, count, scratch, trace);
+        fbp_watch_work(&pass->watch, team, pass->plan->flops * (double)count);
     }
 }
 
 int fbp_first_bad_layer(fbp_pass *pass, const fbp_batch *batch) {
     int layer = -1;
-    fbp_trace trace = {NULL, NULL, NULL, &layer};
+    fbp_trace trace = {.bad_layer = &layer};
     forward_tile(pass, batch, 0, batch->rows, &trace);
     return layer;
 }
@@ -299,9 +300,9 @@ fbp_status fbp_check_problem(const fbp_plan *plan, const fbp_problem *problem, d
                         problem->alpha);
     fbp_batch all = {problem, NULL, 0, problem->x.rows, 0.0};
     *weight = fbp_batch_weight(plan, &all);
-    if (!(*weight > 0.0))
-        return fbp_fail(FBP_INVALID, "sample_weight: found a sum of %g, wanted more than 0",
-                        *weight);
+    if (!(*weight > 0.0 && *weight < INFINITY))
+        return fbp_fail(FBP_INVALID,
+                        "sample_weight: found a sum of %g, wanted a finite one above 0", *weight);
     return FBP_OK;
 }
 

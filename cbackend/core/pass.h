@@ -4,6 +4,7 @@
 #define FBP_CORE_PASS_H
 
 #include "core/plan.h"
+#include "core/watch.h"
 
 /* Buffers of one running call, for batches of up to `batch` rows.
  *
@@ -21,6 +22,7 @@ typedef struct {
     void *loss;           /* (batch) */
     char *threads;        /* scratch of each thread: a tile of rows, or the gradient of a tile */
     size_t thread_bytes;
+    fbp_watch watch;
 } fbp_pass;
 
 /* Carves the buffers; with a carver of base NULL it only counts. */
@@ -32,10 +34,11 @@ void fbp_pass_set_params(fbp_pass *pass, const void *params);
 void fbp_pass_pack(fbp_pass *pass, const fbp_team *team);
 
 /* What an onlooker wants of a pass: each layer's values, (rows, n_out) and dense, and the first layer
- * with a pre-activation that is not finite (-1: none). Any may be NULL. */
+ * with a pre-activation that is not finite (-1: none). Any may be NULL. Rows count from `first`. */
 typedef struct {
     void *const *z, *const *a, *const *delta;
     int *bad_layer;
+    int64_t first;
 } fbp_trace;
 
 /* The samples of one batch: rows first, first + 1, ... of the problem, or order[first], ... */

@@ -36,14 +36,31 @@ int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch) {
     return plan->uses_blas ? fbp_row_tile(plan, batch) : 8;
 }
 
-/* About 10 us of one core's work: two meetings of a quiet team cost half a microsecond, and a network
- * that gains little from a second thread loses much when that thread is not there at once. */
-static const double flops_per_thread = 1e6;
+/* About 10 us of one core's work where a quiet team meets twice, in half a microsecond; four times as
+ * much where a team must first be formed. A network that gains little from a second thread loses much
+ * when that thread is not there at once. */
+static const double flops_per_step_thread = 1e6, flops_per_call_thread = 4e6;
 
-int fbp_worthwhile_threads(double flops, int n_threads) {
-    double worth = flops / flops_per_thread;
+static int threads_for(double flops, double each, int n_threads) {
+    double worth = flops / each;
     if (worth < (double)n_threads) n_threads = (int)worth;
     return n_threads < 1 ? 1 : n_threads;
+}
+
+int fbp_threads_for_step(double flops, int n_threads) {
+    return threads_for(flops, flops_per_step_thread, n_threads);
+}
+
+int fbp_threads_for_call(double flops, int n_threads) {
+    return threads_for(flops, flops_per_call_thread, n_threads);
+}
+
+double fbp_sample_flops(const fbp_plan *plan, const fbp_samples *x) {
+    if (!plan->sparse || x->rows == 0) return plan->flops;
+    const fbp_layer *first = &plan->layers[0];
+    double density = (double)x->stored / (double)x->rows / (double)x->cols;
+    double product = 2.0 * (double)first->n_in * (double)first->n_out;
+    return plan->flops - 2.0 * product * (1.0 - density); /* forward, and backward to the weights */
 }
 
 size_t fbp_target_bytes(const fbp_plan *plan) {
@@ -57,22 +74,14 @@ size_t fbp_target_bytes(const fbp_plan *plan) {
 static const int64_t most_params = (int64_t)1 << 48;
 
 static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
-    int first = plan->n_layers == 0;
-    /* A sparse plan's first layer is the variant of the op that reads CSR. */
-    char name[64];
-    size_t length = strlen(spec->name);
-    const char *suffix = first && plan->sparse ? "_csr" : "";
-    if (length + strlen(suffix) >= sizeof name)
-        return fbp_fail(FBP_INVALID,
-                        "layers: found a name of %zu letters, wanted a row of the table", length);
-    memcpy(name, spec->name, length + 1);
-    memcpy(name + length, suffix, strlen(suffix) + 1);
-    const fbp_row *row = fbp_variant_find(plan->variant, FBP_OP, name);
+    int sparse_input = plan->n_layers == 0 && plan->sparse;
+    const fbp_row *row = fbp_variant_find(plan->variant, FBP_OP, spec->name);
+    if (row != NULL && sparse_input && row->sparse_form != NULL)
+        row = fbp_variant_find(plan->variant, FBP_OP, row->sparse_form);
     if (row == NULL) return FBP_INVALID;
-    const fbp_layer_kernels *kernels = row->kernels[plan->dtype];
-    if ((kernels->backward_input == NULL) != (first && plan->sparse))
+    if (row->reads_sparse != sparse_input)
         return fbp_fail(FBP_INVALID, "layer %d: found '%s', wanted an op that reads %s samples",
-                        plan->n_layers, row->name, first && plan->sparse ? "sparse" : "dense");
+                        plan->n_layers, row->name, sparse_input ? "sparse" : "dense");
     if (spec->units < 1 || spec->units > INT32_MAX)
         return fbp_fail(FBP_INVALID, "units of layer %d: found %lld, wanted 1 to %d",
                         plan->n_layers, (long long)spec->units, INT32_MAX);
@@ -91,11 +100,10 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     layer->gemm = plan->gemm;
     layer->vector = plan->vector;
     layer->offset = plan->n_params;
-    layer->use_blas = wants_blas(layer, first && plan->sparse);
+    layer->use_blas = wants_blas(layer, sparse_input);
     plan->uses_blas |= layer->use_blas;
     plan->n_params += layer->param_rows * layer->n_out;
-    int reads_tile = !(first && plan->sparse); /* else it reads the samples themselves */
-    if (reads_tile && layer->ld_in > plan->widest) plan->widest = layer->ld_in;
+    if (!sparse_input && layer->ld_in > plan->widest) plan->widest = layer->ld_in;
     if (layer->ld_out > plan->widest) plan->widest = layer->ld_out;
     plan->n_outputs = spec->units;
     return fbp_row_check(row, layer->op_attrs);
@@ -117,8 +125,8 @@ static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_i
     return add_op(plan, spec, n_in);
 }
 
-/* Parameter rows of a tile: about 64 tiles in a small network, and at most 8192 elements where our own
- * kernels run, so that gradient, weights and optimiser state of a tile stay in cache together. Whole
+/* Parameter rows of a tile: about 64 tiles in a small network, and hardly more than 8192 elements
+ * where our own kernels run, so that gradient, weights and optimiser state of a tile stay in cache together. Whole
  * groups of 16 rows, so that tiles meet at the ends of cache lines in the transposed copies. */
 static int64_t tile_rows(const fbp_plan *plan, const fbp_layer *layer) {
     if (layer->use_blas) return 256;
@@ -126,10 +134,8 @@ static int64_t tile_rows(const fbp_plan *plan, const fbp_layer *layer) {
     if (elements < 1024) elements = 1024;
     if (elements > 8192) elements = 8192;
     int64_t rows = fbp_round_up(elements / layer->n_out + 1, 16);
-    if (layer->op->kernels[layer->dtype] != NULL && fbp_layer_ops(layer)->backward_input == NULL)
-        rows =
-            rows < 256 ? 256 : rows; /* a sparse tile searches every sample: fewer, larger tiles */
-    return rows;
+    /* A sparse tile searches every sample: fewer, larger tiles. */
+    return layer->op->reads_sparse && rows < 256 ? 256 : rows;
 }
 
 static fbp_status cut_tiles(fbp_plan *plan) {
@@ -175,7 +181,11 @@ static fbp_status compile(fbp_plan *plan, int n_specs, const fbp_row_spec *specs
     if (plan->loss == NULL) return FBP_INVALID;
     memcpy(plan->loss_attrs, loss->attrs, sizeof plan->loss_attrs);
     fbp_status status = fbp_row_check(plan->loss, plan->loss_attrs);
-    return status == FBP_OK ? cut_tiles(plan) : status;
+    if (status != FBP_OK) return status;
+    double forward = 0.0, backward = 0.0;
+    fbp_plan_flops(plan, &forward, &backward);
+    plan->flops = forward + backward;
+    return cut_tiles(plan);
 }
 
 fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *specs,
@@ -302,8 +312,11 @@ fbp_status fbp_scratch_take(fbp_plan *plan, size_t bytes, fbp_scratch *scratch) 
     return scratch->block == NULL ? FBP_NO_MEMORY : FBP_OK;
 }
 
+/* Larger blocks are not worth holding on to: clearing them costs more than finding them. */
+static const size_t most_kept = (size_t)16 << 20;
+
 void fbp_scratch_give(fbp_plan *plan, fbp_scratch scratch) {
-    for (int i = 0; i < FBP_POOL && scratch.block != NULL; i++) {
+    for (int i = 0; i < FBP_POOL && scratch.block != NULL && scratch.bytes <= most_kept; i++) {
         if (fbp_counter_add(&plan->pool_taken[i], 1) == 1 && plan->pool[i].block == NULL) {
             plan->pool[i] = scratch;
             scratch.block = NULL;

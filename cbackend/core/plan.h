@@ -37,6 +37,7 @@ struct fbp_plan {
     int n_tiles;
     fbp_tile *tiles;
     int64_t largest_tile; /* elements */
+    double flops;         /* of one sample's forward and backward */
     fbp_scratch pool[FBP_POOL];
     fbp_counter pool_taken[FBP_POOL];
 };
@@ -58,9 +59,12 @@ int64_t fbp_leading(fbp_dtype dtype, int64_t n);
 int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch);
 int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch);
 
-/* Threads that a call of so many FLOPs between two meetings is worth, at most n_threads: waking a thread
- * costs more than a small step. By the shapes alone. */
-int fbp_worthwhile_threads(double flops, int n_threads);
+/* Threads that so many FLOPs are worth, at most n_threads, since waking a thread costs more than a small
+ * step: for a step of training, whose team stays together, or for a call that forms its own. */
+int fbp_threads_for_step(double flops, int n_threads);
+int fbp_threads_for_call(double flops, int n_threads);
+/* FLOPs of one of these samples, which in a sparse plan depend on the stored values. */
+double fbp_sample_flops(const fbp_plan *plan, const fbp_samples *x);
 
 fbp_status fbp_scratch_take(fbp_plan *plan, size_t bytes, fbp_scratch *scratch);
 void fbp_scratch_give(fbp_plan *plan, fbp_scratch scratch);

@@ -54,6 +54,10 @@ enum { n_variants = sizeof variants / sizeof variants[0] };
 
 /* Whether this processor, and the system's saving of its registers, can run a variant. */
 static int runs_here(const char *isa) {
+#if defined(FBP_HAVE_V2)
+    if (strcmp(isa, "v2") == 0)
+        return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+#endif
 #if defined(FBP_HAVE_V3)
     if (strcmp(isa, "v3") == 0)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
@@ -79,23 +83,22 @@ const char *fbp_isa_name(int index) {
     return index >= 0 && index < fbp_isa_count() ? variants[index].isa : NULL;
 }
 
-static const fbp_variant *chosen; /* NULL: not chosen yet, and then the widest */
+static const fbp_variant *forced; /* NULL: the widest */
 
 const fbp_variant *fbp_variant_current(void) {
-    if (chosen == NULL) chosen = &variants[fbp_isa_count() - 1];
-    return chosen;
+    return forced != NULL ? forced : &variants[fbp_isa_count() - 1];
 }
 
 const char *fbp_isa_current(void) { return fbp_variant_current()->isa; }
 
 fbp_status fbp_isa_force(const char *name) {
     if (name == NULL) {
-        chosen = NULL;
+        forced = NULL;
         return FBP_OK;
     }
     for (int i = 0; i < fbp_isa_count(); i++) {
         if (strcmp(variants[i].isa, name) == 0) {
-            chosen = &variants[i];
+            forced = &variants[i];
             return FBP_OK;
         }
     }

@@ -37,6 +37,9 @@ void fbp_shuffle(uint64_t seed, uint64_t epoch, int64_t n, uint32_t *order) {
 fbp_status fbp_permutation(uint64_t seed, uint64_t epoch, int64_t n, uint32_t *out) {
     if (n < 0 || n >= UINT32_MAX)
         return fbp_fail(FBP_INVALID, "n: found %lld, wanted 0 to %u", (long long)n, UINT32_MAX - 1);
+    if (epoch >= (uint64_t)FBP_MAX_EPOCHS)
+        return fbp_fail(FBP_INVALID, "epoch: found %llu, wanted 0 to %lld",
+                        (unsigned long long)epoch, (long long)FBP_MAX_EPOCHS - 1);
     fbp_shuffle(seed, epoch, n, out);
     return FBP_OK;
 }

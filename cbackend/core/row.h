@@ -63,11 +63,13 @@ struct fbp_row {
     fbp_kind kind;
     int n_attrs;
     fbp_attr attrs[FBP_MAX_ATTRS];
-    fbp_reads reads;     /* what backward reads: activations and ops */
-    fbp_target target;   /* losses: what kind of target they take */
-    const char *link;    /* losses: name of the inverse link */
-    int n_states;        /* rules: state vectors kept */
-    int couples_samples; /* output row i depends on other rows than input row i */
+    fbp_reads reads;         /* what backward reads: activations and ops */
+    fbp_target target;       /* losses: what kind of target they take */
+    const char *link;        /* losses: name of the inverse link */
+    int n_states;            /* rules: state vectors kept */
+    const char *sparse_form; /* ops: the row that takes its place for CSR samples, or NULL */
+    int reads_sparse;        /* ops: its input is an fbp_sparse_rows, not a tile */
+    int couples_samples;     /* output row i depends on other rows than input row i */
     double flops; /* activations, losses: FLOPs per element of one value, for the plan's count */
     const void *kernels[2]; /* by fbp_dtype: fbp_activation_kernels, fbp_loss_kernels, ... */
 };

@@ -15,7 +15,7 @@ typedef struct {
     fbp_weights *weights, *tweights;
     void **x, **tx, **z, **tz, **d, **td;
     void *g, *tg, *scratch; /* one tile each */
-    void *target, *scale, *loss;
+    void *scale, *loss;
 } fbp_tangents;
 
 static void **carve_tiles(const fbp_plan *plan, int n, fbp_carver *carver) {
@@ -27,12 +27,14 @@ static void **carve_tiles(const fbp_plan *plan, int n, fbp_carver *carver) {
     return tiles;
 }
 
+/* Carves packed copies of the weights, and fills them once there is memory. */
 static fbp_weights *carve_weights(const fbp_plan *plan, const void *params, fbp_carver *carver) {
     fbp_weights *weights = fbp_carve(carver, plan->n_layers, sizeof *weights);
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         size_t packed_bytes = 0, packed_t_bytes = 0;
         fbp_layer_ops(layer)->packed_bytes(layer, &packed_bytes, &packed_t_bytes);
+        if (l == 0) packed_t_bytes = 0; /* nothing lies before the first layer */
         void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
         void *packed_t = fbp_carve(carver, (int64_t)packed_t_bytes, 1);
         if (carver->base == NULL) continue;
@@ -123,8 +125,12 @@ fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
                        const void *tparams, const void *tx, void *tz) {
     fbp_status status = fbp_check_samples(plan, x);
     if (status != FBP_OK) return status;
+    for (int l = 0; l < plan->n_layers; l++)
+        if (fbp_layer_ops(&plan->layers[l])->forward_tangent == NULL)
+            return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent", plan->layers[l].op->name);
     if (tx != NULL && plan->sparse)
-        return fbp_fail(FBP_ABSENT, "dX: the row 'linear_csr' has no tangent in its samples");
+        return fbp_fail(FBP_ABSENT, "dX: the row '%s' has no tangent in its samples",
+                        plan->layers[0].op->name);
     fbp_tangents call = {.plan = plan, .params = params, .tparams = tparams};
     fbp_scratch scratch;
     status = start(&call, plan, &scratch);
@@ -177,7 +183,8 @@ static fbp_status check_tangents(const fbp_plan *plan) {
         return fbp_fail(FBP_ABSENT, "the loss '%s' has no tangent", plan->loss->name);
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
-        if (fbp_layer_ops(layer)->backward_params_tangent == NULL)
+        const fbp_layer_kernels *ops = fbp_layer_ops(layer);
+        if (ops->backward_params_tangent == NULL || (l > 0 && ops->backward_input_tangent == NULL))
             return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent of its backward",
                             layer->op->name);
         if (layer->activation != NULL && fbp_layer_activation(layer)->backward_tangent == NULL)

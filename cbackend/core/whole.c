@@ -18,6 +18,8 @@ typedef struct {
     const void *params;
     int raw;
     void *out;
+    fbp_watch watch;
+    double flops; /* of one sample */
 } fbp_prediction;
 
 enum { predict_rows = 64 };
@@ -85,17 +87,23 @@ static void predict_thread(void *context, const fbp_team *team) {
     for (int64_t begin = share.begin; begin < share.end; begin += predict_rows) {
         int64_t rows = share.end - begin < predict_rows ? share.end - begin : predict_rows;
         predict_tile(call, begin, rows, scratch, scratch + call->tile_bytes);
+        fbp_watch_work(&call->watch, team, call->flops * (double)rows);
+        if (fbp_watch_stopped(&call->watch)) return;
     }
 }
 
 fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
-                       int n_threads, void *out) {
+                       int n_threads, fbp_poll_fn poll, void *poll_context, void *out) {
     fbp_status status = fbp_check_samples(plan, x);
     if (status != FBP_OK || x->rows == 0) return status;
-    double forward = 0.0, backward = 0.0;
-    fbp_plan_flops(plan, &forward, &backward);
-    n_threads = fbp_worthwhile_threads(forward * (double)x->rows, n_threads);
-    fbp_prediction call = {.plan = plan, .x = x, .params = params, .raw = raw, .out = out};
+    fbp_prediction call = {.plan = plan,
+                           .x = x,
+                           .params = params,
+                           .raw = raw,
+                           .out = out,
+                           .watch = {.ask = poll, .context = poll_context},
+                           .flops = fbp_sample_flops(plan, x) / 3.0}; /* backward takes the rest */
+    n_threads = fbp_threads_for_call(call.flops * (double)x->rows, n_threads);
     fbp_carver counting = {NULL, 0};
     predict_carve(&call, n_threads, &counting);
     fbp_scratch scratch;
@@ -105,7 +113,8 @@ fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x,
     predict_carve(&call, n_threads, &carving);
     fbp_parallel(n_threads, predict_thread, &call);
     fbp_scratch_give(plan, scratch);
-    return FBP_OK;
+    return fbp_watch_stopped(&call.watch) ? fbp_fail(FBP_INTERRUPTED, "predict was interrupted")
+                                          : FBP_OK;
 }
 
 /* ---- the full gradient ---- */
@@ -122,9 +131,7 @@ typedef struct {
     double weight;   /* the sum of all samples' weights */
     double *squares; /* (n_tiles) */
     double loss;
-    fbp_poll_fn poll;
-    void *poll_context;
-    int stop; /* set by the first thread between the barriers of a block */
+    int stop; /* what the first thread knew before the last barrier of a block */
 } fbp_full;
 
 static void full_carve(fbp_full *call, const fbp_plan *plan, int64_t rows, int n_threads,
@@ -170,13 +177,12 @@ static void full_thread(void *context, const fbp_team *team) {
         fbp_batch batch = {call->problem, NULL, first, rows, call->weight};
         fbp_rows_phase(pass, &batch, fbp_rows_share(plan, rows, pass->batch, team), team, NULL);
         fbp_barrier(team);
-        if (team->thread == 0) {
+        if (team->thread == 0)
             call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
-            call->stop = call->poll != NULL && call->poll(call->poll_context) != 0;
-        }
         if (call->grad != NULL)
             for (int64_t t = tiles.begin; t < tiles.end; t++)
                 accumulate_tile(call, &batch, &plan->tiles[t], scratch);
+        if (team->thread == 0) call->stop = fbp_watch_stopped(&pass->watch);
         fbp_barrier(team);
         if (call->stop) return;
     }
@@ -189,14 +195,11 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
     fbp_full call = {.problem = problem,
                      .params = params,
                      .grad = grad,
-                     .poll = poll,
-                     .poll_context = poll_context};
+                     .pass = {.watch = {.ask = poll, .context = poll_context}}};
     fbp_status status = fbp_check_problem(plan, problem, &call.weight);
     if (status != FBP_OK) return status;
     int64_t rows = problem->x.rows < gradient_rows ? problem->x.rows : gradient_rows;
-    double forward = 0.0, backward = 0.0;
-    fbp_plan_flops(plan, &forward, &backward);
-    n_threads = fbp_worthwhile_threads((forward + backward) * (double)rows, n_threads);
+    n_threads = fbp_threads_for_call(fbp_sample_flops(plan, &problem->x) * (double)rows, n_threads);
     fbp_carver counting = {NULL, 0};
     full_carve(&call, plan, rows, n_threads, &counting);
     fbp_scratch scratch;
@@ -220,21 +223,24 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     double weight = 0.0;
     fbp_status status = fbp_check_problem(plan, problem, &weight);
     if (status != FBP_OK) return status;
-    fbp_pass pass;
+    int64_t n = problem->x.rows, block = n < gradient_rows ? n : gradient_rows;
+    fbp_pass pass = {.plan = plan};
     fbp_carver counting = {NULL, 0};
-    fbp_pass_carve(&pass, plan, problem->x.rows, 1, &counting);
+    fbp_pass_carve(&pass, plan, block, 1, &counting);
     fbp_scratch scratch;
     status = fbp_scratch_take(plan, counting.used, &scratch);
     if (status != FBP_OK) return status;
     fbp_carver carving = {scratch.block, 0};
-    fbp_pass_carve(&pass, plan, problem->x.rows, 1, &carving);
+    fbp_pass_carve(&pass, plan, block, 1, &carving);
     fbp_pass_set_params(&pass, params);
     fbp_team alone = {0, 1, NULL};
     fbp_pass_pack(&pass, &alone);
-    fbp_batch batch = {problem, NULL, 0, problem->x.rows, weight};
-    fbp_range all = {0, problem->x.rows};
-    fbp_trace trace = {z, a, delta, NULL};
-    fbp_rows_phase(&pass, &batch, all, &alone, &trace);
+    for (int64_t first = 0; first < n; first += block) {
+        fbp_range rows = {0, n - first < block ? n - first : block};
+        fbp_batch batch = {problem, NULL, first, rows.end, weight};
+        fbp_trace trace = {z, a, delta, NULL, first};
+        fbp_rows_phase(&pass, &batch, rows, &alone, &trace);
+    }
     fbp_scratch_give(plan, scratch);
     return FBP_OK;
 }

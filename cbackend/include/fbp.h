@@ -40,6 +40,7 @@ typedef enum {
 } fbp_target;
 
 #define FBP_MAX_ATTRS 4
+#define FBP_MAX_STATES 4 /* state vectors of an update rule */
 
 /* A number that a row takes, with its range. */
 typedef struct {
@@ -178,9 +179,13 @@ typedef struct {
 } fbp_memory;
 fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads);
 
-/* out (x->rows, n_outputs): the raw output, or the prediction that the loss's link makes of it. */
+/* Called now and then, from the calling thread, while a long call runs; not 0 asks it to stop. */
+typedef int (*fbp_poll_fn)(void *context);
+
+/* out (x->rows, n_outputs): the raw output, or the prediction that the loss's link makes of it.
+ * poll may be NULL. */
 fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
-                       int n_threads, void *out);
+                       int n_threads, fbp_poll_fn poll, void *poll_context, void *out);
 
 /* What a full pass works on. weight may be NULL. The loss is
  * (sum_i weight_i * loss_i + alpha / 2 * sum of squared weights) / sum_i weight_i. */
@@ -190,9 +195,6 @@ typedef struct {
     const void *weight;
     double alpha;
 } fbp_problem;
-
-/* Called now and then, from the calling thread, while a long call runs; not 0 asks it to stop. */
-typedef int (*fbp_poll_fn)(void *context);
 
 /* loss, and grad (n_params) unless it is NULL, over all samples. poll may be NULL. */
 fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,

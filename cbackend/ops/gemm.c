@@ -204,6 +204,9 @@ static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows,
             real *to = panel + (i - column);
             for (int64_t p = 0; p < k; p++) to[p * width] = from[p];
         }
+        if (row + rows == n) /* with the last rows of w, the zeros after them */
+            for (int64_t i = n > column ? n - column : 0; i < width; i++)
+                for (int64_t p = 0; p < k; p++) panel[p * width + i] = (real)0;
         panel += k * width;
         column += width;
         left -= vectors;

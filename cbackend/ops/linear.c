@@ -166,11 +166,13 @@ static const fbp_row rows[] = {
      .doc = "x w + b, with w (n_in, n_out) and b (n_out)",
      .kind = FBP_OP,
      .reads = FBP_READS_INPUT,
+     .sparse_form = "linear_csr",
      .kernels = {&linear, &linear}},
     {.name = "linear_csr",
      .doc = "x w + b for samples x in compressed sparse rows; a first layer",
      .kind = FBP_OP,
      .reads = FBP_READS_INPUT,
+     .reads_sparse = 1,
      .kernels = {&linear_csr, &linear_csr}},
 };
 

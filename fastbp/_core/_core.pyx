@@ -14,6 +14,7 @@ from scipy.linalg.cython_blas cimport dgemm, sgemm
 from fastbp._core.fbp cimport *
 
 import operator
+import os
 
 import numpy as np
 import scipy.sparse
@@ -22,6 +23,8 @@ from fastbp._core.blas import one_blas_thread
 from fastbp.errors import NonFiniteError
 
 cnp.import_array()
+if fbp_isa_count() == 0:
+    raise ImportError("fastbp was built for x86-64-v2 and later, which this processor is not")
 fbp_set_blas(<fbp_sgemm_fn>sgemm, <fbp_dgemm_fn>dgemm)
 
 KINDS = {"op": FBP_OP, "activation": FBP_ACTIVATION, "loss": FBP_LOSS, "rule": FBP_RULE}
@@ -166,8 +169,12 @@ cdef uint64_t _seed(object seed) except? 0:
 
 
 cdef int _threads(object n_threads) except -1:
-    # More threads than this cannot be meant, and their number is an int in C.
-    cdef int count = min(_whole(n_threads, "n_threads", 1), 2**16)
+    wanted = _whole(n_threads, "n_threads", 1)
+    # OpenMP ends the process where it cannot start a thread, so their number must be a sane one.
+    most = max(64, 4 * (os.cpu_count() or 1))
+    if wanted > most:
+        raise ValueError(f"n_threads: found {wanted}, wanted at most {most} on this machine")
+    cdef int count = wanted
     if count > 1 and fbp_in_forked_child():
         raise RuntimeError(
             f"n_threads: found {count} in a forked process, wanted 1: threads do not survive a fork. "
@@ -240,7 +247,7 @@ def activation(str name, x, attrs=None, int order=0):
     """Value (order 0), first or second derivative of an activation at each element of x."""
     if order not in (0, 1, 2):
         raise ValueError(f"order: found {order}, wanted 0, 1 or 2")
-    cdef double values[4]
+    cdef double values[FBP_MAX_ATTRS]
     cdef const fbp_row *row = _row(FBP_ACTIVATION, name)
     _attrs(row, attrs, values)
     array = _reals(x, "x")
@@ -276,14 +283,20 @@ cdef object _loss_arrays(const fbp_row *row, object z, object t):
 
 def loss(str name, z, t, attrs=None):
     """A loss of each sample, (n,), and its gradient by the raw output z, (n, n_outputs)."""
-    cdef double values[4]
+    cdef double values[FBP_MAX_ATTRS]
     cdef const fbp_row *row = _row(FBP_LOSS, name)
     _attrs(row, attrs, values)
     z, t = _loss_arrays(row, z, t)
     value, gradient = np.empty(z.shape[0], z.dtype), np.empty_like(z)
-    cdef fbp_status status = fbp_loss_run(
-        row, <fbp_dtype>_dtype(z.dtype), values, z.shape[0], z.shape[1], _data(z),
-        _data(t), _data(value), _data(gradient))
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(z.dtype)
+    cdef int64_t n = z.shape[0], k = z.shape[1]
+    cdef void *raw = _data(z)
+    cdef void *target = _data(t)
+    cdef void *to = _data(value)
+    cdef void *slope = _data(gradient)
+    cdef fbp_status status
+    with nogil:
+        status = fbp_loss_run(row, dtype, values, n, k, raw, target, to, slope)
     if status != FBP_OK:
         _raise(status)
     return value, gradient
@@ -291,15 +304,22 @@ def loss(str name, z, t, attrs=None):
 
 def loss_tangent(str name, z, t, dz, attrs=None):
     """The derivatives of a loss's values and of its gradient along dz."""
-    cdef double values[4]
+    cdef double values[FBP_MAX_ATTRS]
     cdef const fbp_row *row = _row(FBP_LOSS, name)
     _attrs(row, attrs, values)
     z, t = _loss_arrays(row, z, t)
-    dz = _dense(np.ascontiguousarray(dz), "dz", z.dtype, z.shape)
+    dz = _dense(_reals(dz, "dz"), "dz", z.dtype, z.shape)
     value, gradient = np.empty(z.shape[0], z.dtype), np.empty_like(z)
-    cdef fbp_status status = fbp_loss_tangent(
-        row, <fbp_dtype>_dtype(z.dtype), values, z.shape[0], z.shape[1], _data(z),
-        _data(dz), _data(t), _data(value), _data(gradient))
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(z.dtype)
+    cdef int64_t n = z.shape[0], k = z.shape[1]
+    cdef void *raw = _data(z)
+    cdef void *tangent = _data(dz)
+    cdef void *target = _data(t)
+    cdef void *to = _data(value)
+    cdef void *slope = _data(gradient)
+    cdef fbp_status status
+    with nogil:
+        status = fbp_loss_tangent(row, dtype, values, n, k, raw, tangent, target, to, slope)
     if status != FBP_OK:
         _raise(status)
     return value, gradient
@@ -309,10 +329,14 @@ def link(str name, z):
     """The predictions that belong to the raw outputs z of a network trained with the loss `name`."""
     cdef const fbp_row *row = _row(FBP_LOSS, name)
     z = _raw_outputs(z)
-    cdef fbp_dtype dtype = <fbp_dtype>_dtype(z.dtype)
     out = np.empty_like(z)
-    cdef fbp_status status = fbp_loss_predict(
-        row, dtype, z.shape[0], z.shape[1], _data(z), _data(out))
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(z.dtype)
+    cdef int64_t n = z.shape[0], k = z.shape[1]
+    cdef void *raw = _data(z)
+    cdef void *to = _data(out)
+    cdef fbp_status status
+    with nogil:
+        status = fbp_loss_predict(row, dtype, n, k, raw, to)
     if status != FBP_OK:
         _raise(status)
     return out
@@ -320,8 +344,8 @@ def link(str name, z):
 
 def update(str rule, w, g, states, double rate, step, attrs=None):
     """Applies an update rule to w in place, and to its state vectors."""
-    cdef double values[4]
-    cdef void *pointers[4]
+    cdef double values[FBP_MAX_ATTRS]
+    cdef void *pointers[FBP_MAX_STATES]
     cdef const fbp_row *row = _row(FBP_RULE, rule)
     _attrs(row, attrs, values)
     cdef int n_states = fbp_row_describe(row).n_states
@@ -333,9 +357,13 @@ def update(str rule, w, g, states, double rate, step, attrs=None):
     _dense(g, "g", w.dtype, w.shape)
     for i in range(n_states):
         pointers[i] = _data(_dense(states[i], "states", w.dtype, w.shape, writable=True))
-    cdef fbp_status status = fbp_rule_run(
-        row, <fbp_dtype>_dtype(w.dtype), values, rate, _whole(step, "step", 1), w.size, _data(g),
-        _data(w), pointers)
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(w.dtype)
+    cdef int64_t n = w.size, number = _whole(step, "step", 1)
+    cdef void *to = _data(w)
+    cdef void *gradient = _data(g)
+    cdef fbp_status status
+    with nogil:
+        status = fbp_rule_run(row, dtype, values, rate, number, n, gradient, to, pointers)
     if status != FBP_OK:
         _raise(status)
 
@@ -343,11 +371,16 @@ def update(str rule, w, g, states, double rate, step, attrs=None):
 def elementary(str name, x):
     """An elementary function, exp or the like, at each element of x."""
     x = _reals(x, "x")
-    cdef fbp_dtype dtype = <fbp_dtype>_dtype(x.dtype)
     out = np.empty_like(x)
     encoded = name.encode()
-    cdef fbp_status status = fbp_elementary_run(
-        encoded, dtype, x.size, _data(x), _data(out))
+    cdef const char *function = encoded
+    cdef fbp_dtype dtype = <fbp_dtype>_dtype(x.dtype)
+    cdef int64_t n = x.size
+    cdef void *source = _data(x)
+    cdef void *to = _data(out)
+    cdef fbp_status status
+    with nogil:
+        status = fbp_elementary_run(function, dtype, n, source, to)
     if status != FBP_OK:
         _raise(status)
     return out
@@ -413,8 +446,13 @@ def fail_allocation(int64_t nth):
 
 def permutation(seed, epoch, n):
     """The order of n samples in an epoch: a function of (seed, epoch)."""
-    out = np.empty(_whole(n, "n", 0), np.uint32)
-    cdef fbp_status status = fbp_permutation(_seed(seed), _whole(epoch, "epoch", 0), out.size, <uint32_t *>_data(out))
+    cdef int64_t size = _whole(n, "n", 0)
+    cdef uint64_t key = _seed(seed), number = _whole(epoch, "epoch", 0)
+    out = np.empty(size, np.uint32)
+    cdef uint32_t *to = <uint32_t *>_data(out)
+    cdef fbp_status status
+    with nogil:
+        status = fbp_permutation(key, number, size, to)
     if status != FBP_OK:
         _raise(status)
     return out
@@ -424,15 +462,25 @@ def uniform(seed, uint32_t stream, n, double low, double high, dtype):
     """n numbers, uniform in [low, high): a function of (seed, stream)."""
     if not low <= high:
         raise ValueError(f"low, high: found {low}, {high}, wanted low <= high")
-    out = np.empty(_whole(n, "n", 0), dtype)
-    fbp_uniform(_seed(seed), stream, out.size, low, high, <fbp_dtype>_dtype(out.dtype), _data(out))
+    cdef int64_t size = _whole(n, "n", 0)
+    cdef uint64_t key = _seed(seed)
+    cdef fbp_dtype code = <fbp_dtype>_dtype(np.dtype(dtype))
+    out = np.empty(size, dtype)
+    cdef void *to = _data(out)
+    with nogil:
+        fbp_uniform(key, stream, size, low, high, code, to)
     return out
 
 
 def normal(seed, uint32_t stream, n, dtype):
     """n standard normal numbers: a function of (seed, stream)."""
-    out = np.empty(_whole(n, "n", 0), dtype)
-    fbp_normal(_seed(seed), stream, out.size, <fbp_dtype>_dtype(out.dtype), _data(out))
+    cdef int64_t size = _whole(n, "n", 0)
+    cdef uint64_t key = _seed(seed)
+    cdef fbp_dtype code = <fbp_dtype>_dtype(np.dtype(dtype))
+    out = np.empty(size, dtype)
+    cdef void *to = _data(out)
+    with nogil:
+        fbp_normal(key, stream, size, code, to)
     return out
 
 
@@ -523,9 +571,12 @@ cdef class Plan:
         out = np.empty((samples.rows, self.n_outputs), self.dtype)
         cdef void *to = _data(out)
         cdef int threads = _threads(n_threads)
+        cdef _Signals signals = _Signals()
         cdef fbp_status status
         with nogil:
-            status = fbp_predict(self.plan, w, &samples, raw, threads, to)
+            status = fbp_predict(self.plan, w, &samples, raw, threads, _poll, <void *>signals, to)
+        if status == FBP_INTERRUPTED:
+            raise signals.error
         if status != FBP_OK:
             _raise(status)
         return out
@@ -610,9 +661,11 @@ cdef class Plan:
 
     def memory(self, batch_size, *, rule=None, n_samples=0, n_threads=1):
         """Bytes of a training step by part, known before anything runs."""
+        for name, number in (("batch_size", batch_size), ("n_samples", n_samples)):
+            if _whole(number, name, 0) >= 2**32:
+                raise ValueError(f"{name}: found {number}, wanted less than 2**32")
         cdef dict parts = fbp_plan_memory(
-            self.plan, _whole(batch_size, "batch_size", 1), _whole(n_samples, "n_samples", 0),
-            _threads(n_threads))
+            self.plan, _whole(batch_size, "batch_size", 1), n_samples, _threads(n_threads))
         parts["parameters"] = self.n_params * self.dtype.itemsize
         if rule is not None:
             parts["optimizer_state"] = (
@@ -677,7 +730,7 @@ cdef class Training:
     def __cinit__(self, Plan plan not None, params, X, y, *, str rule, attrs=None, states, double alpha=0.0,
                   batch_size, sample_weight=None, bint shuffle=True, seed=0, n_threads=1):
         cdef fbp_training_spec spec
-        cdef void *pointers[4]
+        cdef void *pointers[FBP_MAX_STATES]
         memset(&spec, 0, sizeof(spec))
         problem = _problem(&spec.problem, plan, X, y, sample_weight, alpha)
         cdef const fbp_row *row = _row(FBP_RULE, rule)

@@ -5,6 +5,7 @@ so the first one in flight sets the limit and the last one puts it back, whichev
 """
 
 import functools
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-_in_flight = 0
+_in_flight: set[object] = set()
 _limiter: Any = None
 
 
@@ -27,19 +28,40 @@ def _controller() -> Any:
 @contextmanager
 def one_blas_thread(wanted: bool) -> Iterator[None]:
     """Within, BLAS runs on the thread that calls it. Does nothing unless `wanted`."""
-    global _in_flight, _limiter
+    global _limiter
     if not wanted:
         yield
         return
-    with _lock:
-        if _in_flight == 0:
-            _limiter = _controller().limit(limits=1)
-        _in_flight += 1
+    # A call is entered, and taken out, by a token of its own inside the `try`: a Ctrl-C between any
+    # two lines leaves no call behind that has ended.
+    call = object()
     try:
+        with _lock:
+            _in_flight.add(call)
+            if _limiter is None:
+                _limiter = _controller().limit(limits=1)
         yield
     finally:
         with _lock:
-            _in_flight -= 1
-            if _in_flight == 0:
-                _limiter.restore_original_limits()
-                _limiter = None
+            _in_flight.discard(call)
+            if not _in_flight:
+                _restore()
+
+
+def _restore() -> None:
+    global _limiter
+    if _limiter is not None:
+        _limiter.restore_original_limits()
+        _limiter = None
+
+
+def _start_anew_in_child() -> None:
+    """After a fork: the calls of the parent's other threads do not go on in the child."""
+    global _lock
+    _lock = threading.Lock()  # another thread may have held it
+    _in_flight.clear()
+    _restore()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew_in_child)

@@ -31,6 +31,7 @@ cdef extern from "fbp.h" nogil:
         FBP_TARGET_CLASS
 
     enum: FBP_MAX_ATTRS
+    enum: FBP_MAX_STATES
 
     ctypedef struct fbp_attr:
         const char *name
@@ -106,7 +107,7 @@ cdef extern from "fbp.h" nogil:
 
     ctypedef struct fbp_row_spec:
         const char *name
-        double attrs[4]
+        double attrs[FBP_MAX_ATTRS]
         int64_t units
 
     ctypedef struct fbp_plan:
@@ -139,16 +140,16 @@ cdef extern from "fbp.h" nogil:
         int64_t activations, deltas, weight_copies, thread_scratch, order, last_epoch, other, total
     fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads)
 
+    ctypedef int (*fbp_poll_fn)(void *context) noexcept
+
     fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
-                           int n_threads, void *out)
+                           int n_threads, fbp_poll_fn poll, void *poll_context, void *out)
 
     ctypedef struct fbp_problem:
         fbp_samples x
         const void *target
         const void *weight
         double alpha
-
-    ctypedef int (*fbp_poll_fn)(void *context) noexcept
 
     fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,
                             int n_threads, fbp_poll_fn poll, void *poll_context, double *loss,
@@ -163,7 +164,7 @@ cdef extern from "fbp.h" nogil:
     ctypedef struct fbp_training_spec:
         fbp_problem problem
         const char *rule
-        double attrs[4]
+        double attrs[FBP_MAX_ATTRS]
         int64_t batch
         int shuffle
         uint64_t seed

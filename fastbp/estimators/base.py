@@ -5,7 +5,7 @@ goes is told in `fitting`; arithmetic is the engine's.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, Self, TypeVar, cast
 
@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import _core
-from fastbp.estimators import fitting, inputs, preparation
+from fastbp.estimators import fitting, inputs, locking, preparation
 from fastbp.estimators.options import STOCHASTIC_SOLVERS
 from fastbp.nn.network import Array, Network, Parameters
 from fastbp.train import threads
@@ -46,7 +46,7 @@ class BaseMLP(BaseEstimator, ABC):
     # seven parameters are fastbp's own. `loss` here is the classifier's.
     def __init__(
         self,
-        hidden_layer_sizes: int | Iterable[int] = (100,),
+        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
         activation: str = "relu",
         *,
         solver: str = "adam",
@@ -176,7 +176,7 @@ class BaseMLP(BaseEstimator, ABC):
     def _train(
         self, X: Any, y: Any, sample_weight: Any, targets: preparation.Targets, *, incremental: bool
     ) -> Self:
-        with fitting.exclusively(self):
+        with locking.exclusively(self):
             fitting.train(self, X, y, sample_weight, targets, incremental=incremental)
         return self
 
@@ -229,7 +229,7 @@ class BaseMLP(BaseEstimator, ABC):
         """Predictions, or raw outputs, (n_samples, n_outputs)."""
         check_is_fitted(self)
         X = inputs.features(self, X, self._network.dtype)
-        with fitting.swapping:
+        with locking.swapping:
             plan, flat = self._plan(scipy.sparse.issparse(X)), self._flat()
         return plan.predict(flat, X, raw=raw, n_threads=threads.resolve(self.n_threads))
 
@@ -265,9 +265,10 @@ class BaseMLP(BaseEstimator, ABC):
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        if self.__sklearn_is_fitted__():
-            self._flat()
-        state = dict(super().__getstate__())
+        with locking.swapping:
+            if self.__sklearn_is_fitted__():
+                self._flat()
+            state = dict(super().__getstate__())
         for name in ("coefs_", "intercepts_", "_plans"):  # made anew from the flat buffer
             state.pop(name, None)
         return state

@@ -5,9 +5,6 @@ Parameters are checked, then the data; the starting weights are drawn or taken u
 fails before training leaves the estimator as it was.
 """
 
-import os
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.errors import NonFiniteError
+from fastbp.estimators import locking
 from fastbp.estimators.preparation import (
     Target,
     Targets,
@@ -27,43 +25,15 @@ from fastbp.estimators.preparation import (
     take_batch_size,
 )
 from fastbp.nn.initializers import draw
-from fastbp.nn.network import Network, Parameters
+from fastbp.nn.network import Array, Network, Parameters
 from fastbp.nn.rows import rows
 from fastbp.train import lbfgs, stochastic, threads
+from fastbp.train.notices import warn
 from fastbp.train.state import Problem, TrainingState, digest, draw_seed
 
 if TYPE_CHECKING:
     from fastbp.estimators.base import BaseMLP
 
-
-# ------------------------------------------------------------------------------------------ locking
-
-_in_training: set[tuple[int, int]] = set()
-_guard = threading.Lock()
-
-# Held while an estimator takes its new weights, and while a reader gathers what belongs together.
-swapping = threading.RLock()
-
-
-@contextmanager
-def exclusively(estimator: "BaseMLP") -> Iterator[None]:
-    """Hold the estimator for training; a RuntimeError if another thread does."""
-    # The process is part of the key, since a child forked meanwhile inherits the set.
-    key = (os.getpid(), id(estimator))
-    with _guard:
-        if key in _in_training:
-            raise RuntimeError(
-                f"This {type(estimator).__name__} is being trained by another thread; use a clone."
-            )
-        _in_training.add(key)
-    try:
-        yield
-    finally:
-        with _guard:
-            _in_training.discard(key)
-
-
-# ----------------------------------------------------------------------------------------- training
 
 # Fitted attributes that only update rules leave; L-BFGS has none of them.
 _STOCHASTIC_ATTRIBUTES = (
@@ -83,22 +53,26 @@ def train(
     *,
     incremental: bool,
 ) -> None:
-    """One call of `fit`, or with `incremental` of `partial_fit`."""
+    """One call of `fit`, or with `incremental` of `partial_fit`.
+
+    Whatever ends training early, a model that was trained in place tells of its whole epochs; a
+    fresh one replaces the estimator's old model only if it is complete, was interrupted by Ctrl-C
+    or met a number that is not finite.
+    """
     check_parameters(estimator, incremental)
     fresh = not (estimator.__sklearn_is_fitted__() and (estimator.warm_start or incremental))
     with _features_restored(estimator):
         sample, target, network = prepare(estimator, X, y, sample_weight, targets, fresh)
+        plans = {} if fresh or network != estimator._network else estimator._plans
+        sparse = scipy.sparse.issparse(sample.X)
+        if sparse not in plans:  # it refuses sizes that cannot be, before weights are drawn
+            plans[sparse] = network.plan(sparse=sparse)
         if fresh:
             state = TrainingState(draw_seed(estimator.random_state))
             flat = draw(network, estimator.weight_init, state.seed)
-            plans: dict[bool, Any] = {}
         else:
             state = estimator._training_state
             flat = np.require(estimator._flat(), requirements="W")  # a copy if memory-mapped
-            plans = estimator._plans if network == estimator._network else {}
-        sparse = scipy.sparse.issparse(sample.X)
-        if sparse not in plans:
-            plans[sparse] = network.plan(sparse=sparse)
         problem = Problem(plans[sparse], flat, *sample, penalty(estimator))
         if estimator.solver == "lbfgs":
             fitted, error = _train_lbfgs(estimator, problem, state)
@@ -106,31 +80,44 @@ def train(
             fitted, error = _train_stochastic(
                 estimator, problem, target, network, state, incremental
             )
+        if fresh and not (error is None or isinstance(error, NonFiniteError)):
+            raise error
     if not (estimator.warm_start or incremental):
         state.drop_arrays()
-    with swapping:  # at once, for those who predict meanwhile
-        if fresh or flat is not estimator._parameters.flat:
-            estimator._parameters = Parameters(flat, plans[sparse].tensors)
-            estimator._show_views(anew=True)
-        estimator._network, estimator._plans, estimator._training_state = network, plans, state
-    for name in _STOCHASTIC_ATTRIBUTES:
-        estimator.__dict__.pop(name, None)
-    estimator.__dict__.update(
-        n_layers_=len(network.sizes),
-        n_outputs_=network.n_outputs,
-        n_params_=flat.size,
-        out_activation_=rows("loss")[target.loss]["link"],
-        **target.fitted,
-        **fitted,
-    )
+    with locking.swapping:  # at once, for those who predict meanwhile
+        _show(estimator, flat, network, plans, state)
+        for name in _STOCHASTIC_ATTRIBUTES:
+            estimator.__dict__.pop(name, None)
+        estimator.__dict__.update(
+            out_activation_=rows("loss")[target.loss]["link"], **target.fitted, **fitted
+        )
     if error is not None:
         raise error
 
 
+def _show(
+    estimator: "BaseMLP",
+    flat: Array,
+    network: Network,
+    plans: dict[bool, Any],
+    state: TrainingState,
+) -> None:
+    """Have the estimator hold the network that was trained."""
+    if not estimator.__sklearn_is_fitted__() or flat is not estimator._parameters.flat:
+        tensors = next(iter(plans.values())).tensors
+        estimator._parameters = Parameters(flat, tensors)
+        estimator._show_views(anew=True)
+    estimator._network, estimator._plans, estimator._training_state = network, plans, state
+    estimator.__dict__.update(
+        n_layers_=len(network.sizes), n_outputs_=network.n_outputs, n_params_=flat.size
+    )
+
+
 def _train_lbfgs(
     estimator: "BaseMLP", problem: Problem, state: TrainingState
-) -> tuple[dict[str, Any], NonFiniteError | None]:
+) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that L-BFGS leaves, and the error it ended with."""
+    n_threads = threads.resolve(estimator.n_threads)
     state.drop_arrays()
     state.monitored, state.history = (), {}
     losses: list[float] = []
@@ -143,9 +130,9 @@ def _train_lbfgs(
             max_evaluations=estimator.max_fun,
             tol=estimator.tol,
             verbose=bool(estimator.verbose),
-            n_threads=threads.resolve(estimator.n_threads),
+            n_threads=n_threads,
         )
-    except NonFiniteError as raised:
+    except BaseException as raised:
         n_iterations, loss, error = len(losses), losses[-1] if losses else np.nan, raised
     return {"n_iter_": n_iterations, "loss_": loss, "t_": 0, "history_": {"loss": losses}}, error
 
@@ -157,7 +144,7 @@ def _train_stochastic(
     network: Network,
     state: TrainingState,
     incremental: bool,
-) -> tuple[dict[str, Any], NonFiniteError | None]:
+) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that an update rule leaves, and the error it ended with."""
     shown = problem.params
     # With early stopping the estimator shows the best weights; training goes on from the last ones,
@@ -168,40 +155,45 @@ def _train_stochastic(
         problem, held_out = split(
             estimator, problem._replace(params=resumed.copy()), target, shown, state
         )
-    elif resumed is not shown:
+    batch_size = take_batch_size(estimator, problem.X.shape[0])
+    _tell_if_sorted(estimator, target, problem.X.shape[0], batch_size)
+    settings = settings_of(estimator, network, batch_size, incremental)
+    # From here on the weights change.
+    if held_out is None and resumed is not shown:
         shown[...] = resumed
     state.last = None
-
-    n_samples = problem.X.shape[0]
-    batch_size = take_batch_size(estimator, n_samples)
-    if target.sorted and not estimator.shuffle and batch_size < n_samples:
-        warnings.warn(
-            "The samples are sorted by class and shuffle=False: most batches hold a single class,"
-            " and training will hardly converge. Shuffle them.",
-            UserWarning,
-            stacklevel=5,
-        )
-    settings = settings_of(estimator, network, batch_size, incremental)
     first_epoch, error = state.epoch, None
     try:
         stochastic.train(problem, settings, state, held_out)
-    except NonFiniteError as raised:
+    except BaseException as raised:
         error = raised
     if held_out is not None and estimator.warm_start:
         state.last, state.shown = problem.params, digest(shown)
+    return _logged(state, state.epoch - first_epoch, held_out is not None), error
+
+
+def _tell_if_sorted(estimator: "BaseMLP", target: Target, n_samples: int, batch_size: int) -> None:
+    if target.sorted and not estimator.shuffle and batch_size < n_samples:
+        warn(
+            "The samples are sorted by class and shuffle=False: most batches hold a single class,"
+            " and training will hardly converge. Shuffle them."
+        )
+
+
+def _logged(state: TrainingState, n_epochs: int, early_stopping: bool) -> dict[str, Any]:
+    """The fitted attributes that tell how training by an update rule went."""
     losses = state.history.setdefault("loss", [])
+    scores = state.history.get("validation_score")
     return {
-        "n_iter_": state.epoch - first_epoch,
+        "n_iter_": n_epochs,
         "t_": state.samples,
         "loss_": losses[-1] if losses else np.nan,
         "loss_curve_": losses,
-        "best_loss_": state.best if held_out is None else None,
-        "validation_scores_": state.history.get("validation_score")
-        if held_out is not None
-        else None,
-        "best_validation_score_": state.best if held_out is not None else None,
+        "best_loss_": None if early_stopping else state.best,
+        "validation_scores_": scores if early_stopping else None,
+        "best_validation_score_": state.best if early_stopping else None,
         "history_": state.history,
-    }, error
+    }
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def sample_weights(sample_weight: Any, n_samples: int, dtype: np.dtype[Any]) -> 
     """Weights (n_samples,) of `dtype`, or None; a number stands for equal weights.
 
     Raises a ValueError for a wrong shape, for what is not finite or negative, and for a sum of
-    zero.
+    zero or infinity.
     """
     if sample_weight is None:
         return None
@@ -94,9 +94,13 @@ def sample_weights(sample_weight: Any, n_samples: int, dtype: np.dtype[Any]) -> 
 
 
 def check_total(weights: Array, what: str) -> None:
-    """Raise a ValueError where weights sum to zero, since the loss divides by their sum."""
+    """Raise a ValueError where weights sum to zero or infinity: the loss divides by their sum."""
     if not weights.any():
         raise ValueError(f"{what} must not be zero throughout: at least one weight above zero.")
+    with np.errstate(over="ignore"):
+        total = weights.sum(dtype=np.float64)  # as the engine adds
+    if not np.isfinite(total):
+        raise ValueError(f"{what} must have a finite sum; it is {total}. Scale the weights down.")
 
 
 def target_array(y: Array, dtype: np.dtype[Any]) -> Array:

@@ -5,7 +5,7 @@ parameters fit the data is not decided here.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -15,6 +15,9 @@ from fastbp.nn.initializers import INITIALIZERS
 from fastbp.nn.rows import rows
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
+
+# The engine counts units in 32 bits.
+_MOST_UNITS = 2**31 - 1
 
 
 class Option(NamedTuple):
@@ -68,9 +71,13 @@ def _either(number: Option, *values: object) -> Option:
 
 
 def _is_layers(value: object) -> bool:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        return _is_int(value, 1)
-    return all(_is_int(units, 1) for units in value)
+    # Nothing that has no order, or that looking at would use up.
+    if isinstance(value, np.ndarray):
+        listed = value.ndim == 1
+    else:
+        listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    units = list(value) if listed else [value]  # type: ignore[call-overload]
+    return all(_is_int(n, 1) and n <= _MOST_UNITS for n in units)
 
 
 def _is_dtype(value: object) -> bool:
@@ -83,7 +90,9 @@ def _is_dtype(value: object) -> bool:
 _FLAG = Option("a bool", _is_bool)
 
 OPTIONS = {
-    "hidden_layer_sizes": Option("an int of at least 1, or a sequence of such", _is_layers),
+    "hidden_layer_sizes": Option(
+        f"an int in [1, {_MOST_UNITS}], or a list, tuple or 1-D array of such", _is_layers
+    ),
     "activation": _one_of(*rows("activation")),
     "solver": _one_of(*STOCHASTIC_SOLVERS, "lbfgs"),
     "alpha": _real(0),

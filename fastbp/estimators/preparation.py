@@ -4,7 +4,7 @@ Reads estimators and changes none, but for the names and number of features, whi
 validation notes on them.
 """
 
-import warnings
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -14,12 +14,13 @@ import scipy.sparse
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
-from fastbp.estimators import inputs
+from fastbp.estimators import inputs, locking
 from fastbp.estimators.options import check_options
 from fastbp.nn.initializers import draw
 from fastbp.nn.network import Array, Network
 from fastbp.nn.rows import check_attributes, rows
 from fastbp.train import threads
+from fastbp.train.notices import warn
 from fastbp.train.state import Problem, Settings, TrainingState, Validation, draw_seed, split_seed
 
 if TYPE_CHECKING:
@@ -130,18 +131,24 @@ def split(
     estimator: "BaseMLP", problem: Problem, target: Target, best: Array, state: TrainingState
 ) -> tuple[Problem, Validation]:
     """Set samples aside for early stopping, by the seed alone."""
-    n_samples = problem.X.shape[0]
-    kept, held = train_test_split(
-        np.arange(n_samples),
-        random_state=split_seed(state.seed),
-        test_size=estimator.validation_fraction,
-        stratify=target.values if target.stratify else None,
-    )
-    if len(held) < 2:
+    n_samples, share = problem.X.shape[0], estimator.validation_fraction
+    n_held = math.ceil(share * n_samples)
+    if not 2 <= n_held < n_samples:
         raise ValueError(
-            f"validation_fraction={estimator.validation_fraction} sets {len(held)} of {n_samples}"
-            " samples aside; at least 2 are wanted."
+            f"validation_fraction={share} sets {n_held} of {n_samples} samples aside; early stopping"
+            " wants at least 2, and at least 1 to train on."
         )
+    try:
+        kept, held = train_test_split(
+            np.arange(n_samples),
+            random_state=split_seed(state.seed),
+            test_size=n_held,
+            stratify=target.values if target.stratify else None,
+        )
+    except ValueError as error:  # classes with too few samples for both parts
+        raise ValueError(
+            f"validation_fraction={share} cannot set {n_held} of {n_samples} samples aside: {error}"
+        ) from error
     parts = []
     for what, index in (("kept for training", kept), ("held out", held)):
         weight = None if problem.sample_weight is None else problem.sample_weight[index]
@@ -157,11 +164,9 @@ def take_batch_size(estimator: "BaseMLP", n_samples: int) -> int:
         return min(200, n_samples)
     size = int(estimator.batch_size)
     if size > n_samples:
-        warnings.warn(
+        warn(
             f"batch_size={size} is larger than the number of training samples; all {n_samples} make"
-            " one batch.",
-            UserWarning,
-            stacklevel=6,
+            " one batch."
         )
     return min(size, n_samples)
 
@@ -208,15 +213,18 @@ def gradient_problem(
         estimator = clone(estimator).set_params(dtype=dtype)
         check_parameters(estimator, incremental=False)
         sample, _, network = prepare(estimator, X, y, sample_weight, estimator._targets, True)
+        # First, since it refuses sizes that cannot be.
+        plan = network.plan(sparse=scipy.sparse.issparse(sample.X))
         flat = draw(network, estimator.weight_init, draw_seed(estimator.random_state))
     else:
         X, y = inputs.training_data(
             estimator, X, y, dtype=dtype, reset=False, y_numeric=estimator._y_numeric
         )
-        target = estimator._targets(y, dtype, fresh=False, complete=False)
         weight = inputs.sample_weights(sample_weight, X.shape[0], dtype)
+        with locking.swapping:
+            target = estimator._targets(y, dtype, fresh=False, complete=False)
+            network = replace(estimator._network, dtype=dtype)
+            flat = estimator._flat().astype(dtype)
         sample = Sample(X, target.values, weight)
-        network = replace(estimator._network, dtype=dtype)
-        flat = estimator._flat().astype(dtype)
-    plan = network.plan(sparse=scipy.sparse.issparse(sample.X))
+        plan = network.plan(sparse=scipy.sparse.issparse(sample.X))
     return Problem(plan, flat, *sample, penalty(estimator))

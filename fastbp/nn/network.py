@@ -5,7 +5,8 @@ Holds no data and trains nothing. A `Network` is a small value that pickles; pla
 scratch memory, are compiled from it on demand.
 """
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,17 +90,23 @@ class Parameters:
         # The views are made anew from the flat buffer, which therefore is pickled once.
         return Parameters, (self.flat, self._tensors)
 
-    def absorb(self, coefs: Sequence[object], intercepts: Sequence[object]) -> bool:
+    def absorb(self, coefs: object, intercepts: object) -> bool:
         """Copy arrays that a user put in the place of views into the buffer; tell if there were
         any.
 
-        Raises a ValueError that names the first array of a wrong shape; then nothing is copied.
+        Raises a ValueError that names the first that is no array of the right shape; then nothing
+        is copied.
         """
         changes: list[tuple[Array, Array]] = []
         for name, given, own in (
             ("coefs_", coefs, self.coefs),
             ("intercepts_", intercepts, self.intercepts),
         ):
+            if not (isinstance(given, Iterable) and isinstance(given, Sized)):
+                raise ValueError(
+                    f"{name} is {reprlib.repr(given)}; this model wants a list of {len(own)}"
+                    " arrays, one a layer."
+                )
             if len(given) != len(own):
                 raise ValueError(
                     f"{name} has {len(given)} arrays; this model wants {len(own)}, one a layer."
@@ -107,7 +114,7 @@ class Parameters:
             for i, (array, view) in enumerate(zip(given, own, strict=True)):
                 if array is not view:
                     # A copy, since it may itself be a view of the buffer that is written below.
-                    new = np.array(array, dtype=self.flat.dtype)
+                    new = self._array(array, f"{name}[{i}]", view.shape)
                     if new.shape != view.shape:
                         raise ValueError(
                             f"{name}[{i}] has shape {new.shape}; this model wants {view.shape}."
@@ -116,3 +123,11 @@ class Parameters:
         for view, new in changes:
             view[...] = new
         return bool(changes)
+
+    def _array(self, given: object, name: str, shape: tuple[int, ...]) -> Array:
+        try:
+            return np.array(given, dtype=self.flat.dtype)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{name} is {reprlib.repr(given)}; this model wants numbers of shape {shape}."
+            ) from error

@@ -1,1 +1,1 @@
-"""Drivers of training: update rules in blocks of epochs, SciPy's L-BFGS, thread counts."""
+"""Drivers of training: update rules in blocks of epochs, SciPy's L-BFGS; counts of threads."""

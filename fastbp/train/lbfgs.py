@@ -5,7 +5,6 @@ SciPy's side and of the plan's dtype on the engine's.
 """
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,12 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.errors import NonFiniteError
 from fastbp.nn.network import Array
+from fastbp.train.notices import warn
 from fastbp.train.state import Problem
+
+# Samples that are looked at together for the layer at fault: their sums of every layer are in
+# memory at once.
+_BLOCK = 1024
 
 
 def minimise(
@@ -34,7 +38,7 @@ def minimise(
     problem : Problem
         The samples, the weights to train and the penalty.
     losses : list of float
-        Receives the loss after each iteration.
+        Receives the loss after each iteration; one an iteration, also if an exception ends them.
     max_iterations, max_evaluations : int
         Bounds; reaching one gives a ConvergenceWarning.
     tol : float
@@ -54,23 +58,11 @@ def minimise(
     Raises
     ------
     NonFiniteError
-        The loss or a weight became infinite or NaN; the weights are those of the last iteration.
+        The loss or a weight became infinite or NaN. After this and any other exception the weights
+        are those of the last iteration.
     """
-    gradient = np.empty_like(problem.params)
-    accepted = problem.params.astype(np.float64)
-
-    def evaluate(vector: Array) -> tuple[float, Array]:
-        problem.params[...] = vector
-        loss = problem.plan.loss_gradient(
-            problem.params,
-            problem.X,
-            problem.y,
-            sample_weight=problem.sample_weight,
-            alpha=problem.alpha,
-            grad=gradient,
-            n_threads=n_threads,
-        )
-        return loss, gradient.astype(np.float64)
+    objective = _Objective(problem, n_threads)
+    accepted = objective.start.copy()
 
     def after_iteration(intermediate_result: Any) -> None:  # the name tells SciPy what to pass
         accepted[...] = intermediate_result.x
@@ -80,51 +72,61 @@ def minimise(
 
     try:
         result = scipy.optimize.minimize(
-            evaluate,
-            accepted.copy(),
+            objective,
+            objective.start,
             method="L-BFGS-B",
             jac=True,
             callback=after_iteration,
             options={"maxiter": max_iterations, "maxfun": max_evaluations, "gtol": tol},
         )
-    except KeyboardInterrupt:
+        problem.params[...] = result.x
+        if not (math.isfinite(result.fun) and np.isfinite(problem.params).all()):
+            raise _not_finite(problem, len(losses))
+    except BaseException as error:
         problem.params[...] = accepted
-        warnings.warn(
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        warn(
             f"Training was interrupted after {len(losses)} iterations; the model is that of the"
-            " last.",
-            UserWarning,
-            stacklevel=6,
+            " last."
         )
         return len(losses), losses[-1] if losses else math.nan
-    except BaseException:
-        problem.params[...] = accepted
-        raise
-    problem.params[...] = result.x
-    if not (math.isfinite(result.fun) and np.isfinite(problem.params).all()):
-        error = _not_finite(problem, len(losses))
-        problem.params[...] = accepted
-        raise error
     if result.status != 0:
-        warnings.warn(
+        warn(
             f"L-BFGS has not converged after {result.nit} iterations and {result.nfev} evaluations"
             f" (max_iter={max_iterations}, max_fun={max_evaluations}): {result.message}. Larger"
             " limits or standardised features may help.",
             ConvergenceWarning,
-            stacklevel=6,
         )
     return min(int(result.nit), max_iterations), float(result.fun)
 
 
+class _Objective:
+    """The loss and its gradient at a vector, as SciPy asks for them."""
+
+    def __init__(self, problem: Problem, n_threads: int) -> None:
+        self._problem, self._n_threads = problem, n_threads
+        self._gradient = np.empty_like(problem.params)
+        self.start = problem.params.astype(np.float64)
+
+    def __call__(self, vector: Array) -> tuple[float, Array]:
+        problem = self._problem
+        problem.params[...] = vector
+        loss = problem.plan.loss_gradient(
+            problem.params,
+            problem.X,
+            problem.y,
+            sample_weight=problem.sample_weight,
+            alpha=problem.alpha,
+            grad=self._gradient,
+            n_threads=self._n_threads,
+        )
+        return loss, self._gradient.astype(np.float64)
+
+
 def _not_finite(problem: Problem, iteration: int) -> NonFiniteError:
     """The error for weights at which the loss is not finite, naming the first layer at fault."""
-    layers = problem.plan.inspect(
-        problem.params, problem.X, problem.y, sample_weight=problem.sample_weight
-    )
-    culprit = -1
-    for index, layer in enumerate(layers):
-        if not np.isfinite(layer["z"]).all():
-            culprit = index
-            break
+    culprit = _culprit(problem)
     where = f"layer {culprit}" if culprit >= 0 else "the loss itself"
     return NonFiniteError(
         f"The loss became infinite or NaN in iteration {iteration} of L-BFGS, first in {where}."
@@ -133,3 +135,17 @@ def _not_finite(problem: Problem, iteration: int) -> NonFiniteError:
         step=0,
         layer=culprit,
     )
+
+
+def _culprit(problem: Problem) -> int:
+    """The first layer with a sum that is not finite, by any sample; -1 if there is none."""
+    n_samples = problem.X.shape[0]
+    first = math.inf
+    for start in range(0, n_samples, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        layers = problem.plan.inspect(problem.params, problem.X[rows], problem.y[rows])
+        at_fault = (i for i, layer in enumerate(layers) if not np.isfinite(layer["z"]).all())
+        first = min(first, next(at_fault, math.inf))
+        if first == 0:
+            break
+    return int(first) if math.isfinite(first) else -1

@@ -6,19 +6,16 @@ call into the engine, and the rules are then applied to their losses in order: t
 after every epoch, without Python in between. With early stopping or verbose, epochs run one by one.
 """
 
-import warnings
-from typing import Any
-
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import _core
-from fastbp.errors import NonFiniteError
 from fastbp.nn.network import Array
 from fastbp.nn.rows import rows
+from fastbp.train.notices import warn
 from fastbp.train.state import Problem, Settings, TrainingState, Validation
 
-# The losses of all steps of a call into the engine are kept: 8 MB at most.
+# Steps of a call into the engine, whose losses may be kept: 8 MB at most.
 _MOST_STEPS = 2**20
 
 # scikit-learn's: an adaptive rate is divided by 5 until it is this small.
@@ -30,7 +27,7 @@ def train(
     settings: Settings,
     state: TrainingState,
     validation: Validation | None = None,
-) -> int:
+) -> None:
     """Train `problem.params` in place until the rules stop it.
 
     Parameters
@@ -44,89 +41,49 @@ def train(
     validation : Validation or None
         With early stopping: decides when to stop; its `best` receives the best epoch's weights.
 
-    Returns
-    -------
-    n_epochs : int
-        Whole epochs made. After Ctrl-C there is a UserWarning, after `max_epochs` without
-        convergence a ConvergenceWarning.
+    Warns
+    -----
+    UserWarning
+        Ctrl-C ended training.
+    ConvergenceWarning
+        `max_epochs` were made without convergence.
 
     Raises
     ------
     NonFiniteError
-        A loss or weight became infinite or NaN. `problem.params` are those of the last whole epoch,
-        the state tells of the whole epochs, and the optimiser will start from zero.
+        A loss or weight became infinite or NaN. After this and any other exception
+        `problem.params` are those of the last whole epoch, the state tells of the whole epochs, and
+        the optimiser will start from zero.
     """
-    vectors = _prepare(problem, settings, state, validation)
-    training = _core.Training(
-        problem.plan,
-        problem.params,
-        problem.X,
-        problem.y,
-        rule=settings.rule,
-        attrs=settings.attributes,
-        states=vectors,
-        alpha=problem.alpha,
-        batch_size=settings.batch_size,
-        sample_weight=problem.sample_weight,
-        shuffle=settings.shuffle,
-        seed=state.seed,
-        n_threads=settings.n_threads,
-    )
-    n_samples = problem.X.shape[0]
-    n_steps = -(-n_samples // settings.batch_size)
-    one_by_one = settings.verbose or validation is not None
-    logged_losses = state.history.setdefault("loss", [])
-    logged_rates = state.history.setdefault("learning_rate", [])
-    done, stopped, interrupted = 0, False, False
+    training = _training(problem, settings, state, validation)
+    progress = _Progress(settings, state, problem.X.shape[0])
+    stopped = interrupted = False
     try:
-        while done < settings.max_epochs and not (stopped or interrupted):
-            size = 1
-            if not one_by_one:
-                size = _block(settings, state, settings.max_epochs - done, n_steps)
-            rates = _rates(settings, state, n_samples, size)
-            steps = np.empty(size * n_steps)
-            losses, interrupted, error = _run(training, rates, state, settings, n_samples, steps)
-            for loss, rate in zip(losses, rates.tolist(), strict=False):
-                done += 1
-                state.epoch += 1
-                state.samples += n_samples
-                logged_losses.append(loss)
-                logged_rates.append(rate)
-                if settings.verbose:
-                    print(f"Iteration {done}, loss = {loss:.8f}")
-                _judge(problem, settings, state, validation, loss)
-                if state.stale > settings.patience:
-                    stopped = _lose_patience(settings, state, validation)
-                    if not stopped:
-                        state.stale = 0
-            if settings.keep_steps:
-                state.history.setdefault("step_loss", []).extend(
-                    steps[: len(losses) * n_steps].tolist()
-                )
-            if error is not None:
-                raise error
-    except KeyboardInterrupt:  # it came while Python, not the engine, was at work
-        interrupted = True
-    except BaseException:
-        state.drop_vectors()
-        raise
-    if interrupted:
+        while progress.done < settings.max_epochs and not (stopped or interrupted):
+            size = _block(settings, state, progress, validation)
+            try:
+                interrupted = progress.run(training, size)
+            finally:
+                stopped = _apply_rules(problem, settings, state, validation, progress.losses)
+    except BaseException as error:
         # The engine gives back the weights of the last whole epoch, but not the optimiser's
         # vectors.
         state.drop_vectors()
-        warnings.warn(
-            f"Training was interrupted after {done} whole epochs; the model is that of the last.",
-            UserWarning,
-            stacklevel=6,
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        interrupted = True  # it came while Python, not the engine, was at work
+    if interrupted:
+        state.drop_vectors()
+        warn(
+            f"Training was interrupted after {progress.done} whole epochs; the model is that of the"
+            " last."
         )
     elif not (stopped or settings.incremental):
-        warnings.warn(
+        warn(
             f"Training has not converged within max_iter={settings.max_epochs} epochs. A larger"
             " max_iter or learning rate, or standardised features, may help.",
             ConvergenceWarning,
-            stacklevel=6,
         )
-    return done
 
 
 def _prepare(
@@ -152,10 +109,79 @@ def _prepare(
     return state.vectors
 
 
-def _block(settings: Settings, state: TrainingState, left: int, n_steps: int) -> int:
+def _training(
+    problem: Problem, settings: Settings, state: TrainingState, validation: Validation | None
+) -> _core.Training:
+    return _core.Training(
+        problem.plan,
+        problem.params,
+        problem.X,
+        problem.y,
+        rule=settings.rule,
+        attrs=settings.attributes,
+        states=_prepare(problem, settings, state, validation),
+        alpha=problem.alpha,
+        batch_size=settings.batch_size,
+        sample_weight=problem.sample_weight,
+        shuffle=settings.shuffle,
+        seed=state.seed,
+        n_threads=settings.n_threads,
+    )
+
+
+class _Progress:
+    """Runs blocks of epochs, and books the whole ones in the state, however a block ends."""
+
+    def __init__(self, settings: Settings, state: TrainingState, n_samples: int) -> None:
+        self._settings, self._state, self._n_samples = settings, state, n_samples
+        self.n_steps = -(-n_samples // settings.batch_size)
+        self.done = 0
+        self.losses: list[float] = []  # of the whole epochs of the last block
+        self._all_losses = state.history.setdefault("loss", [])
+        self._all_rates = state.history.setdefault("learning_rate", [])
+
+    def run(self, training: _core.Training, size: int) -> bool:
+        """Run the next `size` epochs; tell whether Ctrl-C ended them."""
+        state = self._state
+        self.losses = []
+        rates = _rates(self._settings, state, self._n_samples, size)
+        steps = np.empty(size * self.n_steps) if self._settings.keep_steps else None
+        before = training.progress
+        try:
+            training.run(rates, first_epoch=state.epoch, step=state.step, step_losses=steps)
+        finally:
+            # An error that came before the engine ran leaves the progress of the block before.
+            progress = training.progress
+            if progress is not before:
+                self._book(progress["losses"].tolist(), rates, steps)
+                state.step = progress["step"]
+        return bool(progress["interrupted"])
+
+    def _book(self, losses: list[float], rates: Array, steps: Array | None) -> None:
+        state, n_epochs = self._state, len(losses)
+        self.losses = losses
+        state.epoch += n_epochs
+        state.samples += n_epochs * self._n_samples
+        self._all_losses.extend(losses)
+        self._all_rates.extend(rates[:n_epochs].tolist())
+        if steps is not None:
+            kept = steps[: n_epochs * self.n_steps].tolist()
+            state.history.setdefault("step_loss", []).extend(kept)
+        for loss in losses:
+            self.done += 1
+            if self._settings.verbose:
+                print(f"Iteration {self.done}, loss = {loss:.8f}")
+
+
+def _block(
+    settings: Settings, state: TrainingState, progress: _Progress, validation: Validation | None
+) -> int:
     """Epochs that can run before training might stop: 1 at least."""
+    if settings.verbose or validation is not None:
+        return 1
     until_judged = max(1.0, settings.patience - state.stale + 1)
-    return int(min(left, until_judged, max(1, _MOST_STEPS // n_steps)))
+    left = settings.max_epochs - progress.done
+    return int(min(left, until_judged, max(1, _MOST_STEPS // progress.n_steps)))
 
 
 def _rates(settings: Settings, state: TrainingState, n_samples: int, size: int) -> Array:
@@ -166,27 +192,22 @@ def _rates(settings: Settings, state: TrainingState, n_samples: int, size: int) 
     return np.full(size, state.rate)
 
 
-def _run(
-    training: Any,
-    rates: Array,
-    state: TrainingState,
+def _apply_rules(
+    problem: Problem,
     settings: Settings,
-    n_samples: int,
-    steps: Array,
-) -> tuple[list[float], bool, NonFiniteError | None]:
-    """One call into the engine: losses of its whole epochs, whether Ctrl-C came, what failed."""
-    try:
-        result = training.run(rates, first_epoch=state.epoch, step=state.step, step_losses=steps)
-    except NonFiniteError as error:
-        # The error tells how many epochs were whole; their losses follow from those of the steps.
-        whole = error.epoch - state.epoch
-        sizes = np.full(steps.size // rates.size, settings.batch_size)
-        sizes[-1] = n_samples - settings.batch_size * (sizes.size - 1)
-        made = steps.reshape(rates.size, -1)[:whole]
-        # cumsum adds in order, as the engine does, and so gives the same bits.
-        return (np.cumsum(made * sizes, axis=1)[:, -1] / n_samples).tolist(), False, error
-    state.step = result["step"]
-    return result["losses"].tolist(), result["interrupted"], None
+    state: TrainingState,
+    validation: Validation | None,
+    losses: list[float],
+) -> bool:
+    """Whether training stops after epochs with these losses."""
+    stopped = False
+    for loss in losses:
+        _judge(problem, settings, state, validation, loss)
+        if state.stale > settings.patience:
+            stopped = _lose_patience(settings, state, validation)
+            if not stopped:
+                state.stale = 0
+    return stopped
 
 
 def _judge(
@@ -201,13 +222,17 @@ def _judge(
         state.stale = state.stale + 1 if loss > state.best - settings.tol else 0
         state.best = min(state.best, loss)
         return
+    # An epoch whose scoring is broken off has NaN in their place.
+    validation_losses = state.history.setdefault("validation_loss", [])
+    validation_scores = state.history.setdefault("validation_score", [])
+    validation_losses.append(np.nan)
+    validation_scores.append(np.nan)
     name, attributes = settings.loss
     raw = problem.plan.predict(problem.params, validation.X, raw=True, n_threads=settings.n_threads)
     values, _ = _core.loss(name, raw, validation.y, attributes)
     score = validation.score(_core.link(name, raw), validation.y, validation.sample_weight)
     mean = float(np.average(values, weights=validation.sample_weight))
-    state.history.setdefault("validation_loss", []).append(mean)
-    state.history.setdefault("validation_score", []).append(score)
+    validation_losses[-1], validation_scores[-1] = mean, score
     if settings.verbose:
         print(f"Validation score: {score:f}")
     state.stale = state.stale + 1 if score < state.best + settings.tol else 0

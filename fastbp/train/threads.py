@@ -14,6 +14,10 @@ import threading
 import joblib
 
 from fastbp import _core
+from fastbp.train.notices import warn
+
+# The process that was last told of its fork; a child that forks has a child to be told as well.
+_told = 0
 
 
 def resolve(n_threads: int | None) -> int:
@@ -25,7 +29,8 @@ def resolve(n_threads: int | None) -> int:
         A number is taken literally. None means as many as the surroundings grant: the least of the
         OpenMP limit of the calling thread and the usable cores; in a worker thread of joblib's
         threading back end, or of any `multiprocessing.pool.ThreadPool`, that number divided by the
-        count of such workers.
+        count of such workers. In a process that was forked after fastbp was imported it means one,
+        with a UserWarning the first time.
 
     Returns
     -------
@@ -42,8 +47,22 @@ def resolve(n_threads: int | None) -> int:
     """
     if n_threads is not None:
         return n_threads
+    if _core.in_forked_child():
+        _tell_of_fork()
+        return 1
     granted = min(_core.max_threads(), _usable_cores())
     return max(1, granted // _pool_workers())
+
+
+def _tell_of_fork() -> None:
+    global _told
+    if _told == os.getpid():
+        return
+    _told = os.getpid()
+    warn(
+        "This process was forked, and threads do not survive a fork: fastbp runs on one thread here"
+        " (with the same results). Start processes by spawn, or through joblib's loky back end."
+    )
 
 
 def _usable_cores() -> int:

@@ -69,7 +69,7 @@ static fbp_status everything(void) {
     void *zs[] = {z, out}, *as[] = {a, out}, *ds[] = {d, out};
     fbp_status status = make_plan(&plan);
     if (status == FBP_OK) status = train(plan, 2);
-    if (status == FBP_OK) status = fbp_predict(plan, params, &all.x, 0, 2, out);
+    if (status == FBP_OK) status = fbp_predict(plan, params, &all.x, 0, 2, NULL, NULL, out);
     if (status == FBP_OK) status = fbp_gradient(plan, params, &all, 2, NULL, NULL, &loss, grad);
     if (status == FBP_OK) status = fbp_hessian_product(plan, params, &all, grad, grad);
     if (status == FBP_OK) status = fbp_tangent(plan, params, &all.x, grad, x, out);
