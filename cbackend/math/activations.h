@@ -8,12 +8,13 @@
  * The value is an expression in x. The derivatives are expressions in what the row reads: x for
  * INPUT, y for OUTPUT, neither for NOTHING; the name that a row does not read is not even declared.
  * A row reads OUTPUT where that costs no digits, since the input then need not be kept. Attributes
- * go by their names. NaN gives NaN in all three (where they read anything); at a kink the slope is the
- * one stated, for 0.0 and -0.0 alike.
+ * go by their names. NaN gives NaN in all three (where they read anything); at a kink the slope is
+ * the one stated, for 0.0 and -0.0 alike.
  *
- * Values are within 4 ulp, gelu without FMA 4.1, denormal results included; for silu with another beta than 1 that is on
- * top of what the rounding of beta * x does. First derivatives are within 4 eps of the largest
- * magnitude that they take, second ones within 8. tests/c/test_elementary.c measures both. */
+ * Values are within 4 ulp, gelu without FMA 4.1, denormal results included; for silu with another
+ * beta than 1 that is on top of what the rounding of beta * x does. First derivatives are within 4
+ * eps of the largest magnitude that they take, second ones within 8. tests/c/test_elementary.c
+ * measures both. */
 #ifndef ROW
 
 #if FBP_IS_F32

@@ -1,16 +1,17 @@
 /* exp, log, tanh, erf and their relatives as straight-line code: selects instead of branches, bit
- * patterns instead of tables, no library call, so that a loop over them becomes vector code on every
- * instruction set. A template (expand.h); it holds no loop.
+ * patterns instead of tables, no library call, so that a loop over them becomes vector code on
+ * every instruction set. A template (expand.h); it holds no loop.
  *
  * Above each function stands its error bound in units in the last place (ulp) of the exact result,
  * where the last place of a denormal is the smallest denormal. The bounds are for float and double,
- * with FMA and without, over all arguments; tests/c/test_elementary.c measures them. Infinities, NaN,
- * signed zeros and denormals are as in C's annex F.
+ * with FMA and without, over all arguments; tests/c/test_elementary.c measures them. Infinities,
+ * NaN, signed zeros and denormals are as in C's annex F.
  *
- * The polynomials are minimax fits by Remez exchange in 200-bit arithmetic (mpmath), weighted for the
- * relative error of the function they end up in. Of those for exp and log the lowest coefficients were
- * rounded to the type one after the other and the rest fitted again; those of the normal tail were
- * rounded and then moved by single last places, alone and in pairs, as long as the largest error fell. */
+ * The polynomials are minimax fits by Remez exchange in 200-bit arithmetic (mpmath), weighted for
+ * the relative error of the function they end up in. Of those for exp and log the lowest
+ * coefficients were rounded to the type one after the other and the rest fitted again; those of the
+ * normal tail were rounded and then moved by single last places, alone and in pairs, as long as the
+ * largest error fell. */
 
 #define ONE_BITS ((bits_t)FBP_BIAS << FBP_MANTISSA)
 #define SIGN_BIT ((bits_t)1 << (8 * sizeof(real) - 1))
@@ -98,8 +99,8 @@ FBP_INLINE real FN(exp_polynomial)(real r) {
 #endif
 }
 
-/* exp(x - tail) = (1 + p) * s1 * s2, both powers of two, for x above EXP_LOWEST. The tail is at most
- * a few ulp of x. */
+/* exp(x - tail) = (1 + p) * s1 * s2, both powers of two, for x above EXP_LOWEST. The tail is at
+ * most a few ulp of x. */
 typedef struct {
     real p, s1, s2;
 } FN(parts_of_exp);

@@ -1,4 +1,5 @@
-/* The losses: value and its two derivatives by the raw output z, and nothing else. No loop, no array.
+/* The losses: value and its two derivatives by the raw output z, and nothing else. No loop, no
+ * array.
  *
  * Included in two ways. Without LOSS it is a template (expand.h) of the few functions whose formula
  * does not fit a line. With LOSS and SOFTMAX_LOSS it is the list itself:
@@ -11,12 +12,12 @@
  *     SOFTMAX_LOSS(name, attributes, FLOPs, "doc", value, slope, curvature)
  *
  * for a function of the probability p that softmax gives the target's class: the value in terms of
- * q = 1 - p and c = -log(p), both free of cancellation, the slope by c, and the second derivative by
- * c times q, which stays finite where q goes to 0.
+ * q = 1 - p and c = -log(p), both free of cancellation, the slope by c, and the second derivative
+ * by c times q, which stays finite where q goes to 0.
  *
  * No logarithm is ever taken of a probability, so raw outputs of any finite size give finite losses
- * (poisson excepted, whose loss is exp(z)). At a kink the slope is 0. Every loss is within a few eps
- * of the larger of its value and its largest term. */
+ * (poisson excepted, whose loss is exp(z)). At a kink the slope is 0. Every loss is within a few
+ * eps of the larger of its value and its largest term. */
 #ifndef LOSS
 
 /* sign(x), 0 at 0, NaN for NaN. */

@@ -4,9 +4,9 @@
  *
  * The states, NONE(), ONE(v) or TWO(m, v), name the numbers kept for each parameter from step to
  * step, 0 at first. The scalars are formed once a step, in double, from the learning rate `rate`,
- * the number of this step `step`, counted from 1, and the attributes; the update sees them rounded to
- * the type, and nothing else. It uses no FMA, and what Python evaluates from left to right stands here in
- * that order: the result has the bits of the same expression in NumPy. */
+ * the number of this step `step`, counted from 1, and the attributes; the update sees them rounded
+ * to the type, and nothing else. It uses no FMA, and what Python evaluates from left to right
+ * stands here in that order: the result has the bits of the same expression in NumPy. */
 
 /* clang-format off */
 

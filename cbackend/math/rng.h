@@ -1,9 +1,9 @@
-/* Random numbers as functions of (seed, stream, position): nothing is kept, so any number can be had
- * again, in any order and on any thread. A stream separates uses of one seed. No array, no loop over
- * one.
+/* Random numbers as functions of (seed, stream, position): nothing is kept, so any number can be
+ * had again, in any order and on any thread. A stream separates uses of one seed. No array, no loop
+ * over one.
  *
- * The generator is Philox4x32-10 (Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as
- * 1, 2, 3, 2011), written from the paper and held to its authors' known answers by the tests. */
+ * The generator is Philox4x32-10 (Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy
+ * as 1, 2, 3, 2011), written from the paper and held to its authors' known answers by the tests. */
 #ifndef FBP_MATH_RNG_H
 #define FBP_MATH_RNG_H
 
@@ -76,8 +76,8 @@ FBP_INLINE double fbp_random_normal(uint64_t seed, uint32_t stream, uint64_t pos
 
 /* Uniform in 0 .. bound - 1, for 0 < bound < 2^32, without bias (Lemire, Fast random integer
  * generation in an interval, 2019): the draw times the bound, over 2^32. A draw is made again where
- * the remainder is below 2^32 mod bound, which is less than bound: results with such remainders would
- * come up once too often. */
+ * the remainder is below 2^32 mod bound, which is less than bound: results with such remainders
+ * would come up once too often. */
 FBP_INLINE uint32_t fbp_random_below(uint64_t seed, uint32_t stream, uint64_t position,
                                      uint32_t bound) {
     for (uint32_t attempt = 0;; attempt++) {

@@ -31,9 +31,9 @@
 #define FBP_FMA_F64(a, b, c) ((a) * (b) + (c))
 #endif
 
-/* Before a loop whose iterations do not depend on each other, though its output may be its input; and
- * before one over a block of lanes: it is to become vectors, where gcc left alone would first unroll
- * it into scalars. */
+/* Before a loop whose iterations do not depend on each other, though its output may be its input;
+ * and before one over a block of lanes: it is to become vectors, where gcc left alone would first
+ * unroll it into scalars. */
 #if defined(__clang__)
 #define FBP_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #define FBP_LANEWISE

@@ -1,5 +1,5 @@
-/* The family of activations: the formulas of math/activations.h as kernels for float and double, and
- * their rows of the table. It holds the loops and no formula. */
+/* The family of activations: the formulas of math/activations.h as kernels for float and double,
+ * and their rows of the table. It holds the loops and no formula. */
 #ifndef real
 
 #include <math.h>

@@ -1,11 +1,11 @@
-/* The family of losses: the formulas of math/losses.h as kernels for float and double, and their rows
- * of the table. It holds the loops over samples and outputs and no formula, except that of softmax,
- * which is one over a row.
+/* The family of losses: the formulas of math/losses.h as kernels for float and double, and their
+ * rows of the table. It holds the loops over samples and outputs and no formula, except that of
+ * softmax, which is one over a row.
  *
  * Raw outputs are worked on in blocks of 64 bytes, the unit of their leading dimension: a block is
  * whole vectors on every instruction set. The order of a sum over outputs depends on their number
- * alone. So a sample's loss has the same bits in any batch, and on v3 and v4. The two kinds of loss and
- * the links share those blocks, which is why they share one long file. */
+ * alone. So a sample's loss has the same bits in any batch, and on v3 and v4. The two kinds of loss
+ * and the links share those blocks, which is why they share one long file. */
 #ifndef real
 
 #include <math.h>
@@ -89,8 +89,8 @@ typedef struct {
  * the tangents of both along tz. */
 typedef void FN(chunk_function)(int64_t n, FN(chunk) * chunk, const double *attrs);
 
-/* Copies of whole blocks, of which the last overruns its row: blocks go from the last to the first, so
- * that what is overrun is written afterwards. */
+/* Copies of whole blocks, of which the last overruns its row: blocks go from the last to the first,
+ * so that what is overrun is written afterwards. */
 FBP_INLINE void FN(pack)(int64_t rows, int64_t width, int64_t ld, const real *z, real *packed) {
     for (int64_t j = (width - 1) / LANES * LANES; j >= 0; j -= LANES)
         for (int64_t i = 0; i < rows; i++)
@@ -187,8 +187,8 @@ FBP_INLINE real FN(max_row)(int64_t k, const real *z) {
     return FN(max_lanes)(lanes);
 }
 
-/* Some samples: with p = softmax(z)[target], q = 1 - p, which is the share of the other classes and so
- * keeps its digits, and c = -log(p). */
+/* Some samples: with p = softmax(z)[target], q = 1 - p, which is the share of the other classes and
+ * so keeps its digits, and c = -log(p). */
 typedef struct {
     int rows;
     /* the largest output, the target's, and the sum of exp(z - max) over all and over the others */

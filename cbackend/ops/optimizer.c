@@ -1,5 +1,5 @@
-/* The family of update rules: the formulas of math/optimizers.h as kernels for float and double, and
- * their rows of the table. It holds the loops and no formula. */
+/* The family of update rules: the formulas of math/optimizers.h as kernels for float and double,
+ * and their rows of the table. It holds the loops and no formula. */
 #ifndef real
 
 #include <math.h>

@@ -1,13 +1,13 @@
-/* The elementary functions, and the activations made of them, against the C library: in float against
- * its double, in double against its long double. On every instruction set that runs here:
+/* The elementary functions, and the activations made of them, against the C library: in float
+ * against its double, in double against its long double. On every instruction set that runs here:
  *
  *     test_elementary                 every 16411th float, and 100,000 doubles
  *     test_elementary --exhaustive    every float, 64th for derivatives, and 10 million doubles;
  *                                     takes an hour and prints the worst of each
  *
- * Errors of values are counted in units in the last place of the exact value, where a denormal's last
- * place is the smallest denormal; those of derivatives in eps times the largest magnitude that the
- * derivative takes. What other tests hold for every row of the table is not repeated here.
+ * Errors of values are counted in units in the last place of the exact value, where a denormal's
+ * last place is the smallest denormal; those of derivatives in eps times the largest magnitude that
+ * the derivative takes. What other tests hold for every row of the table is not repeated here.
  *
  * The file includes itself, once for each type of the witnesses. */
 #ifndef real
@@ -173,8 +173,9 @@ static double examine(const function *f, fbp_dtype dtype, int64_t n, const void 
     return largest;
 }
 
-/* Arguments for double: a third with any bits, a third of magnitudes from 2^-60 to 2^11, where things
- * happen, and a third around 1, where log and log1p go through zero or change their formula. */
+/* Arguments for double: a third with any bits, a third of magnitudes from 2^-60 to 2^11, where
+ * things happen, and a third around 1, where log and log1p go through zero or change their formula.
+ * */
 static uint64_t state;
 
 static uint64_t random_bits(void) { /* splitmix64 */

@@ -1,5 +1,5 @@
-/* The random numbers: the generator against its authors' known answers, the numbers made of it against
- * their definitions, and their spread. */
+/* The random numbers: the generator against its authors' known answers, the numbers made of it
+ * against their definitions, and their spread. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,8 +83,8 @@ static void check_normal(void) {
     expect(fabs(neighbours) < spread, "normal: the two of a pair are correlated");
 }
 
-/* For a bound of 3 * 2^30 a quarter of the draws must be made again; without that, every third result
- * would come up twice as often as the others. */
+/* For a bound of 3 * 2^30 a quarter of the draws must be made again; without that, every third
+ * result would come up twice as often as the others. */
 static void check_below(void) {
     enum { n = 90000 };
     const uint32_t bound = (uint32_t)3 << 30;
