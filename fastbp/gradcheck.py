@@ -26,7 +26,7 @@ STEP = float(np.finfo(np.float64).eps ** (1 / 3))
 # The steps tried for an element, in turn: shorter ones to get past a kink or a sharp bend, then
 # longer ones for a gradient so small against the loss that rounding drowns it. Each is used
 # together with its quarter.
-STEPS = tuple(STEP * 2.0**power for power in (2, -1, -4, -7, -10, -13, 6, 9))
+STEPS = tuple(STEP * 2.0**power for power in (2, 0, -2, -4, -6, -8, -10, -12, -14, 4, 6, 8))
 # Far above 4e-11 and far below the effect of any mistake. Rounding alone reaches it where a
 # tensor's gradient is below 1e-4 of the loss, or 1e-6 of it with the longest of the steps.
 TOLERANCE = 1e-6
@@ -350,28 +350,31 @@ def _compare(
     With forward F and backward B one-sided differences, C = (F + B) / 2 is the central one and
     F - B the bend, h f'' where f is smooth. From a step h and its quarter the derivative is
     (16 C(h/4) - C(h)) / 15, free of the error of order h^2. They settle an argument if that differs
-    from C(h/4) by less than half the tolerance, and if the bend shrinks to a quarter. A kink at the
-    point leaves the bend as it is; one within the step moves C or the bend. Where the rounding of f
-    alone could use up the tolerance, agreement would be chance and settles nothing.
+    from C(h/4) by less than an eighth of the tolerance (a kink in f'' makes it err by four times
+    the difference), and if the bend shrinks to a quarter. A kink at the point leaves the bend as it
+    is; one within the step moves C or the bend. Where the rounding of f could use up the tolerance,
+    agreement would be chance, and such a step is left out.
     """
-    noise = NOISE_MARGIN * _rounding(f, point)
     numeric = np.zeros_like(point)
     settled = np.zeros(point.size, dtype=bool)
+    noise = NOISE_MARGIN * _rounding(f, point)
+    lengths = np.maximum(1.0, np.abs(point))
+    allowed = np.inf
     for step in STEPS:
-        (open_,) = np.nonzero(~settled)
+        audible = noise / (step / 4 * lengths) <= allowed
+        (open_,) = np.nonzero(~settled & audible)
         if open_.size == 0:
-            break
-        steps = step * np.maximum(1.0, np.abs(point[open_]))
-        central, bend = _two_sided(f, point, open_, steps)
-        central_quarter, bend_quarter = _two_sided(f, point, open_, steps / 4)
+            continue
+        central, bend = _two_sided(f, point, open_, step * lengths[open_])
+        central_quarter, bend_quarter = _two_sided(f, point, open_, step / 4 * lengths[open_])
         correction = (central_quarter - central) / 15
         numeric[open_] = central_quarter + correction
         allowed = tolerance * max(_magnitude(analytic), _magnitude(numeric))
-        steady = np.abs(correction) <= allowed / 2
+        steady = np.abs(correction) <= allowed / 8
         # A jump J of the slope leaves 3 J here, and an error of J / 2 in the derivative.
         smooth = np.abs(bend - 4 * bend_quarter) <= 4 * allowed
-        audible = noise / (steps / 4) <= allowed
-        settled[open_] = (steady & smooth & audible) if allowed > 0 else True
+        audible = noise / (step / 4 * lengths) <= allowed
+        settled[open_] = (steady & smooth & audible[open_]) | (allowed == 0)
     largest = max(_magnitude(analytic), _magnitude(numeric))
     drowned = noise / STEP > tolerance * largest and not settled.all()
     return _Comparison(analytic, numeric, settled, hidden=bool(drowned))

@@ -4,17 +4,23 @@ import os
 import pickle
 import signal
 import threading
+import tracemalloc
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
-from fastbp import MLPClassifier, MLPRegressor, NonFiniteError
+from fastbp import MLPClassifier, MLPRegressor, NonFiniteError, _core
+from fastbp._core import blas
+from fastbp.estimators import fitting, locking, preparation, regressor
 from fastbp.estimators.options import OPTIONS
+from fastbp.train import lbfgs, stochastic
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -25,7 +31,11 @@ BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 # ------------------------------------------------------------------------------------- parameters
 
 BAD = {
-    "hidden_layer_sizes": [0, (5, 0), -1, 2.5, (3.0,), "10", None],
+    "hidden_layer_sizes": [
+        *(0, (5, 0), -1, 2.5, (3.0,), "10", None, (10**18,)),
+        # Without an order, used up by the first look, or of a wrong shape or dtype.
+        *({3, 4}, {3: 4}, (n for n in (3, 4)), np.array(5), np.array([[3]]), np.array([3.0])),
+    ],
     "activation": ["rel", None, 3],
     "solver": ["newton", None],
     "alpha": [-1e-9, np.inf, np.nan, "1", None],
@@ -71,6 +81,33 @@ def test_a_wrong_parameter_is_named_with_what_was_found(kind, name):
             kind(**{name: value}).fit(X, Y)
         if not isinstance(value, dict):
             assert repr(value) in str(raised.value)
+
+
+def test_layer_sizes_of_any_sequence():
+    wanted = MLPRegressor((3, 4), max_iter=1, random_state=0).fit(X, Y).coefs_
+    for sizes in ([3, 4], range(3, 5), np.array([3, 4])):
+        model = MLPRegressor(sizes, max_iter=1, random_state=0).fit(X, Y)
+        assert all(np.array_equal(a, b) for a, b in zip(model.coefs_, wanted, strict=True))
+        clone(model).fit(X, Y)
+
+
+def test_a_network_beyond_any_memory_is_refused_before_weights_are_drawn(monkeypatch):
+    def none(*_):
+        raise AssertionError("drawn before the network was found to be possible")
+
+    monkeypatch.setattr(fitting, "draw", none)
+    monkeypatch.setattr(preparation, "draw", none)
+    model = MLPRegressor((2**31 - 1,) * 4)
+    with pytest.raises(ValueError, match="found"):
+        model.fit(X, Y)
+    with pytest.raises(ValueError, match="found"):
+        model._gradient_problem(X, Y)
+
+
+@pytest.mark.parametrize("nesterovs", [False, True])
+def test_momentum_may_be_one_as_in_scikit_learn(nesterovs):
+    model = MLPRegressor(3, solver="sgd", momentum=1, nesterovs_momentum=nesterovs, max_iter=3)
+    assert np.isfinite(model.fit(X, Y).loss_)
 
 
 @BOTH
@@ -127,7 +164,7 @@ def test_a_loss_of_another_task_names_the_right_ones(model, words):
 def test_a_target_of_another_task():
     with pytest.raises(ValueError, match="continuous"):
         MLPClassifier().fit(X, X[:, 0])
-    with pytest.raises(ValueError, match="convert"):
+    with pytest.raises(ValueError, match="numbers were wanted"):
         MLPRegressor().fit(X, np.array(["a", "b"])[Y % 2])
 
 
@@ -205,6 +242,7 @@ def test_what_overflows_float32_is_refused(kind):
         (np.r_[np.ones(149), -1e-9], r"sample_weight\[149\]"),
         (0, "zero"),
         (-1.0, "negative"),
+        (1e307, "finite sum"),
     ],
 )
 def test_sample_weights(kind, weight, words):
@@ -286,6 +324,11 @@ def test_partial_fit_needs_an_update_rule():
 def test_early_stopping_needs_enough_samples():
     with pytest.raises(ValueError, match="validation_fraction"):
         MLPRegressor(early_stopping=True).fit(X[:5], Y[:5])
+    for share in (0, 0.0, 0.999):
+        with pytest.raises(ValueError, match=rf"^validation_fraction={share} sets"):
+            MLPRegressor(early_stopping=True, validation_fraction=share).fit(X, Y)
+    with pytest.raises(ValueError, match=r"^validation_fraction=0\.1 cannot"):
+        MLPClassifier(early_stopping=True).fit(X, np.arange(len(Y)) == 3)
     weight = np.zeros(len(Y))
     weight[0] = 1.0
     with pytest.raises(ValueError, match="held out"):
@@ -301,6 +344,15 @@ def test_wrong_weights_are_named(kind):
         model.predict(X)
     model.coefs_ = right[:1]
     with pytest.raises(ValueError, match="coefs_ has 1 arrays"):
+        model.predict(X)
+    model.coefs_ = 5
+    with pytest.raises(ValueError, match="coefs_ is 5; this model wants a list of 2"):
+        model.predict(X)
+    model.coefs_ = ["abc", right[1]]
+    with pytest.raises(ValueError, match=r"coefs_\[0\] is 'abc'; .*\(4, 3\)"):
+        model.predict(X)
+    model.coefs_ = [right[0], [[1.0], [2.0, 3.0]]]
+    with pytest.raises(ValueError, match=r"coefs_\[1\] is \[\[1.0\], \[2.0, 3.0\]\]"):
         model.predict(X)
     model.coefs_ = right
     model.intercepts_ = [np.zeros(3), np.zeros(7)]
@@ -414,7 +466,163 @@ def test_lbfgs_with_a_loss_that_is_not_finite():
     model.predict(X)
 
 
+@pytest.mark.parametrize(("weight", "layer"), [(1e3, 0), (1.0, 1), (1e-9, -1)])
+def test_the_layer_at_fault_is_found_by_any_sample(weight, layer, monkeypatch):
+    monkeypatch.setattr(lbfgs, "_BLOCK", 7)
+    model = MLPRegressor((2,), "identity", solver="lbfgs", random_state=0)
+    features = np.zeros((50, 1))
+    features[30] = 1e307
+    problem = model._gradient_problem(features, np.ones(50))
+    problem.params[...] = [weight, weight, 0, 0, 20, 20, 0]
+    assert lbfgs._culprit(problem) == layer
+
+
+def test_looking_for_the_layer_at_fault_takes_little_memory():
+    features = np.ones((10000, 4))
+    features[-1] = 1e308
+    model = MLPRegressor((50, 50), solver="lbfgs", random_state=0)
+    tracemalloc.start()
+    try:
+        with pytest.raises(NonFiniteError):
+            model.fit(features, np.ones(10000))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # z, a and delta of all layers for all samples at once would be 24 MB, those of a block 2.5.
+    assert peak < 8e6
+
+
 # ------------------------------------------------------------------------------------- interruption
+
+
+class Ended(Exception):
+    """What a handler of a signal raises."""
+
+
+@contextmanager
+def ended_by_a_signal(seconds):
+    """Raise `Ended` after `seconds`, from a signal's handler, out of what is run within."""
+
+    def handler(*_):
+        raise Ended
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with pytest.raises(Ended):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+ENDLESS = {"max_iter": 10**6, "max_fun": 10**7, "n_iter_no_change": np.inf, "random_state": 0}
+LONG = np.random.default_rng(0).standard_normal((3000, 40))
+LONG_Y = LONG[:, 0] * LONG[:, 1]
+ALARM = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no SIGALRM on this system")
+
+
+@ALARM
+@pytest.mark.parametrize(
+    "given", [{}, {"early_stopping": True}, {"history": "step"}, {"solver": "lbfgs", "tol": 0.0}]
+)
+def test_an_exception_of_a_signal_leaves_a_warm_started_model_consistent(given):
+    model = MLPRegressor((60, 60), warm_start=True, random_state=0, **given)
+    model.set_params(max_iter=2).fit(LONG, LONG_Y)
+    started = 0 if "solver" in given else 2
+    with ended_by_a_signal(0.7):
+        model.set_params(**ENDLESS).fit(LONG, LONG_Y)
+    made = model.n_iter_ + started
+    assert model.n_iter_ > 0
+    assert len(model.history_["loss"]) == made
+    assert model.loss_ == model.history_["loss"][-1]
+    if "solver" in given:
+        problem = model._gradient_problem(LONG, LONG_Y)
+        loss = problem.plan.loss_gradient(
+            problem.params, problem.X, problem.y, alpha=problem.alpha, n_threads=1
+        )
+        assert model.loss_ == loss
+        return
+    n_samples = 2700 if "early_stopping" in given else 3000
+    assert model.t_ == made * n_samples
+    assert len(model.loss_curve_) == len(model.history_["learning_rate"]) == made
+    assert len(model.history_.get("step_loss", [])) in (0, 15 * made)
+    assert model._training_state.vectors is None  # the optimiser starts anew
+    if "early_stopping" in given:
+        assert len(model.validation_scores_) == made
+        assert model.best_validation_score_ == np.nanmax(model.validation_scores_)
+    else:
+        assert model.best_loss_ == min(model.loss_curve_)
+        whole = MLPRegressor((60, 60), **ENDLESS).set_params(max_iter=made).fit(LONG, LONG_Y)
+        assert np.array_equal(model._parameters.flat, whole._parameters.flat)
+        assert model.loss_curve_ == whole.loss_curve_
+    model.set_params(max_iter=1).fit(LONG, LONG_Y)
+    assert len(model.loss_curve_) == made + 1
+
+
+@ALARM
+@pytest.mark.parametrize("given", [{}, {"early_stopping": True}, {"solver": "lbfgs", "tol": 0.0}])
+def test_an_exception_of_a_signal_leaves_a_fresh_fit_undone(given):
+    model = MLPRegressor((60, 60), **ENDLESS, **given)
+    with ended_by_a_signal(0.3):
+        model.fit(LONG, LONG_Y)
+    with pytest.raises(NotFittedError):
+        model.predict(LONG)
+    assert not hasattr(model, "n_features_in_")
+    model.set_params(max_iter=2).fit(X, Y)
+    before = {k: v for k, v in vars(model).items() if k.endswith("_")}
+    outputs = model.predict(X)
+    with ended_by_a_signal(0.3):
+        model.set_params(max_iter=10**6).fit(LONG, LONG_Y)
+    assert {k: v for k, v in vars(model).items() if k.endswith("_")} == before
+    assert np.array_equal(model.predict(X), outputs)
+
+
+@ALARM
+def test_an_exception_of_a_signal_leaves_partial_fit_consistent():
+    features, y = np.tile(LONG, (20, 1)), np.tile(LONG_Y, 20)
+    model = MLPRegressor((400, 400), n_threads=1, random_state=0).partial_fit(LONG, LONG_Y)
+    weights = model._parameters.flat.copy()
+    with ended_by_a_signal(0.2):
+        model.partial_fit(features, y)
+    assert np.array_equal(model._parameters.flat, weights)
+    assert (model.n_iter_, model.t_, len(model.loss_curve_)) == (0, 3000, 1)
+    model.partial_fit(LONG, LONG_Y)
+    assert (model.n_iter_, model.t_, len(model.loss_curve_)) == (1, 6000, 2)
+
+
+def test_ctrl_c_while_an_epoch_is_scored_leaves_its_score_nan(monkeypatch):
+    calls = []
+
+    def interrupted(*_):
+        calls.append(0)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return 0.5
+
+    monkeypatch.setattr(regressor, "r2", interrupted)
+    model = MLPRegressor(3, early_stopping=True, random_state=0)
+    with pytest.warns(UserWarning, match="after 3 whole epochs") as caught:
+        model.fit(X, Y)
+    assert caught[0].filename == __file__
+    assert model.n_iter_ == len(model.loss_curve_) == 3
+    np.testing.assert_array_equal(model.validation_scores_, [0.5, 0.5, np.nan])
+    assert model.best_validation_score_ == 0.5
+
+
+def test_steps_are_kept_only_where_asked_for(monkeypatch):
+    given = []
+
+    class Spy(_core.Training):
+        def run(self, rates, *, step_losses=None, **rest):
+            given.append(step_losses)
+            return super().run(rates, step_losses=step_losses, **rest)
+
+    monkeypatch.setattr(stochastic._core, "Training", Spy)
+    MLPRegressor(3, max_iter=2).fit(X, Y)
+    assert given == [None]
+    model = MLPRegressor(3, max_iter=2, batch_size=50, history="step").fit(X, Y)
+    assert given[-1].size == len(model.history_["step_loss"]) == 6
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot send Ctrl-C to itself alone")
@@ -444,6 +652,83 @@ def test_ctrl_c_leaves_a_model_of_whole_epochs(given):
 
 
 # ------------------------------------------------------------------------------------------ threads
+
+
+class Interrupting:
+    """A lock whose first release is met by Ctrl-C."""
+
+    def __init__(self):
+        self.lock, self.met = threading.Lock(), False
+
+    def __enter__(self):
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+        if not self.met:
+            self.met = True
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_right_after_an_estimator_is_held_lets_it_go(monkeypatch):
+    model = MLPRegressor(3, max_iter=1)
+    monkeypatch.setattr(locking, "_guard", Interrupting())
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    assert not locking._in_training
+    model.fit(X, Y)
+
+
+def test_ctrl_c_right_after_blas_is_limited_lifts_the_limit(monkeypatch):
+    def counts():
+        return [lib["num_threads"] for lib in blas._controller().info()]
+
+    before = counts()
+    monkeypatch.setattr(blas, "_lock", Interrupting())
+    with pytest.raises(KeyboardInterrupt), blas.one_blas_thread(True):
+        pass
+    assert not blas._in_flight
+    assert blas._limiter is None
+    assert counts() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python's own, of fork with threads
+@pytest.mark.threads
+def test_a_child_forked_while_another_thread_trains_is_free():
+    model = MLPRegressor(3, max_iter=1, warm_start=True, n_threads=1).fit(X, Y)
+    before = [lib["num_threads"] for lib in blas._controller().info()]
+    entered, leave = threading.Event(), threading.Event()
+
+    def work():
+        with (
+            locking.exclusively(model),
+            blas.one_blas_thread(True),
+            locking.swapping,
+            locking._guard,
+            blas._lock,
+        ):
+            entered.set()
+            leave.wait(30)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    entered.wait(30)
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        code = 1
+        try:
+            signal.alarm(20)  # instead of a deadlock
+            restored = [lib["num_threads"] for lib in blas._controller().info()] == before
+            model.fit(X, Y)
+            code = 0 if restored and not blas._in_flight and not locking._in_training else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    leave.set()
+    worker.join()
+    assert status == 0
+    assert [lib["num_threads"] for lib in blas._controller().info()] == before
 
 
 @pytest.mark.threads
@@ -498,3 +783,55 @@ def test_predict_from_many_threads():
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+def test_edited_weights_that_are_not_finite_are_named():
+    model = MLPRegressor(3, max_iter=2, warm_start=True, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, Y)
+    model.intercepts_[1][0] = np.nan
+    with pytest.raises(ValueError, match=r"^intercepts_\[1\] holds infinite or NaN"):
+        model.fit(X, Y)
+
+
+DATES = np.full(len(Y), "2020-01-01", "M8[D]")
+
+
+@pytest.mark.parametrize("Estimator", [MLPClassifier, MLPRegressor])
+def test_dates_are_no_numbers(Estimator):
+    # A conversion would train on counts of days or nanoseconds, and on -9.2e18 for NaT.
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    wide = np.repeat(DATES[:, None], X.shape[1], axis=1)
+    wide[0] = "NaT"
+    labels = Y.mean() < Y if Estimator is MLPClassifier else Y
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = Estimator(3, max_iter=1, random_state=0).fit(X, labels)
+    for dates in (
+        wide,
+        wide - wide,
+        pandas.DataFrame(wide),
+        polars.DataFrame(wide.astype("M8[ms]")),
+    ):
+        with pytest.raises(TypeError, match=r"^X holds dates or durations"):
+            Estimator(3, max_iter=1).fit(dates, labels)
+        with pytest.raises(TypeError, match=r"^X holds dates or durations"):
+            model.predict(dates)
+
+
+def test_targets_of_regression_are_numbers():
+    for wrong, error, message in (
+        (DATES, TypeError, "^y holds dates or durations"),
+        (np.full(len(Y), "1.5"), ValueError, "^y holds values of dtype <U3"),
+    ):
+        with pytest.raises(error, match=message):
+            MLPRegressor(3, max_iter=1).fit(X, wrong)
+
+
+def test_a_corrupt_sparse_matrix_is_refused_before_anyone_walks_over_it():
+    for place in (10**6, -7):
+        bad = scipy.sparse.csr_matrix(np.where(np.abs(X) > 0.7, X, 0))
+        bad.indptr[5] = place
+        bad.has_sorted_indices = False
+        with pytest.raises(ValueError, match=r"indptr|index"):
+            MLPRegressor(3, max_iter=1).fit(bad, Y)

@@ -5,6 +5,7 @@ import doctest
 import inspect
 import os
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
 from sklearn.datasets import load_iris, make_multilabel_classification
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -560,10 +562,34 @@ def test_a_forked_child_trains_on_one_thread_with_the_same_bits():
     wanted = fitted(MLPRegressor, n_threads=2)  # the parent has a team, of which the child has none
     with get_context("fork").Pool(1) as pool:
         model = pool.apply_async(fitted, (MLPRegressor,)).get(timeout=60)
+        told = [pool.apply_async(warnings_of_resolve).get(timeout=60) for _ in range(2)]
         asked = pool.apply_async(fitted, (MLPRegressor,), {"n_threads": 2})
         with pytest.raises(RuntimeError, match="fork"):
             asked.get(timeout=60)
     assert np.array_equal(model._parameters.flat, wanted._parameters.flat)
+    assert told == [[], []]  # since the fit before was told
+
+
+def warnings_of_resolve():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert threads.resolve(None) == 1
+    return [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python's own, of fork with threads
+def test_a_forked_child_is_told_once():
+    from multiprocessing import get_context
+
+    for _ in range(2):  # once a process
+        with get_context("fork").Pool(1) as pool:
+            told = [pool.apply_async(warnings_of_resolve).get(timeout=60) for _ in range(2)]
+        (message,), nothing = told
+        assert "spawn" in message
+        assert "loky" in message
+        assert not nothing
+    assert not _core.in_forked_child()
 
 
 def test_threads_obey_limits():
@@ -614,3 +640,14 @@ def test_public_names():
     estimators = {"MLPClassifier", "MLPRegressor"}
     assert set(fastbp.__all__) == estimators | {"NonFiniteError", "check_gradients"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", fastbp.__version__)
+
+
+def test_unaligned_arrays_are_copied():
+    records = np.zeros(len(X), dtype=[("tag", "i1"), ("x", X.dtype, (X.shape[1],))])
+    records["x"] = X
+    assert not records["x"].flags.aligned
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = MLPRegressor(3, max_iter=2, random_state=0).fit(records["x"], X[:, 0])
+        same = MLPRegressor(3, max_iter=2, random_state=0).fit(X, X[:, 0])
+    np.testing.assert_array_equal(model.predict(records["x"]), same.predict(X))

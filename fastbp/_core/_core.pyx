@@ -785,16 +785,17 @@ cdef class Training:
         cdef fbp_status status
         self.running = True
         try:
-            with one_blas_thread(self.plan.uses_blas), nogil:
-                status = fbp_training_run(self.training, &call)
+            with one_blas_thread(self.plan.uses_blas):
+                with nogil:
+                    status = fbp_training_run(self.training, &call)
+                self.progress = {
+                    "epochs": call.epochs_done,
+                    "losses": losses[:call.epochs_done],
+                    "step": call.step,
+                    "interrupted": status == FBP_INTERRUPTED,
+                }
         finally:
             self.running = False
-        self.progress = {
-            "epochs": call.epochs_done,
-            "losses": losses[:call.epochs_done],
-            "step": call.step,
-            "interrupted": status == FBP_INTERRUPTED,
-        }
         if status == FBP_NOT_FINITE:
             culprit = fbp_training_culprit(self.training)
             raise NonFiniteError(fbp_message().decode(), epoch=culprit.epoch, step=culprit.step,

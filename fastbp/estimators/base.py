@@ -170,6 +170,19 @@ class BaseMLP(BaseEstimator, ABC):
             last whole epoch, or the best ones with `early_stopping`, and can be used.
         RuntimeError
             Another thread is training this estimator.
+        BaseException
+            Whatever a signal's handler raises ends training. A new model is then dropped; one that
+            was trained on holds the weights of the last whole epoch. Ctrl-C ends it with a
+            UserWarning instead, and the model is that of the last whole epoch.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPRegressor
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([-2.0, -1.0, 1.0, 2.0])
+        >>> model = MLPRegressor(4, "identity", solver="lbfgs", random_state=0)
+        >>> model.fit(X, y).score(X, y) > 0.99
+        True
         """
         return self._train(X, y, sample_weight, self._targets, incremental=False)
 

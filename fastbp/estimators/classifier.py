@@ -40,15 +40,15 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     parameters from `loss` on are fastbp's own. The loss brings the output activation: softmax for
     several classes, the logistic function for two classes or several labels.
 
-    Any number of threads may call `predict` and the other reading methods of one estimator at once.
-    While `fit` or `partial_fit` runs, a second training call on it is an error.
+    <shared notes on threads>
 
     Parameters
     ----------
     <shared parameters>
 
     loss : {'log_loss', 'focal', 'hinge'}, default='log_loss'
-        What is minimised, averaged over samples by their weights, plus the penalty.
+        What is minimised, averaged over samples by their weights, plus the penalty. The default is
+        scikit-learn's, and gives calibrated probabilities.
 
         - 'log_loss': cross-entropy.
         - 'focal': Lin et al. (2017), cross-entropy that cares less for samples that are already
@@ -57,7 +57,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
           instead of `predict_proba` there is `decision_function`.
 
     loss_params : dict or None, default=None
-        Numbers that the loss takes, by name: gamma of 'focal', at least 0 (default 2).
+        Numbers that the loss takes, by name: gamma of 'focal', at least 0 (default 2, the
+        paper's choice). None leaves every number at its default.
 
     Attributes
     ----------
@@ -143,6 +144,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_labels)
             The most probable class of each sample; for multilabel models 0 or 1 for each label (a
             CSR matrix if `fit` was given one). A row's labels do not depend on the other rows.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `partial_fit`.
+        ValueError
+            X has another number of features than those of training, or is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPClassifier
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([0, 0, 1, 1])
+        >>> model = MLPClassifier(4, solver="lbfgs", random_state=0)
+        >>> model.fit(X, y).predict([[-2.0], [2.0]])
+        array([0, 1])
         """
         scores = self._output(X)
         return self._labels.decode(scores, _threshold(self._network.loss[0]))
@@ -161,6 +178,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         probabilities : ndarray of shape (n_samples, n_classes), of the weights' dtype
             In the order of `classes_`; the rows of single-label models sum to 1. Not available for
             losses whose output is no probability, such as "hinge".
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `partial_fit`.
+        ValueError
+            X has another number of features than those of training, or is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPClassifier
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([0, 0, 1, 1])
+        >>> model = MLPClassifier(4, solver="lbfgs", random_state=0)
+        >>> probabilities = model.fit(X, y).predict_proba([[-2.0], [2.0]])
+        >>> bool(np.allclose(probabilities.sum(axis=1), 1))
+        True
         """
         output = self._output(X)
         if self._labels.kind != "binary":
@@ -180,6 +214,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes), of the weights' dtype
             The logarithm of `predict_proba`; minus infinity where a probability is zero.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `partial_fit`.
+        ValueError
+            X has another number of features than those of training, or is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPClassifier
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([0, 0, 1, 1])
+        >>> model = MLPClassifier(4, solver="lbfgs", random_state=0)
+        >>> logarithms = model.fit(X, y).predict_log_proba(X)
+        >>> bool(np.allclose(np.exp(logarithms), model.predict_proba(X)))
+        True
         """
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))  # type: ignore[no-any-return]
@@ -198,6 +249,22 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scores : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Above 0 for the second class of a binary model, or for each label that holds; of several
             classes the largest wins.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `partial_fit`.
+        ValueError
+            X has another number of features than those of training, or is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPClassifier
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([0, 0, 1, 1])
+        >>> model = MLPClassifier(4, solver="lbfgs", loss="hinge", random_state=0)
+        >>> model.fit(X, y).decision_function([[-2.0], [2.0]]) > 0
+        array([False,  True])
         """
         scores = self._output(X, raw=True)
         return scores[:, 0] if self._labels.kind == "binary" else scores
@@ -220,6 +287,29 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         self : MLPClassifier
             The estimator, one epoch further.
+
+        Raises
+        ------
+        ValueError
+            A parameter or an array is not what it should be, or a class is
+            unknown; the message names it.
+        NonFiniteError
+            A loss or weight became infinite or NaN. The weights stay those before the call.
+        RuntimeError
+            Another thread is training this estimator.
+        AttributeError
+            The solver is 'lbfgs', which has no epochs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPClassifier
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([0, 0, 1, 1])
+        >>> model = MLPClassifier(4, random_state=0)
+        >>> for _ in range(3):
+        ...     model = model.partial_fit(X, y, classes=[0, 1])
+        >>> len(model.loss_curve_)
+        3
         """
         if classes is None and not self.__sklearn_is_fitted__():
             raise ValueError("classes must be given at the first call of partial_fit; found None.")

@@ -1,6 +1,6 @@
 """What the docstrings of the two estimators have in common, written once.
 
-`documented` puts it in the place of two marks in a class's docstring. It refuses to hold what
+`documented` puts it in the place of three marks in a class's docstring. It refuses to hold what
 belongs to one estimator only.
 """
 
@@ -11,9 +11,17 @@ from typing import TypeVar
 
 from fastbp.nn.rows import rows
 
+THREADS = """\
+Any number of threads may call `predict` and the other reading methods of one estimator at once. A
+second training call while one runs is a RuntimeError. Meanwhile `fit` from new weights leaves
+readers the old model until the new one is complete; a warm start and `partial_fit` train in place,
+so that readers see weights in the middle of training, in which some may be an update ahead of
+others. Predict from a copy (``copy.deepcopy``, or a pickle, made before) where that matters.
+"""
+
 PARAMETERS = """\
-hidden_layer_sizes : int or array-like of int, default=(100,)
-    Units of each hidden layer; an empty tuple gives a linear model.
+hidden_layer_sizes : int, sequence of int or ndarray of shape (n_hidden,), default=(100,)
+    Units of each hidden layer, at least 1; an empty tuple gives a linear model.
 
 activation : str, default='relu'
     Activation of the hidden layers:
@@ -102,24 +110,28 @@ max_fun : int, default=15000
     The most evaluations of the loss by 'lbfgs'.
 
 activation_params : dict or None, default=None
-    Numbers that the activation takes, by name:
+    Numbers that the activation takes, by name; None, since every number has a usual value:
 {activation_params}.
 
 weight_init : str, default='glorot_uniform'
     How weights start. 'glorot_uniform' draws weights and biases as scikit-learn does, with its
     narrower bound for 'logistic'. 'glorot_normal' (for tanh and logistic), 'he_uniform' and
     'he_normal' (for relu and its kin), 'lecun_uniform' and 'lecun_normal' (for selu) start biases
-    at zero.
+    at zero. The default has models start, and so end, as scikit-learn's do.
 
 n_threads : int or None, default=None
     Threads of the engine, at least 1. None obeys joblib's and threadpoolctl's limits,
-    `OMP_NUM_THREADS`, the CPU affinity and the cgroup quota. Results do not depend on it.
+    `OMP_NUM_THREADS`, the CPU affinity and the cgroup quota; it is the default because nobody
+    but they know what else the machine has to do. Results do not depend on it. In a forked process
+    None means one thread, with a warning, and more are an error.
 
 dtype : {{'float32', 'float64'}} or None, default=None
-    Of the weights and of all arithmetic. None takes float32 for float32 features, else float64.
+    Of the weights and of all arithmetic. None takes float32 for float32 features, else float64, so
+    that features are not copied and no digits are lost.
 
 history : {{'epoch', 'step'}}, default='epoch'
-    Whether `history_` has the loss of every step as well as of every epoch.
+    Whether `history_` has the loss of every step as well as of every epoch. Steps are not kept by
+    default because their number, unlike that of epochs, grows with the data.
 """
 
 ATTRIBUTES = """\
@@ -141,7 +153,8 @@ best_loss_ : float or None
     The smallest of them; None with `early_stopping`. Not for 'lbfgs'.
 
 validation_scores_ : list of float or None
-    With `early_stopping`, the score on the held-out samples after each epoch. Not for 'lbfgs'.
+    With `early_stopping`, the score on the held-out samples after each epoch; NaN for one whose
+    scoring was interrupted. Not for 'lbfgs'.
 
 best_validation_score_ : float or None
     The largest of them. Not for 'lbfgs'.
@@ -203,6 +216,7 @@ def documented(cls: _Class) -> _Class:
             activations=_names("activation"), activation_params=_numbers("activation")
         )
         text = inspect.cleandoc(cls.__doc__)
+        text = text.replace("<shared notes on threads>\n", THREADS)
         text = text.replace("<shared parameters>\n", parameters)
         cls.__doc__ = text.replace("<shared attributes>\n", ATTRIBUTES)
     return cls

@@ -73,6 +73,7 @@ def train(
         else:
             state = estimator._training_state
             flat = np.require(estimator._flat(), requirements="W")  # a copy if memory-mapped
+            estimator._parameters.refuse_what_is_not_finite()
         problem = Problem(plans[sparse], flat, *sample, penalty(estimator))
         if estimator.solver == "lbfgs":
             fitted, error = _train_lbfgs(estimator, problem, state)

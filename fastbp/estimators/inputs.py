@@ -28,6 +28,8 @@ def training_data(
     `dtype` is that of the weights, or None where the input decides: float32 stays, anything else
     becomes float64.
     """
+    _refuse_dates(X, "X")
+    _refuse_dates(y, "y")
     with np.errstate(over="ignore"):  # what overflows dtype is refused as infinite
         X, y = validate_data(
             estimator,
@@ -39,6 +41,8 @@ def training_data(
             y_numeric=y_numeric,
             reset=reset,
         )
+    if y_numeric and y.dtype.kind not in "fiub":
+        raise ValueError(f"y holds values of dtype {y.dtype}; numbers were wanted.")
     return _canonical(X), y
 
 
@@ -48,6 +52,7 @@ def features(estimator: Any, X: Any, dtype: np.dtype[Any]) -> Any:
         type(X) is np.ndarray
         and X.dtype == dtype
         and X.ndim == 2
+        and X.flags.aligned
         and X.shape[0] > 0
         and X.shape[1] == estimator.n_features_in_
         and not hasattr(estimator, "feature_names_in_")
@@ -55,6 +60,7 @@ def features(estimator: Any, X: Any, dtype: np.dtype[Any]) -> Any:
     ):
         # What validate_data would pass on unchanged; it takes 100 us, a small network's predict 2.
         return X
+    _refuse_dates(X, "X")
     with np.errstate(over="ignore"):
         X = validate_data(estimator, X, accept_sparse="csr", dtype=dtype, reset=False)
     return _canonical(X)
@@ -112,9 +118,29 @@ def target_array(y: Array, dtype: np.dtype[Any]) -> Array:
     return target
 
 
+def _refuse_dates(data: Any, name: str) -> None:
+    """Raise a TypeError for dates and durations: a conversion would give counts of some unit, and a
+    huge negative number for what is missing."""
+    if scipy.sparse.issparse(data):
+        return
+    dtypes = getattr(data, "dtypes", None)  # of a frame, one a column; polars' know what they are
+    if dtypes is None or not np.iterable(dtypes):
+        dtypes = [getattr(data, "dtype", None)]
+    for dtype in dtypes:
+        is_temporal = getattr(dtype, "is_temporal", None)
+        if getattr(dtype, "kind", "") in ("M", "m") or (is_temporal is not None and is_temporal()):
+            raise TypeError(
+                f"{name} holds dates or durations ({dtype}); numbers were wanted. Convert them to a"
+                " number of a unit that you choose."
+            )
+
+
 def _canonical(X: Any) -> Any:
-    """A CSR matrix with rising column indices in each row, each once; others as they are."""
-    if scipy.sparse.issparse(X) and not X.has_canonical_format:
+    """What the engine can walk over: aligned arrays, and CSR with rising columns in each row."""
+    if not scipy.sparse.issparse(X):
+        return X if X.flags.aligned else X.copy()
+    X.check_format(full_check=True)  # or SciPy would follow a wrong index out of its arrays
+    if not X.has_canonical_format:
         X = X.copy()
         X.sum_duplicates()
     return X

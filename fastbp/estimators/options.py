@@ -76,7 +76,7 @@ def _is_layers(value: object) -> bool:
         listed = value.ndim == 1
     else:
         listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    units = list(value) if listed else [value]  # type: ignore[call-overload]
+    units: list[Any] = list(value) if listed else [value]  # type: ignore[call-overload]
     return all(_is_int(n, 1) and n <= _MOST_UNITS for n in units)
 
 

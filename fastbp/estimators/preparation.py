@@ -135,8 +135,8 @@ def split(
     n_held = math.ceil(share * n_samples)
     if not 2 <= n_held < n_samples:
         raise ValueError(
-            f"validation_fraction={share} sets {n_held} of {n_samples} samples aside; early stopping"
-            " wants at least 2, and at least 1 to train on."
+            f"validation_fraction={share} sets {n_held} of {n_samples} samples aside; at least 2"
+            " are wanted, and at least 1 to train on."
         )
     try:
         kept, held = train_test_split(

@@ -24,8 +24,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     fastbp's own. The loss brings the output activation: the exponential for 'poisson', none for the
     others.
 
-    Any number of threads may call `predict` and the other reading methods of one estimator at once.
-    While `fit` or `partial_fit` runs, a second training call on it is an error.
+    <shared notes on threads>
 
     Parameters
     ----------
@@ -34,7 +33,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     loss : str, default='squared_error'
         What is minimised, averaged over samples by their weights, plus the penalty. The loss of a
         sample is the sum over its outputs, whose gradient is what training follows. (scikit-learn
-        follows it too, but reports the mean over outputs for 'squared_error'.)
+        follows it too, but reports the mean over outputs for 'squared_error'.) The default is
+        scikit-learn's, and predicts means.
 
         - 'squared_error': half of the squared residual.
         - 'absolute_error': its magnitude; predicts medians.
@@ -45,7 +45,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     loss_params : dict or None, default=None
         Numbers that the loss takes, by name: delta of 'huber', above 0 (default 1), and quantile of
-        'quantile', in (0, 1) (default 0.5).
+        'quantile', in (0, 1) (default 0.5, the median). None leaves every number at its default.
 
     Attributes
     ----------
@@ -118,6 +118,22 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         y : ndarray of shape (n_samples,) or (n_samples, n_outputs), of the weights' dtype
             One number a sample if there is one output. A row's prediction does not depend on the
             other rows.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `partial_fit`.
+        ValueError
+            X has another number of features than those of training, or is not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPRegressor
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([-2.0, -1.0, 1.0, 2.0])
+        >>> model = MLPRegressor(4, "identity", solver="lbfgs", random_state=0)
+        >>> model.fit(X, y).predict([[-0.5], [0.5]]).round()
+        array([-1.,  1.])
         """
         output = self._output(X)
         return output[:, 0] if output.shape[1] == 1 else output
@@ -138,6 +154,28 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         -------
         self : MLPRegressor
             The estimator, one epoch further.
+
+        Raises
+        ------
+        ValueError
+            A parameter or an array is not what it should be; the message names it.
+        NonFiniteError
+            A loss or weight became infinite or NaN. The weights stay those before the call.
+        RuntimeError
+            Another thread is training this estimator.
+        AttributeError
+            The solver is 'lbfgs', which has no epochs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPRegressor
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([-2.0, -1.0, 1.0, 2.0])
+        >>> model = MLPRegressor(4, random_state=0)
+        >>> for _ in range(3):
+        ...     model = model.partial_fit(X, y)
+        >>> len(model.loss_curve_)
+        3
         """
         return self._train(X, y, sample_weight, self._targets, incremental=True)
 

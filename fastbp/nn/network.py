@@ -124,6 +124,18 @@ class Parameters:
             view[...] = new
         return bool(changes)
 
+    def refuse_what_is_not_finite(self) -> None:
+        """Raise a ValueError that names the first array with an infinite or NaN weight."""
+        if np.isfinite(self.flat).all():
+            return
+        for name, views in (("coefs_", self.coefs), ("intercepts_", self.intercepts)):
+            for i, view in enumerate(views):
+                if not np.isfinite(view).all():
+                    raise ValueError(
+                        f"{name}[{i}] holds infinite or NaN weights; training goes on from finite"
+                        " ones only."
+                    )
+
     def _array(self, given: object, name: str, shape: tuple[int, ...]) -> Array:
         try:
             return np.array(given, dtype=self.flat.dtype)
