@@ -651,3 +651,15 @@ def test_unaligned_arrays_are_copied():
         model = MLPRegressor(3, max_iter=2, random_state=0).fit(records["x"], X[:, 0])
         same = MLPRegressor(3, max_iter=2, random_state=0).fit(X, X[:, 0])
     np.testing.assert_array_equal(model.predict(records["x"]), same.predict(X))
+
+
+@pytest.mark.parametrize(("activation", "dead"), [("relu", 7), ("leaky_relu", 0), ("gelu", 0)])
+def test_dead_units(activation, dead):
+    # R41: biases far below zero silence units of relu for good; others still learn.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = MLPRegressor(20, activation=activation, max_iter=1, random_state=0).fit(X, Y)
+    model.coefs_[0][:, :7] /= 10
+    model.intercepts_[0][:7] = -2
+    hidden = model.inspect(X, Y)[0]
+    assert np.count_nonzero((hidden["delta"] == 0).all(axis=0)) == dead
