@@ -1,5 +1,7 @@
 """Fixtures that several test files share. Settings of pytest are in pyproject.toml, not here."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -17,3 +19,12 @@ def force_isa():
     """`_core.set_isa`; the engine's own choice is restored after the test."""
     yield _core.set_isa
     _core.set_isa(None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """Ctrl-C as in a terminal, also where a shell has started the suite in the background and so
+    with the signal ignored: several tests press it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
