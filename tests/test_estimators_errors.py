@@ -694,7 +694,6 @@ def test_ctrl_c_right_after_blas_is_limited_lifts_the_limit(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python's own, of fork with threads
-@pytest.mark.threads
 def test_a_child_forked_while_another_thread_trains_is_free():
     model = MLPRegressor(3, max_iter=1, warm_start=True, n_threads=1).fit(X, Y)
     before = [lib["num_threads"] for lib in blas._controller().info()]

@@ -78,8 +78,8 @@ struct fbp_meeting {
     signal_t all_here;
 };
 
-/* About 50 us: what putting a thread to sleep and waking it costs. */
-enum { spins = 1500 };
+/* 50 to 200 us, by processor: what putting a thread to sleep and waking it costs, or a little more. */
+enum { spins = 5000 };
 
 static void relax(void) {
 #if defined(_WIN32)

@@ -60,9 +60,11 @@ static void check_uniform(void) {
         sum += x, squares += x * x, sum_float += (double)y;
     }
     const double spread = 5 / sqrt((double)n);
-    expect(fabs(sum / n - 0.5) < spread * sqrt(1 / 12.0), "uniform: wrong mean");
-    expect(fabs(sum_float / n - 0.5) < spread * sqrt(1 / 12.0), "uniform, float: wrong mean");
-    expect(fabs(squares / n - 1 / 3.0) < spread * sqrt(4 / 45.0), "uniform: wrong variance");
+    expect(fabs(sum / (double)n - 0.5) < spread * sqrt(1 / 12.0), "uniform: wrong mean");
+    expect(fabs(sum_float / (double)n - 0.5) < spread * sqrt(1 / 12.0),
+           "uniform, float: wrong mean");
+    expect(fabs(squares / (double)n - 1 / 3.0) < spread * sqrt(4 / 45.0),
+           "uniform: wrong variance");
 }
 
 static void check_normal(void) {
@@ -71,8 +73,8 @@ static void check_normal(void) {
     for (uint64_t i = 0; i < n; i++) {
         const double x = fbp_random_normal(7, 2, i);
         double power = 1;
-        for (int m = 0; m < 5; m++, power *= x) moments[m] += power / n;
-        neighbours += x * last / n;
+        for (int m = 0; m < 5; m++, power *= x) moments[m] += power / (double)n;
+        neighbours += x * last / (double)n;
         last = x;
     }
     const double spread = 5 / sqrt((double)n);
@@ -96,9 +98,10 @@ static void check_below(void) {
         small[fbp_random_below(7, 4, i, 7)]++;
     }
     for (int r = 0; r < 3; r++)
-        expect(fabs(count[r] - n / 3.0) < 5 * sqrt(n * 2 / 9.0), "below: biased");
+        expect(fabs(count[r] - (double)n / 3.0) < 5 * sqrt((double)n * 2 / 9.0), "below: biased");
     for (int r = 0; r < 7; r++)
-        expect(fabs(small[r] - n / 7.0) < 5 * sqrt(n * 6 / 49.0), "below 7: biased");
+        expect(fabs(small[r] - (double)n / 7.0) < 5 * sqrt((double)n * 6 / 49.0),
+               "below 7: biased");
     expect(fbp_random_below(7, 3, 0, 1) == 0, "below 1: not 0");
 }
 
@@ -119,7 +122,8 @@ static void check_permutation(void) {
         first[order[0]]++;
     }
     for (int i = 0; i < few; i++)
-        expect(fabs(first[i] - epochs / 5.0) < 5 * sqrt(epochs * 4 / 25.0), "permutation: biased");
+        expect(fabs(first[i] - (double)epochs / 5.0) < 5 * sqrt((double)epochs * 4 / 25.0),
+               "permutation: biased");
 }
 
 int main(void) {
