@@ -1,7 +1,9 @@
 # cython: language_level=3
 """Marshalling between NumPy and the C core, and nothing else: no mathematics, no loop over elements, no
 name of a row. Arrays are checked here, so that C meets only pointers it may follow; the GIL is released
-around every call that works; every failure becomes an exception in `_raise`, in one place."""
+around every call that works; every failure becomes an exception in `_raise`, in one place. It is long
+because each public function of the header has its counterpart here, and one extension module is one
+file."""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isnan
