@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/parallel.h"
 #include "core/status.h"
 
 static fbp_counter allocations;
@@ -55,4 +54,55 @@ void *fbp_carve(fbp_carver *carver, int64_t count, size_t size) {
     else
         carver->used += ((size_t)count * size + FBP_ALIGN - 1) / FBP_ALIGN * FBP_ALIGN;
     return part;
+}
+
+/* ---- blocks of finished calls, kept for the next ---- */
+
+static fbp_status take(fbp_pool *pool, size_t bytes, fbp_scratch *scratch) {
+    for (int i = 0; i < FBP_POOL; i++) {
+        if (fbp_counter_add(&pool->taken[i], 1) == 1) { /* slot i is ours */
+            fbp_scratch found = pool->kept[i];
+            pool->kept[i].block = NULL;
+            pool->kept[i].bytes = 0;
+            fbp_counter_add(&pool->taken[i], -1);
+            if (found.bytes >= bytes) {
+                *scratch = found;
+                return FBP_OK;
+            }
+            fbp_free(found.block);
+        } else {
+            fbp_counter_add(&pool->taken[i], -1);
+        }
+    }
+    scratch->block = fbp_alloc(bytes);
+    scratch->bytes = bytes;
+    return scratch->block == NULL ? FBP_NO_MEMORY : FBP_OK;
+}
+
+fbp_status fbp_pool_carve(fbp_pool *pool, fbp_carve_fn carve, void *call, fbp_scratch *scratch) {
+    fbp_carver counting = {NULL, 0};
+    carve(call, &counting);
+    fbp_status status = take(pool, counting.used, scratch);
+    if (status != FBP_OK) return status;
+    fbp_carver carving = {scratch->block, 0};
+    carve(call, &carving);
+    return FBP_OK;
+}
+
+/* Larger blocks are not worth holding on to: clearing them costs more than finding them. */
+static const size_t most_kept = (size_t)16 << 20;
+
+void fbp_pool_give(fbp_pool *pool, fbp_scratch scratch) {
+    for (int i = 0; i < FBP_POOL && scratch.block != NULL && scratch.bytes <= most_kept; i++) {
+        if (fbp_counter_add(&pool->taken[i], 1) == 1 && pool->kept[i].block == NULL) {
+            pool->kept[i] = scratch;
+            scratch.block = NULL;
+        }
+        fbp_counter_add(&pool->taken[i], -1);
+    }
+    fbp_free(scratch.block);
+}
+
+void fbp_pool_free(fbp_pool *pool) {
+    for (int i = 0; i < FBP_POOL; i++) fbp_free(pool->kept[i].block);
 }

@@ -3,7 +3,7 @@
 #ifndef FBP_CORE_ARENA_H
 #define FBP_CORE_ARENA_H
 
-#include "fbp.h"
+#include "core/parallel.h"
 
 #define FBP_ALIGN 64 /* a cache line, and the widest vector */
 
@@ -18,5 +18,22 @@ typedef struct {
     size_t used;
 } fbp_carver;
 void *fbp_carve(fbp_carver *carver, int64_t count, size_t size);
+typedef void (*fbp_carve_fn)(void *call, fbp_carver *carver);
+
+/* Blocks that finished calls leave for later ones. Any thread may take and give at any time. */
+#define FBP_POOL 4
+typedef struct {
+    void *block;
+    size_t bytes;
+} fbp_scratch;
+typedef struct {
+    fbp_scratch kept[FBP_POOL];
+    fbp_counter taken[FBP_POOL];
+} fbp_pool;
+
+/* Counts what `carve` carves, takes a block of that size, and carves it. */
+fbp_status fbp_pool_carve(fbp_pool *pool, fbp_carve_fn carve, void *call, fbp_scratch *scratch);
+void fbp_pool_give(fbp_pool *pool, fbp_scratch scratch);
+void fbp_pool_free(fbp_pool *pool);
 
 #endif

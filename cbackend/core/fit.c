@@ -42,7 +42,7 @@ static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec
 
 static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carver) {
     const fbp_training_spec *spec = &training->spec;
-    fbp_pass_carve(&training->pass, plan, spec->batch, spec->n_threads, carver);
+    fbp_pass_carve(&training->pass, plan, training->params, spec->batch, spec->n_threads, carver);
     training->last_epoch = fbp_carve(carver, plan->n_params, fbp_size(plan->dtype));
     training->order = fbp_carve(carver, spec->shuffle ? spec->problem.x.rows : 0, sizeof(uint32_t));
     training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles, sizeof(double));
@@ -84,7 +84,6 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     fbp_carver carving = {training->block, 0};
     carve(training, plan, &carving);
     if (!spec->shuffle) training->order = NULL;
-    fbp_pass_set_params(&training->pass, params);
     *out = training;
     return FBP_OK;
 }
@@ -98,11 +97,11 @@ void fbp_training_destroy(fbp_training *training) {
 fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads) {
     size_t size = fbp_size(plan->dtype);
     fbp_memory memory = {0};
+    fbp_carver copies = {NULL, 0};
+    fbp_weights_carve(plan, NULL, FBP_FOR_TRAINING, &copies);
+    memory.weight_copies = (int64_t)copies.used;
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
-        size_t packed = 0, packed_t = 0;
-        if (!layer->use_blas) fbp_layer_ops(layer)->packed_bytes(layer, &packed, &packed_t);
-        memory.weight_copies += (int64_t)(packed + (l == 0 ? 0 : packed_t));
         if (l > 0 || !plan->sparse) memory.activations += batch * layer->ld_in * (int64_t)size;
         memory.deltas += batch * layer->ld_out * (int64_t)size;
     }
@@ -115,11 +114,13 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_sample
     fbp_carver counting = {NULL, 0};
     carve(&training, plan, &counting);
     memory.thread_scratch = (int64_t)training.pass.thread_bytes * n_threads;
+    memory.partial_gradients = training.pass.n_partials * (int64_t)training.pass.partial_bytes;
     memory.order = n_samples * (int64_t)sizeof(uint32_t);
     memory.last_epoch = plan->n_params * (int64_t)size;
     memory.total = (int64_t)counting.used;
     memory.other = memory.total - memory.activations - memory.deltas - memory.weight_copies -
-                   memory.thread_scratch - memory.order - memory.last_epoch;
+                   memory.thread_scratch - memory.partial_gradients - memory.order -
+                   memory.last_epoch;
     return memory;
 }
 
@@ -135,7 +136,7 @@ static void sum_tile_squares(fbp_training *training, int64_t t) {
         tile->cost - weights, fbp_at(plan, training->params, offset + weights));
 }
 
-/* Gradient, penalty, update and renewed copies of a tile, while it is in cache. */
+/* Penalty, update and renewed copies of a tile, while it is in cache with its gradient g. */
 static void update_tile(fbp_training *training, const fbp_batch *batch, int64_t t, void *g,
                         const double *scalars) {
     const fbp_plan *plan = training->pass.plan;
@@ -143,7 +144,6 @@ static void update_tile(fbp_training *training, const fbp_batch *batch, int64_t 
     const fbp_layer *layer = &plan->layers[tile->layer];
     int64_t offset = fbp_tile_offset(plan, tile);
     void *w = fbp_at(plan, training->params, offset);
-    fbp_tile_gradient(&training->pass, batch, tile, 0, g);
     double penalty = training->spec.problem.alpha / batch->weight;
     if (penalty != 0.0) plan->vector->add_scaled(fbp_tile_weights(plan, tile), penalty, w, g);
     void *states[FBP_MAX_STATES];
@@ -175,12 +175,12 @@ static void blame(fbp_training *training, int64_t epoch, int64_t step, int in_we
 
 /* One batch: returns whether to go on, the same on every thread. loss is the first thread's concern.
  * Whoever stops early leaves rows or tiles undone: the weights of the last epoch are put back. */
-static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range tiles, int64_t epoch,
+static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range units, int64_t epoch,
                      int64_t index, const double *scalars, double *loss, const fbp_team *team) {
     fbp_pass *pass = &training->pass;
     const fbp_plan *plan = pass->plan;
     double squares = total_squares(training); /* now: beyond the barrier they change */
-    fbp_rows_phase(pass, batch, fbp_rows_share(plan, batch->rows, pass->batch, team), team, NULL);
+    fbp_rows_phase(pass, batch, team);
     if (team->thread == 0) training->stop_after_rows = fbp_watch_stopped(&pass->watch);
     fbp_barrier(team);
     if (training->stop_after_rows) return 0;
@@ -190,10 +190,12 @@ static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range t
         if (team->thread == 0) blame(training, epoch, index, 0);
         return 0;
     }
-    void *g = pass->threads + (size_t)team->thread * pass->thread_bytes;
-    for (int64_t t = tiles.begin; t < tiles.end && !fbp_watch_stopped(&pass->watch); t++) {
-        update_tile(training, batch, t, g, scalars);
-        fbp_watch_work(&pass->watch, team, 2.0 * (double)(plan->tiles[t].cost * batch->rows));
+    for (int64_t u = units.begin; u < units.end && !fbp_watch_stopped(&pass->watch); u++) {
+        int64_t t = u / pass->n_blocks;
+        void *g = fbp_unit_gradient(pass, batch, u, team);
+        if (g != NULL) update_tile(training, batch, t, g, scalars);
+        int64_t products = plan->tiles[t].cost * batch->rows / pass->n_blocks;
+        fbp_watch_work(&pass->watch, team, 2.0 * (double)products);
     }
     if (team->thread == 0) training->stop_after_weights = fbp_watch_stopped(&pass->watch);
     fbp_barrier(team);
@@ -203,7 +205,7 @@ static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range t
     return 0;
 }
 
-static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range tiles,
+static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range units,
                      const fbp_team *team) {
     fbp_run *run = training->run;
     const fbp_training_spec *spec = &training->spec;
@@ -218,7 +220,7 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range
         if (batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
             double scalars[FBP_MAX_SCALARS];
             training->kernels->prepare(run->rates[e], *step + 1, spec->attrs, scalars);
-            if (!run_batch(training, &batch, tiles, run->first_epoch + e, b, scalars, &loss, team))
+            if (!run_batch(training, &batch, units, run->first_epoch + e, b, scalars, &loss, team))
                 return 0;
             ++*step;
         }
@@ -251,10 +253,11 @@ static void run_thread(void *context, const fbp_team *team) {
     int64_t step = run->step;
     fbp_range tiles = fbp_tiles_share(training->pass.plan, team);
     for (int64_t t = tiles.begin; t < tiles.end; t++) sum_tile_squares(training, t);
-    fbp_pass_pack(&training->pass, team);
+    fbp_weights_pack(training->pass.plan, training->pass.weights, team);
+    fbp_range units = fbp_units_share(&training->pass, team);
     for (int64_t e = 0; e < run->n_epochs; e++) {
         begin_epoch(training, e, team);
-        if (!run_epoch(training, e, &step, tiles, team)) break;
+        if (!run_epoch(training, e, &step, units, team)) break;
         if (team->thread == 0) {
             run->step = step;
             run->epochs_done = e + 1;
@@ -317,6 +320,7 @@ fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
                         (long long)run->first_epoch, (long long)(FBP_MAX_EPOCHS - run->n_epochs));
     fbp_watch watch = {.ask = run->poll, .context = run->poll_context};
     training->pass.watch = watch;
+    fbp_weights_reset(&training->pass);
     training->run = run;
     training->status = FBP_OK;
     run->epochs_done = 0;

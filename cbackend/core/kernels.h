@@ -19,6 +19,8 @@ typedef enum {
 } fbp_bias;
 
 typedef struct {
+    int64_t
+        columns; /* in a panel, but for the last panels: panels from such a column on stand alone */
     /* panels of b (k, n): rows [row, row + rows) of it are read from b (rows, n), dense. */
     void (*pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b, void *panels);
     /* panels of the transpose of w (n, k): rows [row, row + rows) of w, columns of the panels, are
@@ -42,9 +44,11 @@ typedef struct {
     /* Strided samples to dense rows: out[i] = x[index ? index[i] : i], then 1, then zeros to ld. */
     void (*gather)(int64_t rows, int64_t cols, const void *x, int64_t row_stride,
                    int64_t col_stride, const uint32_t *index, void *out, int64_t ld);
-    /* y (rows, n) = CSR rows of x times w (cols, n), plus the bias in row `cols` of w. */
-    void (*csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x, int64_t first,
-                         const uint32_t *index, const void *w, void *y, int64_t ldy);
+    /* Columns [begin, end) of y (rows, n) = CSR rows of x times w (cols, n), plus the bias in row `cols`
+     * of w; with the last columns, zeros to ldy. */
+    void (*csr_multiply)(int64_t rows, int64_t n, int64_t begin, int64_t end, int64_t cols,
+                         const fbp_samples *x, int64_t first, const uint32_t *index, const void *w,
+                         void *y, int64_t ldy);
     /* g (row_end - row, n) += rows [row, row_end) of x^T dy; the bias gradient where row_end is past
      * cols. */
     void (*csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
@@ -62,8 +66,9 @@ typedef struct {
 /* Elements of a cache line: rows of our own buffers are padded to it. */
 static inline int64_t fbp_pad(fbp_dtype dtype) { return dtype == FBP_F32 ? 16 : 8; }
 
+static inline int64_t fbp_pieces(int64_t n, int64_t each) { return (n + each - 1) / each; }
 static inline int64_t fbp_round_up(int64_t n, int64_t multiple) {
-    return (n + multiple - 1) / multiple * multiple;
+    return fbp_pieces(n, multiple) * multiple;
 }
 
 static inline int64_t fbp_packed_size(fbp_dtype dtype, int64_t k, int64_t n) {
@@ -72,6 +77,15 @@ static inline int64_t fbp_packed_size(fbp_dtype dtype, int64_t k, int64_t n) {
 
 static inline size_t fbp_size(fbp_dtype dtype) {
     return dtype == FBP_F32 ? sizeof(float) : sizeof(double);
+}
+
+/* The address of an element; whether it may be written to is the caller's to know. */
+static inline void *fbp_element(fbp_dtype dtype, const void *base, int64_t index) {
+    union {
+        const void *in;
+        void *out;
+    } pointer = {(const char *)base + (size_t)index * fbp_size(dtype)};
+    return pointer.out;
 }
 
 #endif

@@ -15,6 +15,7 @@ typedef struct {
     int64_t offset;        /* of its parameters in the flat buffer, in elements */
     int64_t param_rows;    /* rows of its parameters: n_in of weights, then the bias */
     int use_blas;          /* in training; predict always runs on our own kernels */
+    int64_t columns;       /* its products may be cut by output columns, at multiples of this */
     fbp_dtype dtype;
     const fbp_gemm_kernels *gemm;
     const fbp_vector_kernels *vector;
@@ -40,12 +41,14 @@ struct fbp_layer_kernels {
     void (*packed_bytes)(const fbp_layer *layer, size_t *packed, size_t *packed_t);
     /* Renews the packed copies of parameter rows [begin, end). */
     void (*pack)(const fbp_layer *layer, const fbp_weights *weights, int64_t begin, int64_t end);
-    /* y (rows, ld_out) from x: (rows, ld_in), or an fbp_sparse_rows. */
-    void (*forward)(const fbp_layer *layer, const fbp_weights *weights, int64_t rows, const void *x,
-                    void *y);
-    /* dx (rows, ld_in) from dy (rows, ld_out): dx = dy w^T. NULL: nothing can lie before it. */
+    /* Columns [begin, end) of y (rows, ld_out) from x: (rows, ld_in), or an fbp_sparse_rows. begin is a
+     * multiple of layer->columns, and end is fbp_piece_end() of it or of a later piece. */
+    void (*forward)(const fbp_layer *layer, const fbp_weights *weights, int64_t rows, int64_t begin,
+                    int64_t end, const void *x, void *y);
+    /* Columns [begin, end), cut likewise, of dx (rows, ld_in) from dy (rows, ld_out): dx = dy w^T. NULL:
+     * nothing can lie before it. */
     void (*backward_input)(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
-                           const void *dy, void *dx);
+                           int64_t begin, int64_t end, const void *dy, void *dx);
     /* g (end - begin, n_out), dense, (+)= the gradient of parameter rows [begin, end), over all rows of
      * the batch: x^T dy, and the sum of dy for the bias. */
     void (*backward_params)(const fbp_layer *layer, int64_t begin, int64_t end, int64_t rows,
@@ -62,6 +65,17 @@ struct fbp_layer_kernels {
     void (*backward_params_tangent)(const fbp_layer *layer, int64_t rows, const void *x,
                                     const void *tx, const void *dy, const void *tdy, void *tg);
 };
+
+/* A product n columns wide is cut into pieces of layer->columns, the last of which may be a third wider: so
+ * no sliver is left, and pieces begin where panels do. */
+static inline int64_t fbp_piece_end(const fbp_layer *layer, int64_t begin, int64_t n) {
+    int64_t columns = layer->columns;
+    return n - begin <= columns + columns / 3 ? n : begin + columns;
+}
+static inline int64_t fbp_column_pieces(const fbp_layer *layer, int64_t n) {
+    int64_t left = n - layer->columns / 3;
+    return left <= layer->columns ? 1 : fbp_pieces(left, layer->columns);
+}
 
 static inline const fbp_layer_kernels *fbp_layer_ops(const fbp_layer *layer) {
     return layer->op->kernels[layer->dtype];

@@ -3,7 +3,7 @@
 #ifndef FBP_CORE_PASS_H
 #define FBP_CORE_PASS_H
 
-#include "core/plan.h"
+#include "core/problem.h"
 #include "core/watch.h"
 
 /* Buffers of one running call, for batches of up to `batch` rows.
@@ -22,16 +22,35 @@ typedef struct {
     void *loss;           /* (batch) */
     char *threads;        /* scratch of each thread: a tile of rows, or the gradient of a tile */
     size_t thread_bytes;
+    int n_blocks;         /* of rows, into which the weights phase cuts the batch */
+    int64_t n_partials;   /* n_tiles * n_blocks, or 0 where one block is all */
+    char *partials;       /* (n_tiles, n_blocks): gradients of a tile over a block of rows */
+    size_t partial_bytes; /* of each */
+    fbp_counter *formed;  /* (n_tiles): how many of a tile's partial gradients are there */
     fbp_watch watch;
 } fbp_pass;
 
 /* Carves the buffers; with a carver of base NULL it only counts. */
-void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, int64_t batch, int n_threads,
-                    fbp_carver *carver);
+void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
+                    int n_threads, fbp_carver *carver);
 
-/* Points the weights at params and makes the packed copies of this thread's share of them. */
-void fbp_pass_set_params(fbp_pass *pass, const void *params);
-void fbp_pass_pack(fbp_pass *pass, const fbp_team *team);
+static inline void *fbp_thread_scratch(const fbp_pass *pass, const fbp_team *team) {
+    return pass->threads + (size_t)team->thread * pass->thread_bytes;
+}
+
+/* ---- packed copies of the weights ---- */
+
+/* What the copies are for: predict needs none for backward, and both it and tangents run on our own
+ * kernels where training runs on BLAS. */
+typedef enum { FBP_FOR_TRAINING, FBP_FOR_PREDICT, FBP_FOR_TANGENTS } fbp_purpose;
+
+/* The weights of each layer, with room for their copies. */
+fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_purpose purpose,
+                               fbp_carver *carver);
+/* Makes the copies of this thread's share of the tiles. */
+void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fbp_team *team);
+
+/* ---- rows phase ---- */
 
 /* What an onlooker wants of a pass: each layer's values, (rows, n_out) and dense, and the first layer
  * with a pre-activation that is not finite (-1: none). Any may be NULL. Rows count from `first`. */
@@ -41,36 +60,30 @@ typedef struct {
     int64_t first;
 } fbp_trace;
 
-/* The samples of one batch: rows first, first + 1, ... of the problem, or order[first], ... */
-typedef struct {
-    const fbp_problem *problem;
-    const uint32_t *order;
-    int64_t first, rows;
-    double weight; /* the sum of their weights */
-} fbp_batch;
-
-double fbp_batch_weight(const fbp_plan *plan, const fbp_batch *batch);
-/* scale (rows) = a row's weight over the batch's, from row `begin` of the batch on: so the gradient is
- * that of the weighted mean. */
-void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, int64_t begin, int64_t rows,
-                      void *scale);
-/* Samples that fit the plan, at least one, and a positive sum of weights, which is returned. */
-fbp_status fbp_check_problem(const fbp_plan *plan, const fbp_problem *problem, double *weight);
-
-/* Rows phase: gather, forward, loss, and backward to the first layer's delta, for rows [begin, end) of
- * the batch. */
-void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, fbp_range rows, const fbp_team *team,
-                    const fbp_trace *trace);
+/* This thread's part of the rows phase: gather, forward, loss, and backward to the first layer's
+ * delta. */
+void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team);
+/* The whole phase on one thread, under the eyes of an onlooker. */
+void fbp_rows_traced(fbp_pass *pass, const fbp_batch *batch, const fbp_trace *trace);
 /* The first layer with a pre-activation that is not finite, of a batch that is run forward for this; -1:
  * none. */
 int fbp_first_bad_layer(fbp_pass *pass, const fbp_batch *batch);
-fbp_range fbp_rows_share(const fbp_plan *plan, int64_t rows, int64_t batch, const fbp_team *team);
 
-/* Weights phase: the gradient of one tile of parameters over the whole batch, into g. */
-void fbp_tile_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
-                       void *g);
-/* The tiles of a thread: consecutive, and of about equal cost. */
+/* ---- weights phase ---- */
+
+/* Its units: unit u is block u % n_blocks of the batch's rows for tile u / n_blocks. A thread's units,
+ * and its tiles, are consecutive and of about equal cost. */
+fbp_range fbp_units_share(const fbp_pass *pass, const fbp_team *team);
 fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team);
+
+/* Forgets what a phase that was stopped has left unfinished. */
+void fbp_weights_reset(fbp_pass *pass);
+/* The gradient of one tile of parameters over all rows of the batch, into g or added to it. */
+void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
+                       void *g);
+/* Forms a unit's gradient. Returns the tile's, over the whole batch, to the thread that forms the last
+ * of its units, and NULL to the others. */
+void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, int64_t unit, const fbp_team *team);
 
 /* Weights, without biases, in a tile: what the penalty is about. */
 static inline int64_t fbp_tile_weights(const fbp_plan *plan, const fbp_tile *tile) {
@@ -82,14 +95,6 @@ static inline int64_t fbp_tile_weights(const fbp_plan *plan, const fbp_tile *til
 static inline int64_t fbp_tile_offset(const fbp_plan *plan, const fbp_tile *tile) {
     const fbp_layer *layer = &plan->layers[tile->layer];
     return layer->offset + tile->begin * layer->n_out;
-}
-
-static inline void *fbp_at(const fbp_plan *plan, const void *base, int64_t element) {
-    union {
-        const void *in;
-        void *out;
-    } pointer = {(const char *)base + (size_t)element * fbp_size(plan->dtype)};
-    return pointer.out;
 }
 
 #endif

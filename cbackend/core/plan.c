@@ -13,6 +13,9 @@
  * BLAS's blocking for the cache beats our kernels' lack of it. Measured with benchmarks/products.py. */
 static const int64_t blas_from_width[2] = {1024, 1024}; /* float, double */
 
+/* Columns of one call of BLAS: few enough to occupy many threads, enough to be fast. */
+static const int64_t blas_columns = 512;
+
 static int wants_blas(const fbp_layer *layer, int sparse_input) {
     int64_t from = blas_from_width[layer->dtype];
     return !sparse_input && layer->n_in >= from && layer->n_out >= from &&
@@ -34,6 +37,46 @@ int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch) {
 
 int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch) {
     return plan->uses_blas ? fbp_row_tile(plan, batch) : 8;
+}
+
+/* Units of the weights phase are wanted for so many threads, and a block of fewer rows would cost more
+ * to add up than a small part of what it takes to form. */
+enum { wanted_units = 64, least_block = 256 };
+
+int fbp_row_blocks(const fbp_plan *plan, int64_t batch) {
+    int64_t wanted = wanted_units / plan->n_tiles, most = batch / least_block;
+    int64_t blocks = wanted < most ? wanted : most;
+    return plan->uses_blas || blocks < 1 ? 1 : (int)blocks;
+}
+
+/* ---- which form the rows phase takes ---- */
+
+/* The share of equal units that the busiest of a team's threads has. */
+static double busiest(int64_t units, int n_threads) {
+    return (double)fbp_pieces(units, n_threads) / (double)units;
+}
+
+/* What a meeting of the team costs: 1 us of one core's work. */
+static const double flops_per_meeting = 1e5;
+
+double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
+                     int by_columns) {
+    int64_t units = fbp_pieces(rows, fbp_row_unit(plan, batch));
+    double span = by_columns ? 2.0 * plan->n_layers * flops_per_meeting : 0.0;
+    for (int l = 0; l < plan->n_layers; l++) {
+        const fbp_layer *layer = &plan->layers[l];
+        double flops = fbp_product_flops(layer) * (double)rows;
+        int64_t out = by_columns ? fbp_column_pieces(layer, layer->n_out) : 1;
+        int64_t in = by_columns ? fbp_column_pieces(layer, layer->n_in) : 1;
+        span += flops * busiest(units * out, n_threads);
+        if (l > 0) span += flops * busiest(units * in, n_threads);
+    }
+    return span;
+}
+
+int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads) {
+    return n_threads > 1 && fbp_rows_span(plan, rows, batch, n_threads, 1) <
+                                fbp_rows_span(plan, rows, batch, n_threads, 0);
 }
 
 /* About 10 us of one core's work where a quiet team meets twice, in half a microsecond; four times as
@@ -59,8 +102,8 @@ double fbp_sample_flops(const fbp_plan *plan, const fbp_samples *x) {
     if (!plan->sparse || x->rows == 0) return plan->flops;
     const fbp_layer *first = &plan->layers[0];
     double density = (double)x->stored / (double)x->rows / (double)x->cols;
-    double product = 2.0 * (double)first->n_in * (double)first->n_out;
-    return plan->flops - 2.0 * product * (1.0 - density); /* forward, and backward to the weights */
+    /* Forward, and backward to the weights. */
+    return plan->flops - 2.0 * fbp_product_flops(first) * (1.0 - density);
 }
 
 size_t fbp_target_bytes(const fbp_plan *plan) {
@@ -101,6 +144,7 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     layer->vector = plan->vector;
     layer->offset = plan->n_params;
     layer->use_blas = wants_blas(layer, sparse_input);
+    layer->columns = layer->use_blas ? blas_columns : plan->gemm->columns;
     plan->uses_blas |= layer->use_blas;
     plan->n_params += layer->param_rows * layer->n_out;
     if (!sparse_input && layer->ld_in > plan->widest) plan->widest = layer->ld_in;
@@ -213,115 +257,8 @@ fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *sp
 
 void fbp_plan_destroy(fbp_plan *plan) {
     if (plan == NULL) return;
-    for (int i = 0; i < FBP_POOL; i++) fbp_free(plan->pool[i].block);
+    fbp_pool_free(&plan->pool);
     fbp_free(plan->tiles);
     fbp_free(plan->layers);
     fbp_free(plan);
-}
-
-/* ---- what is known of it ---- */
-
-fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
-    fbp_plan_info info = {plan->n_inputs, plan->n_outputs, plan->n_params,  plan->n_layers,
-                          plan->dtype,    plan->sparse,    plan->uses_blas, plan->loss};
-    return info;
-}
-
-fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int index) {
-    const fbp_layer *layer = &plan->layers[index];
-    fbp_layer_info info = {
-        layer->op->name, layer->activation == NULL ? NULL : layer->activation->name,
-        layer->n_in,     layer->n_out,
-        layer->offset,   layer->use_blas};
-    return info;
-}
-
-/* A product of m x k by k x n takes 2 m k n: forward has one a layer, backward one for the weights and,
- * but in the first layer, one for the input. */
-void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward) {
-    *forward = *backward = 0.0;
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        double product = 2.0 * (double)layer->n_in * (double)layer->n_out;
-        double bias = (double)layer->n_out;
-        double curve = layer->activation == NULL ? 0.0 : layer->activation->flops * bias;
-        *forward += product + bias + curve;
-        *backward += product + bias + curve + (l > 0 ? product : 0.0);
-    }
-    *forward += plan->loss->flops * (double)plan->n_outputs;
-}
-
-/* Everything that a walk over the stored values relies on. */
-static fbp_status check_csr(const fbp_samples *x) {
-    if (x->indptr[0] < 0 || x->indptr[x->rows] > x->stored)
-        return fbp_fail(FBP_INVALID, "X: found indptr from %lld to %lld for %lld stored values",
-                        (long long)x->indptr[0], (long long)x->indptr[x->rows],
-                        (long long)x->stored);
-    for (int64_t r = 0; r < x->rows; r++) {
-        if (x->indptr[r] > x->indptr[r + 1])
-            return fbp_fail(FBP_INVALID,
-                            "X: found an indptr that falls at row %lld, wanted it to rise",
-                            (long long)r);
-        int64_t before = -1;
-        for (int64_t e = x->indptr[r]; e < x->indptr[r + 1]; e++) {
-            if (x->indices[e] <= before || x->indices[e] >= x->cols)
-                return fbp_fail(
-                    FBP_INVALID,
-                    "X: found column %d after column %lld in row %lld, wanted columns that "
-                    "rise and lie below %lld",
-                    x->indices[e], (long long)before, (long long)r, (long long)x->cols);
-            before = x->indices[e];
-        }
-    }
-    return FBP_OK;
-}
-
-fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x) {
-    if (x->cols != plan->n_inputs)
-        return fbp_fail(FBP_INVALID, "X: found %lld columns, wanted %lld", (long long)x->cols,
-                        (long long)plan->n_inputs);
-    if ((x->indptr != NULL) != plan->sparse)
-        return fbp_fail(FBP_INVALID, "X: found %s samples, wanted %s: the plan was made for them",
-                        x->indptr != NULL ? "sparse" : "dense", plan->sparse ? "sparse" : "dense");
-    if (x->rows < 0 || x->rows >= UINT32_MAX)
-        return fbp_fail(FBP_INVALID, "X: found %lld rows, wanted 0 to %u", (long long)x->rows,
-                        UINT32_MAX - 1);
-    return plan->sparse ? check_csr(x) : FBP_OK;
-}
-
-/* ---- scratch of finished calls, kept for the next ---- */
-
-fbp_status fbp_scratch_take(fbp_plan *plan, size_t bytes, fbp_scratch *scratch) {
-    for (int i = 0; i < FBP_POOL; i++) {
-        if (fbp_counter_add(&plan->pool_taken[i], 1) == 1) { /* slot i is ours */
-            fbp_scratch found = plan->pool[i];
-            plan->pool[i].block = NULL;
-            plan->pool[i].bytes = 0;
-            fbp_counter_add(&plan->pool_taken[i], -1);
-            if (found.bytes >= bytes) {
-                *scratch = found;
-                return FBP_OK;
-            }
-            fbp_free(found.block);
-        } else {
-            fbp_counter_add(&plan->pool_taken[i], -1);
-        }
-    }
-    scratch->block = fbp_alloc(bytes);
-    scratch->bytes = bytes;
-    return scratch->block == NULL ? FBP_NO_MEMORY : FBP_OK;
-}
-
-/* Larger blocks are not worth holding on to: clearing them costs more than finding them. */
-static const size_t most_kept = (size_t)16 << 20;
-
-void fbp_scratch_give(fbp_plan *plan, fbp_scratch scratch) {
-    for (int i = 0; i < FBP_POOL && scratch.block != NULL && scratch.bytes <= most_kept; i++) {
-        if (fbp_counter_add(&plan->pool_taken[i], 1) == 1 && plan->pool[i].block == NULL) {
-            plan->pool[i] = scratch;
-            scratch.block = NULL;
-        }
-        fbp_counter_add(&plan->pool_taken[i], -1);
-    }
-    fbp_free(scratch.block);
 }

@@ -15,13 +15,6 @@ typedef struct {
     int64_t cost; /* elements of the gradient */
 } fbp_tile;
 
-/* Scratch that finished calls leave for later ones. */
-#define FBP_POOL 4
-typedef struct {
-    void *block;
-    size_t bytes;
-} fbp_scratch;
-
 struct fbp_plan {
     fbp_dtype dtype;
     int sparse, uses_blas;
@@ -38,12 +31,15 @@ struct fbp_plan {
     fbp_tile *tiles;
     int64_t largest_tile; /* elements */
     double flops;         /* of one sample's forward and backward */
-    fbp_scratch pool[FBP_POOL];
-    fbp_counter pool_taken[FBP_POOL];
+    fbp_pool pool;
 };
 
 static inline const fbp_loss_kernels *fbp_plan_loss(const fbp_plan *plan) {
     return plan->loss->kernels[plan->dtype];
+}
+
+static inline void *fbp_at(const fbp_plan *plan, const void *base, int64_t element) {
+    return fbp_element(plan->dtype, base, element);
 }
 
 /* Elements in a target row, and their size: one int32_t for a class, n_outputs reals otherwise. */
@@ -59,17 +55,25 @@ int64_t fbp_leading(fbp_dtype dtype, int64_t n);
 int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch);
 int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch);
 
+/* Whether a team cuts products by columns too: a plan with few rows and wide layers occupies more threads
+ * so, but they meet after each layer. The bits are the same. */
+int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads);
+/* FLOPs of the busiest thread in either form, and of the meetings that it waits for. */
+double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
+                     int by_columns);
+
+/* Blocks of a batch's rows for which the weights phase forms partial gradients. Cut by shape alone. */
+int fbp_row_blocks(const fbp_plan *plan, int64_t batch);
+
 /* Threads that so many FLOPs are worth, at most n_threads, since waking a thread costs more than a small
  * step: for a step of training, whose team stays together, or for a call that forms its own. */
 int fbp_threads_for_step(double flops, int n_threads);
 int fbp_threads_for_call(double flops, int n_threads);
+/* FLOPs of a layer's product on one sample. */
+static inline double fbp_product_flops(const fbp_layer *layer) {
+    return 2.0 * (double)layer->n_in * (double)layer->n_out;
+}
 /* FLOPs of one of these samples, which in a sparse plan depend on the stored values. */
 double fbp_sample_flops(const fbp_plan *plan, const fbp_samples *x);
-
-fbp_status fbp_scratch_take(fbp_plan *plan, size_t bytes, fbp_scratch *scratch);
-void fbp_scratch_give(fbp_plan *plan, fbp_scratch scratch);
-
-/* Wrong shapes, targets out of range and the like, told with the name of the argument. */
-fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x);
 
 #endif

@@ -27,30 +27,12 @@ static void **carve_tiles(const fbp_plan *plan, int n, fbp_carver *carver) {
     return tiles;
 }
 
-/* Carves packed copies of the weights, and fills them once there is memory. */
-static fbp_weights *carve_weights(const fbp_plan *plan, const void *params, fbp_carver *carver) {
-    fbp_weights *weights = fbp_carve(carver, plan->n_layers, sizeof *weights);
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        size_t packed_bytes = 0, packed_t_bytes = 0;
-        fbp_layer_ops(layer)->packed_bytes(layer, &packed_bytes, &packed_t_bytes);
-        if (l == 0) packed_t_bytes = 0; /* nothing lies before the first layer */
-        void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
-        void *packed_t = fbp_carve(carver, (int64_t)packed_t_bytes, 1);
-        if (carver->base == NULL) continue;
-        weights[l].params = fbp_at(plan, params, layer->offset);
-        weights[l].packed = packed_bytes > 0 ? packed : NULL;
-        weights[l].packed_t = packed_t_bytes > 0 ? packed_t : NULL;
-        fbp_layer_ops(layer)->pack(layer, &weights[l], 0, layer->param_rows);
-    }
-    return weights;
-}
-
-static void carve(fbp_tangents *call, fbp_carver *carver) {
+static void carve(void *context, fbp_carver *carver) {
+    fbp_tangents *call = context;
     const fbp_plan *plan = call->plan;
     int n = plan->n_layers;
-    call->weights = carve_weights(plan, call->params, carver);
-    call->tweights = carve_weights(plan, call->tparams, carver);
+    call->weights = fbp_weights_carve(plan, call->params, FBP_FOR_TANGENTS, carver);
+    call->tweights = fbp_weights_carve(plan, call->tparams, FBP_FOR_TANGENTS, carver);
     call->x = carve_tiles(plan, n, carver);
     call->tx = carve_tiles(plan, n, carver);
     call->z = carve_tiles(plan, n, carver);
@@ -66,12 +48,11 @@ static void carve(fbp_tangents *call, fbp_carver *carver) {
 }
 
 static fbp_status start(fbp_tangents *call, fbp_plan *plan, fbp_scratch *scratch) {
-    fbp_carver counting = {NULL, 0};
-    carve(call, &counting);
-    fbp_status status = fbp_scratch_take(plan, counting.used, scratch);
+    fbp_status status = fbp_pool_carve(&plan->pool, carve, call, scratch);
     if (status != FBP_OK) return status;
-    fbp_carver carving = {scratch->block, 0};
-    carve(call, &carving);
+    fbp_team alone = {0, 1, NULL};
+    fbp_weights_pack(plan, call->weights, &alone);
+    fbp_weights_pack(plan, call->tweights, &alone);
     return FBP_OK;
 }
 
@@ -102,7 +83,7 @@ static void forward(fbp_tangents *call, const fbp_samples *x, const void *tx0, i
         const fbp_layer_kernels *ops = fbp_layer_ops(layer);
         const void *in = l == 0 && plan->sparse ? (const void *)&sparse : call->x[l];
         const void *tin = l == 0 && tx0 == NULL ? NULL : call->tx[l];
-        ops->forward(layer, &call->weights[l], rows, in, call->z[l]);
+        ops->forward(layer, &call->weights[l], rows, 0, layer->n_out, in, call->z[l]);
         ops->forward_tangent(layer, &call->weights[l], &call->tweights[l], rows, in, tin,
                              call->tz[l], call->scratch);
         if (l + 1 == plan->n_layers) return;
@@ -144,7 +125,7 @@ fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
             memcpy(fbp_at(plan, tz, (first + r) * k), fbp_at(plan, call.tz[last], r * ld),
                    (size_t)k * fbp_size(plan->dtype));
     }
-    fbp_scratch_give(plan, scratch);
+    fbp_pool_give(&plan->pool, scratch);
     return FBP_OK;
 }
 
@@ -166,7 +147,7 @@ static void backward(fbp_tangents *call, const fbp_problem *problem, int64_t fir
         const fbp_layer_kernels *ops = fbp_layer_ops(layer);
         int plain = before->activation == NULL;
         void *g = plain ? call->d[l - 1] : call->g, *tg = plain ? call->td[l - 1] : call->tg;
-        ops->backward_input(layer, &call->weights[l], rows, call->d[l], g);
+        ops->backward_input(layer, &call->weights[l], rows, 0, layer->n_in, call->d[l], g);
         ops->backward_input_tangent(layer, &call->weights[l], &call->tweights[l], rows, call->d[l],
                                     call->td[l], tg, call->scratch);
         if (plain) continue;
@@ -224,6 +205,6 @@ fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_pro
                                  fbp_at(plan, v, layer->offset),
                                  fbp_at(plan, product, layer->offset));
     }
-    fbp_scratch_give(plan, scratch);
+    fbp_pool_give(&plan->pool, scratch);
     return FBP_OK;
 }

@@ -16,7 +16,7 @@ typedef struct {
     char *tiles; /* two for each thread */
     size_t tile_bytes;
     const void *params;
-    int raw;
+    int raw, n_threads;
     void *out;
     fbp_watch watch;
     double flops; /* of one sample */
@@ -24,23 +24,14 @@ typedef struct {
 
 enum { predict_rows = 64 };
 
-static void predict_carve(fbp_prediction *call, int n_threads, fbp_carver *carver) {
+static void predict_carve(void *context, fbp_carver *carver) {
+    fbp_prediction *call = context;
     const fbp_plan *plan = call->plan;
-    call->weights = fbp_carve(carver, plan->n_layers, sizeof *call->weights);
-    for (int l = 0; l < plan->n_layers; l++) {
-        size_t packed_bytes = 0, packed_t_bytes = 0;
-        fbp_layer_ops(&plan->layers[l])
-            ->packed_bytes(&plan->layers[l], &packed_bytes, &packed_t_bytes);
-        void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
-        if (carver->base == NULL) continue;
-        call->weights[l].params = fbp_at(plan, call->params, plan->layers[l].offset);
-        call->weights[l].packed = packed_bytes > 0 ? packed : NULL;
-        call->weights[l].packed_t = NULL;
-    }
+    call->weights = fbp_weights_carve(plan, call->params, FBP_FOR_PREDICT, carver);
     fbp_carver one = {NULL, 0};
     fbp_carve(&one, predict_rows * plan->widest, fbp_size(plan->dtype));
     call->tile_bytes = one.used;
-    call->tiles = fbp_carve(carver, 2 * (int64_t)n_threads, one.used);
+    call->tiles = fbp_carve(carver, 2 * (int64_t)call->n_threads, one.used);
 }
 
 static void predict_tile(const fbp_prediction *call, int64_t begin, int64_t rows, char *x,
@@ -55,7 +46,7 @@ static void predict_tile(const fbp_prediction *call, int64_t begin, int64_t rows
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         const void *in = l == 0 && plan->sparse ? (const void *)&sparse : x;
-        fbp_layer_ops(layer)->forward(layer, &call->weights[l], rows, in, y);
+        fbp_layer_ops(layer)->forward(layer, &call->weights[l], rows, 0, layer->n_out, in, y);
         if (layer->activation != NULL)
             fbp_layer_activation(layer)->value(rows * layer->ld_out, y, y, layer->activation_attrs);
         char *swap = x;
@@ -75,12 +66,7 @@ static void predict_tile(const fbp_prediction *call, int64_t begin, int64_t rows
 
 static void predict_thread(void *context, const fbp_team *team) {
     fbp_prediction *call = context;
-    fbp_range tiles = fbp_tiles_share(call->plan, team);
-    for (int64_t t = tiles.begin; t < tiles.end; t++) {
-        const fbp_tile *tile = &call->plan->tiles[t];
-        const fbp_layer *layer = &call->plan->layers[tile->layer];
-        fbp_layer_ops(layer)->pack(layer, &call->weights[tile->layer], tile->begin, tile->end);
-    }
+    fbp_weights_pack(call->plan, call->weights, team);
     fbp_barrier(team);
     fbp_range share = fbp_share(call->x->rows, team);
     char *scratch = call->tiles + 2 * (size_t)team->thread * call->tile_bytes;
@@ -103,16 +89,12 @@ fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x,
                            .out = out,
                            .watch = {.ask = poll, .context = poll_context},
                            .flops = fbp_sample_flops(plan, x) / 3.0}; /* backward takes the rest */
-    n_threads = fbp_threads_for_call(call.flops * (double)x->rows, n_threads);
-    fbp_carver counting = {NULL, 0};
-    predict_carve(&call, n_threads, &counting);
+    call.n_threads = fbp_threads_for_call(call.flops * (double)x->rows, n_threads);
     fbp_scratch scratch;
-    status = fbp_scratch_take(plan, counting.used, &scratch);
+    status = fbp_pool_carve(&plan->pool, predict_carve, &call, &scratch);
     if (status != FBP_OK) return status;
-    fbp_carver carving = {scratch.block, 0};
-    predict_carve(&call, n_threads, &carving);
-    fbp_parallel(n_threads, predict_thread, &call);
-    fbp_scratch_give(plan, scratch);
+    fbp_parallel(call.n_threads, predict_thread, &call);
+    fbp_pool_give(&plan->pool, scratch);
     return fbp_watch_stopped(&call.watch) ? fbp_fail(FBP_INTERRUPTED, "predict was interrupted")
                                           : FBP_OK;
 }
@@ -128,28 +110,37 @@ typedef struct {
     const fbp_problem *problem;
     const void *params;
     void *grad;
+    int64_t rows; /* of a block */
+    int n_threads;
     double weight;   /* the sum of all samples' weights */
     double *squares; /* (n_tiles) */
     double loss;
     int stop; /* what the first thread knew before the last barrier of a block */
 } fbp_full;
 
-static void full_carve(fbp_full *call, const fbp_plan *plan, int64_t rows, int n_threads,
-                       fbp_carver *carver) {
-    fbp_pass_carve(&call->pass, plan, rows, n_threads, carver);
+static void full_carve(void *context, fbp_carver *carver) {
+    fbp_full *call = context;
+    const fbp_plan *plan = call->pass.plan;
+    fbp_pass_carve(&call->pass, plan, call->params, call->rows, call->n_threads, carver);
     call->squares = fbp_carve(carver, plan->n_tiles, sizeof *call->squares);
 }
 
-static void accumulate_tile(fbp_full *call, const fbp_batch *batch, const fbp_tile *tile,
-                            void *scratch) {
-    const fbp_plan *plan = call->pass.plan;
-    void *g = fbp_at(plan, call->grad, fbp_tile_offset(plan, tile));
-    if (batch->first > 0) {
-        fbp_tile_gradient(&call->pass, batch, tile, 1, g);
+static void accumulate_unit(fbp_full *call, const fbp_batch *batch, int64_t unit,
+                            const fbp_team *team) {
+    fbp_pass *pass = &call->pass;
+    const fbp_plan *plan = pass->plan;
+    const fbp_tile *tile = &plan->tiles[unit / pass->n_blocks];
+    void *to = fbp_at(plan, call->grad, fbp_tile_offset(plan, tile));
+    if (batch->first > 0 && pass->n_blocks == 1) {
+        fbp_tile_gradient(pass, batch, tile, 1, to);
         return;
     }
-    fbp_tile_gradient(&call->pass, batch, tile, 0, scratch); /* which overruns the tile's end */
-    memcpy(g, scratch, (size_t)tile->cost * fbp_size(plan->dtype));
+    const void *g = fbp_unit_gradient(pass, batch, unit, team); /* which overruns the tile's end */
+    if (g == NULL) return;
+    if (batch->first > 0)
+        plan->vector->add_scaled(tile->cost, 1.0, g, to);
+    else
+        memcpy(to, g, (size_t)tile->cost * fbp_size(plan->dtype));
 }
 
 static void finish_tile(fbp_full *call, int64_t t) {
@@ -168,20 +159,19 @@ static void full_thread(void *context, const fbp_team *team) {
     fbp_pass *pass = &call->pass;
     const fbp_plan *plan = pass->plan;
     int64_t n = call->problem->x.rows;
-    fbp_range tiles = fbp_tiles_share(plan, team);
-    void *scratch = pass->threads + (size_t)team->thread * pass->thread_bytes;
-    fbp_pass_pack(pass, team);
+    fbp_range tiles = fbp_tiles_share(plan, team), units = fbp_units_share(pass, team);
+    fbp_weights_pack(plan, pass->weights, team);
     fbp_barrier(team);
     for (int64_t first = 0; first < n; first += pass->batch) {
         int64_t rows = n - first < pass->batch ? n - first : pass->batch;
         fbp_batch batch = {call->problem, NULL, first, rows, call->weight};
-        fbp_rows_phase(pass, &batch, fbp_rows_share(plan, rows, pass->batch, team), team, NULL);
+        fbp_rows_phase(pass, &batch, team);
         fbp_barrier(team);
         if (team->thread == 0)
             call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
         if (call->grad != NULL)
-            for (int64_t t = tiles.begin; t < tiles.end; t++)
-                accumulate_tile(call, &batch, &plan->tiles[t], scratch);
+            for (int64_t u = units.begin; u < units.end; u++)
+                accumulate_unit(call, &batch, u, team);
         if (team->thread == 0) call->stop = fbp_watch_stopped(&pass->watch);
         fbp_barrier(team);
         if (call->stop) return;
@@ -195,24 +185,21 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
     fbp_full call = {.problem = problem,
                      .params = params,
                      .grad = grad,
-                     .pass = {.watch = {.ask = poll, .context = poll_context}}};
+                     .pass = {.plan = plan, .watch = {.ask = poll, .context = poll_context}}};
     fbp_status status = fbp_check_problem(plan, problem, &call.weight);
     if (status != FBP_OK) return status;
-    int64_t rows = problem->x.rows < gradient_rows ? problem->x.rows : gradient_rows;
-    n_threads = fbp_threads_for_call(fbp_sample_flops(plan, &problem->x) * (double)rows, n_threads);
-    fbp_carver counting = {NULL, 0};
-    full_carve(&call, plan, rows, n_threads, &counting);
+    call.rows = problem->x.rows < gradient_rows ? problem->x.rows : gradient_rows;
+    double flops = fbp_sample_flops(plan, &problem->x) * (double)call.rows;
+    call.n_threads = fbp_threads_for_call(flops, n_threads);
     fbp_scratch scratch;
-    status = fbp_scratch_take(plan, counting.used, &scratch);
+    status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;
-    fbp_carver carving = {scratch.block, 0};
-    full_carve(&call, plan, rows, n_threads, &carving);
-    fbp_pass_set_params(&call.pass, params);
-    fbp_parallel(n_threads, full_thread, &call);
+    fbp_weights_reset(&call.pass);
+    fbp_parallel(call.n_threads, full_thread, &call);
     double squares = 0.0;
     for (int t = 0; t < plan->n_tiles; t++) squares += call.squares[t];
     *loss = call.loss + 0.5 * problem->alpha * squares / call.weight;
-    fbp_scratch_give(plan, scratch);
+    fbp_pool_give(&plan->pool, scratch);
     return call.stop ? fbp_fail(FBP_INTERRUPTED, "the gradient was interrupted") : FBP_OK;
 }
 
@@ -223,24 +210,20 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     double weight = 0.0;
     fbp_status status = fbp_check_problem(plan, problem, &weight);
     if (status != FBP_OK) return status;
-    int64_t n = problem->x.rows, block = n < gradient_rows ? n : gradient_rows;
-    fbp_pass pass = {.plan = plan};
-    fbp_carver counting = {NULL, 0};
-    fbp_pass_carve(&pass, plan, block, 1, &counting);
+    int64_t n = problem->x.rows;
+    fbp_full call = {.pass = {.plan = plan}, .params = params, .n_threads = 1};
+    call.rows = n < gradient_rows ? n : gradient_rows;
     fbp_scratch scratch;
-    status = fbp_scratch_take(plan, counting.used, &scratch);
+    status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;
-    fbp_carver carving = {scratch.block, 0};
-    fbp_pass_carve(&pass, plan, block, 1, &carving);
-    fbp_pass_set_params(&pass, params);
     fbp_team alone = {0, 1, NULL};
-    fbp_pass_pack(&pass, &alone);
-    for (int64_t first = 0; first < n; first += block) {
-        fbp_range rows = {0, n - first < block ? n - first : block};
-        fbp_batch batch = {problem, NULL, first, rows.end, weight};
+    fbp_weights_pack(plan, call.pass.weights, &alone);
+    for (int64_t first = 0; first < n; first += call.rows) {
+        int64_t rows = n - first < call.rows ? n - first : call.rows;
+        fbp_batch batch = {problem, NULL, first, rows, weight};
         fbp_trace trace = {z, a, delta, NULL, first};
-        fbp_rows_phase(&pass, &batch, rows, &alone, &trace);
+        fbp_rows_traced(&call.pass, &batch, &trace);
     }
-    fbp_scratch_give(plan, scratch);
+    fbp_pool_give(&plan->pool, scratch);
     return FBP_OK;
 }

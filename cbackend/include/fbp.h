@@ -175,9 +175,19 @@ void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward);
 
 /* Bytes of the scratch that a training step on `batch` samples takes, by part. */
 typedef struct {
-    int64_t activations, deltas, weight_copies, thread_scratch, order, last_epoch, other, total;
+    int64_t activations, deltas, weight_copies, thread_scratch, partial_gradients, order;
+    int64_t last_epoch, other, total;
 } fbp_memory;
 fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads);
+
+/* How evenly a step on `batch` samples spreads over threads: in each phase the mean thread's work over the
+ * busiest one's, 1 where it is even; and how the phases are cut. */
+typedef struct {
+    double rows, weights;
+    int by_columns; /* the rows phase cuts products by columns too, and the team meets after each layer */
+    int n_blocks; /* of rows, for which the weights phase forms partial gradients */
+} fbp_balance;
+fbp_balance fbp_plan_balance(const fbp_plan *plan, int64_t batch, int n_threads);
 
 /* Called now and then, from the calling thread, while a long call runs; not 0 asks it to stop. */
 typedef int (*fbp_poll_fn)(void *context);

@@ -40,7 +40,8 @@
 #define ROWS_2 (REGISTERS == 32 ? 8 : 4)
 #define ROWS_3 (REGISTERS == 32 ? 8 : 4)
 
-/* Vectors in the next panel when `left` remain: three where possible, never a lone one at the end. */
+/* Vectors in the next panel when `left` remain: three where possible, never a lone one at the end
+ * (fbp_piece_end() relies on it: four at the end stay together, as two panels). */
 static int64_t panel_vectors(int64_t left) {
     if (left >= 5) return 3;
     return left == 4 ? 2 : left;
@@ -213,7 +214,7 @@ static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows,
     }
 }
 
-static const fbp_gemm_kernels FN(kernels) = {FN(pack), FN(pack_transposed), FN(multiply),
+static const fbp_gemm_kernels FN(kernels) = {3 * LANES, FN(pack), FN(pack_transposed), FN(multiply),
                                              FN(multiply_transposed)};
 
 #undef LANES

@@ -16,13 +16,9 @@ static void linear_packed_bytes(const fbp_layer *layer, size_t *packed, size_t *
     *packed_t = (size_t)fbp_packed_size(layer->dtype, layer->n_out, layer->n_in) * size;
 }
 
-static const char *row_of(const fbp_layer *layer, const void *params, int64_t row) {
-    return (const char *)params + (size_t)(row * layer->n_out) * fbp_size(layer->dtype);
-}
-
 static void linear_pack(const fbp_layer *layer, const fbp_weights *weights, int64_t begin,
                         int64_t end) {
-    const char *rows = row_of(layer, weights->params, begin);
+    const void *rows = fbp_element(layer->dtype, weights->params, begin * layer->n_out);
     if (weights->packed != NULL)
         layer->gemm->pack(layer->n_in + 1, layer->n_out, begin, end - begin, rows, weights->packed);
     if (weights->packed_t != NULL) {
@@ -34,33 +30,46 @@ static void linear_pack(const fbp_layer *layer, const fbp_weights *weights, int6
 }
 
 static void linear_forward(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
-                           const void *x, void *y) {
+                           int64_t begin, int64_t end, const void *x, void *y) {
+    fbp_dtype dtype = layer->dtype;
     if (weights->packed != NULL) {
-        layer->gemm->multiply(rows, layer->n_out, layer->n_in, x, layer->ld_in, weights->packed,
-                              FBP_BIAS_START, y, layer->ld_out);
+        const void *panels = fbp_element(dtype, weights->packed, begin * (layer->n_in + 1));
+        layer->gemm->multiply(rows, end - begin, layer->n_in, x, layer->ld_in, panels,
+                              FBP_BIAS_START, fbp_element(dtype, y, begin), layer->ld_out);
         return;
     }
-    size_t size = fbp_size(layer->dtype), stride = (size_t)layer->ld_out * size;
-    const char *bias = row_of(layer, weights->params, layer->n_in);
+    const void *bias = fbp_element(dtype, weights->params, layer->n_in * layer->n_out + begin);
     for (int64_t r = 0; r < rows; r++)
-        memcpy((char *)y + (size_t)r * stride, bias, (size_t)layer->n_out * size);
-    fbp_blas_multiply(layer->dtype, 0, 0, rows, layer->n_out, layer->n_in, x, layer->ld_in,
-                      weights->params, layer->n_out, 1.0, y, layer->ld_out);
+        memcpy(fbp_element(dtype, y, r * layer->ld_out + begin), bias,
+               (size_t)(end - begin) * fbp_size(dtype));
+    for (int64_t next; begin < end; begin = next) { /* another cut, other bits */
+        next = fbp_piece_end(layer, begin, layer->n_out);
+        fbp_blas_multiply(dtype, 0, 0, rows, next - begin, layer->n_in, x, layer->ld_in,
+                          fbp_element(dtype, weights->params, begin), layer->n_out, 1.0,
+                          fbp_element(dtype, y, begin), layer->ld_out);
+    }
 }
 
 static void linear_backward_input(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
-                                  const void *dy, void *dx) {
-    if (weights->packed_t != NULL)
-        layer->gemm->multiply(rows, layer->n_in, layer->n_out, dy, layer->ld_out, weights->packed_t,
-                              FBP_BIAS_NONE, dx, layer->ld_in);
-    else
-        fbp_blas_multiply(layer->dtype, 0, 1, rows, layer->n_in, layer->n_out, dy, layer->ld_out,
-                          weights->params, layer->n_out, 0.0, dx, layer->ld_in);
+                                  int64_t begin, int64_t end, const void *dy, void *dx) {
+    fbp_dtype dtype = layer->dtype;
+    if (weights->packed_t != NULL) {
+        const void *panels = fbp_element(dtype, weights->packed_t, begin * layer->n_out);
+        layer->gemm->multiply(rows, end - begin, layer->n_out, dy, layer->ld_out, panels,
+                              FBP_BIAS_NONE, fbp_element(dtype, dx, begin), layer->ld_in);
+        return;
+    }
+    for (int64_t next; begin < end; begin = next) {
+        next = fbp_piece_end(layer, begin, layer->n_in);
+        fbp_blas_multiply(dtype, 0, 1, rows, next - begin, layer->n_out, dy, layer->ld_out,
+                          fbp_element(dtype, weights->params, begin * layer->n_out), layer->n_out,
+                          0.0, fbp_element(dtype, dx, begin), layer->ld_in);
+    }
 }
 
 static void linear_backward_params(const fbp_layer *layer, int64_t begin, int64_t end, int64_t rows,
                                    const void *x, const void *dy, int add, void *g) {
-    const char *columns = (const char *)x + (size_t)begin * fbp_size(layer->dtype);
+    const void *columns = fbp_element(layer->dtype, x, begin);
     if (layer->use_blas)
         fbp_blas_multiply(layer->dtype, 1, 0, end - begin, layer->n_out, rows, columns,
                           layer->ld_in, dy, layer->ld_out, add ? 1.0 : 0.0, g, layer->n_out);
@@ -75,7 +84,7 @@ static void linear_backward_params(const fbp_layer *layer, int64_t begin, int64_
 static void linear_forward_tangent(const fbp_layer *layer, const fbp_weights *weights,
                                    const fbp_weights *tweights, int64_t rows, const void *x,
                                    const void *tx, void *ty, void *scratch) {
-    linear_forward(layer, tweights, rows, x, ty);
+    linear_forward(layer, tweights, rows, 0, layer->n_out, x, ty);
     if (tx == NULL) return;
     layer->gemm->multiply(rows, layer->n_out, layer->n_in, tx, layer->ld_in, weights->packed,
                           FBP_BIAS_SKIP, scratch, layer->ld_out);
@@ -85,8 +94,8 @@ static void linear_forward_tangent(const fbp_layer *layer, const fbp_weights *we
 static void linear_backward_input_tangent(const fbp_layer *layer, const fbp_weights *weights,
                                           const fbp_weights *tweights, int64_t rows, const void *dy,
                                           const void *tdy, void *tdx, void *scratch) {
-    linear_backward_input(layer, weights, rows, tdy, tdx);
-    linear_backward_input(layer, tweights, rows, dy, scratch);
+    linear_backward_input(layer, weights, rows, 0, layer->n_in, tdy, tdx);
+    linear_backward_input(layer, tweights, rows, 0, layer->n_in, dy, scratch);
     layer->vector->add_scaled(rows * layer->ld_in, 1.0, scratch, tdx);
 }
 
@@ -113,10 +122,10 @@ static void sparse_pack(const fbp_layer *layer, const fbp_weights *weights, int6
 }
 
 static void sparse_forward(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
-                           const void *x, void *y) {
+                           int64_t begin, int64_t end, const void *x, void *y) {
     const fbp_sparse_rows *sparse = x;
-    layer->vector->csr_multiply(rows, layer->n_out, layer->n_in, sparse->samples, sparse->first,
-                                sparse->index, weights->params, y, layer->ld_out);
+    layer->vector->csr_multiply(rows, layer->n_out, begin, end, layer->n_in, sparse->samples,
+                                sparse->first, sparse->index, weights->params, y, layer->ld_out);
 }
 
 static void sparse_backward_params(const fbp_layer *layer, int64_t begin, int64_t end, int64_t rows,
@@ -133,7 +142,7 @@ static void sparse_forward_tangent(const fbp_layer *layer, const fbp_weights *we
                                    const fbp_weights *tweights, int64_t rows, const void *x,
                                    const void *tx, void *ty, void *scratch) {
     (void)weights, (void)tx, (void)scratch;
-    sparse_forward(layer, tweights, rows, x, ty);
+    sparse_forward(layer, tweights, rows, 0, layer->n_out, x, ty);
 }
 
 static void sparse_backward_params_tangent(const fbp_layer *layer, int64_t rows, const void *x,

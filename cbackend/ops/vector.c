@@ -85,19 +85,19 @@ static void FN(set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value
     }
 }
 
-static void FN(csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
-                             int64_t first, const uint32_t *index, const void *w_, void *y_,
-                             int64_t ldy) {
+static void FN(csr_multiply)(int64_t rows, int64_t n, int64_t begin, int64_t end, int64_t cols,
+                             const fbp_samples *x, int64_t first, const uint32_t *index,
+                             const void *w_, void *y_, int64_t ldy) {
     const real *w = w_, *data = x->data;
     real *y = y_;
     for (int64_t r = 0; r < rows; r++) {
         int64_t sample = index == NULL ? first + r : (int64_t)index[r];
         real *to = y + r * ldy;
-        for (int64_t j = 0; j < n; j++) to[j] = w[cols * n + j];
-        for (int64_t j = n; j < ldy; j++) to[j] = (real)0;
+        for (int64_t j = begin; j < end; j++) to[j] = w[cols * n + j];
+        for (int64_t j = n; end == n && j < ldy; j++) to[j] = (real)0;
         for (int64_t e = x->indptr[sample]; e < x->indptr[sample + 1]; e++) {
             const real *from = w + (int64_t)x->indices[e] * n, value = data[e];
-            for (int64_t j = 0; j < n; j++) to[j] = FBP_FMA(value, from[j], to[j]);
+            for (int64_t j = begin; j < end; j++) to[j] = FBP_FMA(value, from[j], to[j]);
         }
     }
 }

@@ -675,6 +675,21 @@ cdef class Plan:
         parts["total"] += parts["parameters"] + parts.get("optimizer_state", 0)
         return parts
 
+    def balance(self, batch_size, n_threads):
+        """How evenly a step spreads over threads: each phase's mean work over the busiest one's.
+
+        Besides `rows` and `weights` it says how the phases are cut: `by_columns` too, and into
+        `n_blocks` of rows.
+        """
+        balance = fbp_plan_balance(
+            self.plan, _whole(batch_size, "batch_size", 1), _whole(n_threads, "n_threads", 1))
+        return {
+            "rows": balance.rows,
+            "weights": balance.weights,
+            "by_columns": bool(balance.by_columns),
+            "n_blocks": balance.n_blocks,
+        }
+
     def flops(self, batch_size):
         """FLOPs of one batch's forward and of its backward."""
         batch_size = _whole(batch_size, "batch_size", 1)

@@ -137,8 +137,14 @@ cdef extern from "fbp.h" nogil:
     void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward)
 
     ctypedef struct fbp_memory:
-        int64_t activations, deltas, weight_copies, thread_scratch, order, last_epoch, other, total
+        int64_t activations, deltas, weight_copies, thread_scratch, partial_gradients, order
+        int64_t last_epoch, other, total
     fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads)
+
+    ctypedef struct fbp_balance:
+        double rows, weights
+        int by_columns, n_blocks
+    fbp_balance fbp_plan_balance(const fbp_plan *plan, int64_t batch, int n_threads)
 
     ctypedef int (*fbp_poll_fn)(void *context) noexcept
 

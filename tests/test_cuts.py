@@ -1,0 +1,140 @@
+"""How a step is cut for many threads: blocks of rows, columns of products, and shares of the work.
+
+Bits must not depend on the number of threads in any form of a phase; that a form was taken at all is
+asked of `plan.balance`.
+"""
+
+import numpy as np
+import pytest
+import reference
+from helpers import Run, over_dtypes, over_inputs
+
+from fastbp import _core
+from fastbp.testing import network
+
+SOFTMAX = ("softmax_cross_entropy", {})
+THREADS = (1, 2, 3, 7, 16)
+
+# Network, samples a step, and the form that the phases take on 16 threads.
+BLOCKS = ((20, 64, 32, 1), 4096)
+COLUMNS = ((300, 600, 410, 10), 24)
+BLAS_COLUMNS = ((40, 1100, 1030, 3), 70)
+
+
+def trained(net, batch_size, n_threads, epochs=2):
+    weights = np.random.default_rng(1).uniform(0.5, 2, len(net.y)).astype(net.plan.dtype)
+    run = Run(net, batch_size=batch_size, alpha=0.1, sample_weight=weights, n_threads=n_threads)
+    losses = run(epochs, rate=1e-3)["losses"]
+    return run, losses
+
+
+def same_for_all_threads(net, batch_size):
+    first, expected = trained(net, batch_size, THREADS[0])
+    assert np.isfinite(expected).all()
+    for n_threads in THREADS[1:]:
+        run, losses = trained(net, batch_size, n_threads)
+        run.same_as(first)
+        np.testing.assert_array_equal(losses, expected)
+
+
+@pytest.mark.threads
+@over_dtypes
+@over_inputs
+def test_blocks_of_rows_give_the_same_bits_for_any_number_of_threads(sparse, dtype):
+    sizes, batch_size = BLOCKS
+    net = network(sizes, ("silu", {}), dtype=dtype, sparse=sparse, n_samples=batch_size + 700)
+    assert net.plan.balance(batch_size, 16)["n_blocks"] > 1
+    same_for_all_threads(net, batch_size)
+
+
+@pytest.mark.threads
+@over_dtypes
+@over_inputs
+@pytest.mark.parametrize("activation", ["identity", "tanh", "gelu"])
+def test_columns_give_the_same_bits_for_any_number_of_threads(activation, sparse, dtype):
+    """Of activations that read their output, their input, or nothing in backward."""
+    sizes, batch_size = COLUMNS
+    net = network(sizes, (activation, {}), SOFTMAX, dtype=dtype, sparse=sparse, n_samples=50)
+    assert not net.plan.balance(batch_size, 3)["by_columns"]
+    assert net.plan.balance(batch_size, 16)["by_columns"]
+    same_for_all_threads(net, batch_size)
+
+
+@pytest.mark.threads
+@over_dtypes
+@pytest.mark.parametrize("isa", _core.build_info()["isas"])
+def test_columns_begin_where_panels_do_on_every_instruction_set(isa, dtype, force_isa):
+    """Whatever number of vectors is left for the last pieces."""
+    force_isa(isa)
+    for width in (400, 410, 416, 420, 432, 440, 448, 461):
+        net = network((30, width, width, 2), ("tanh", {}), dtype=dtype, n_samples=24)
+        assert net.plan.balance(24, 16)["by_columns"]
+        first, _ = trained(net, 24, 1)
+        trained(net, 24, 16)[0].same_as(first)
+
+
+@pytest.mark.threads
+@over_dtypes
+def test_columns_on_blas_give_the_same_bits_for_any_number_of_threads(dtype):
+    sizes, batch_size = BLAS_COLUMNS
+    net = network(sizes, dtype=dtype, n_samples=100)
+    if not net.plan.layers[1]["uses_blas"]:
+        pytest.fail("these layers were meant to run on BLAS")
+    assert net.plan.balance(batch_size, 7)["by_columns"]
+    same_for_all_threads(net, batch_size)
+
+
+@over_inputs
+@pytest.mark.parametrize("n_threads", [1, 5])
+def test_the_gradient_of_blocks_is_that_of_the_reference(n_threads, sparse):
+    """More than two passes of 1024 samples, each of four blocks, the last one ragged."""
+    net = network((7, 9, 4), ("tanh", {}), SOFTMAX, sparse=sparse, n_samples=2500)
+    assert net.plan.balance(1024, n_threads)["n_blocks"] == 4
+    grad = np.full(net.plan.n_params, np.nan)
+    loss = net.plan.loss_gradient(net.params, net.X, net.y, grad=grad, n_threads=n_threads)
+    witness = reference.MLP(*net.arguments)
+    expected_loss, expected = witness.loss_gradient(net.params, net.X, net.y)
+    # 2500 sums of terms below 1 round to 2500 eps = 6e-13 of the largest.
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    np.testing.assert_allclose(grad, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@over_dtypes
+def test_a_step_in_blocks_follows_the_gradient(dtype):
+    """One step of gradient descent on all of 1000 samples, in three blocks of unequal length."""
+    net = network((5, 8, 2), ("tanh", {}), dtype=dtype, n_samples=1000)
+    assert net.plan.balance(1000, 1)["n_blocks"] == 3
+    run = Run(net, "sgd", batch_size=1000)
+    run(1, rate=0.5)
+    grad = np.empty_like(net.params)
+    net.plan.loss_gradient(net.params, net.X, net.y, grad=grad)
+    # Two orders of a sum of 1000 terms differ by at most 1000 eps of the sum of their sizes.
+    bound = 1000 * np.finfo(dtype).eps * max(1.0, np.abs(grad).max())
+    np.testing.assert_allclose(run.params, net.params - dtype(0.5) * grad, rtol=0, atol=bound)
+
+
+def test_one_thread_has_all_of_the_work():
+    for sizes, batch_size in (BLOCKS, COLUMNS, BLAS_COLUMNS):
+        plan = network(sizes, n_samples=2).plan
+        balance = plan.balance(batch_size, 1)
+        assert (balance["rows"], balance["weights"]) == (1.0, 1.0)
+        assert not balance["by_columns"]
+
+
+def test_cuts_occupy_threads():
+    """Blocks of rows and columns are there for this: with neither, these shares fell below a half."""
+    plan = network((20, 64, 32, 1), dtype=np.float32, n_samples=2).plan
+    assert plan.balance(256, 16)["weights"] < 0.2  # 6 tiles
+    assert plan.balance(4096, 16)["weights"] > 0.7
+    plan = network((784, 512, 256, 10), dtype=np.float32, n_samples=2).plan
+    few, many = plan.balance(128, 16), plan.balance(128, 64)
+    assert not few["by_columns"]
+    assert few["rows"] == 1.0
+    assert many["by_columns"]
+    assert many["rows"] > 0.5
+
+
+def test_small_steps_are_not_cut_by_columns():
+    """Meeting after each of 33 layers would cost more than idle threads do."""
+    plan = network((64,) + 32 * (64,) + (1,), dtype=np.float32, n_samples=2).plan
+    assert not any(plan.balance(64, n_threads)["by_columns"] for n_threads in (2, 8, 64))
