@@ -1,4 +1,4 @@
-"""What several test files share: parametrisation, bits, SciPy's differences, a network in training.
+"""What several test files share: parametrisation, data, gradients, a network in training.
 
 No test and no reference is here: those are in the test files and in reference.py.
 """
@@ -6,12 +6,12 @@ No test and no reference is here: those are in the test files and in reference.p
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
+from sklearn.datasets import load_iris
 
-from fastbp import _core
+from fastbp import MLPClassifier, MLPRegressor, _core, check_gradients
+from fastbp.testing import cases
 
-DTYPES = [np.float32, np.float64]
-over_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
-over_inputs = pytest.mark.parametrize("sparse", [False, True], ids=["dense", "csr"])
+# --------------------------------------------------------------------------------- parametrisation
 
 
 def over(row_cases, argument="case"):
@@ -19,23 +19,44 @@ def over(row_cases, argument="case"):
     return pytest.mark.parametrize(argument, row_cases, ids=str)
 
 
+DTYPES = [np.float32, np.float64]
+over_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+over_inputs = pytest.mark.parametrize("sparse", [False, True], ids=["dense", "csr"])
+over_weighting = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+over_activations = over(cases("activation", attributes=False), "activation")
+over_losses = over(cases("loss", attributes=False), "loss")
+over_rules = over(cases("rule", attributes=False), "rule")
+over_estimators = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+
+
+# ------------------------------------------------------------------------------------------ arrays
+
+
+def strided(array):
+    """`array` as every second row and third column of a larger one."""
+    whole = np.zeros((2 * array.shape[0], 3 * array.shape[1]), array.dtype)
+    whole[::2, 1::3] = array
+    return whole[::2, 1::3]
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+# The same samples in memory in every way that is promised to be read in place (R17).
+LAYOUTS = {
+    "fortran": np.asfortranarray,
+    "strided": strided,
+    "reversed": lambda array: array[::-1, ::-1].copy()[::-1, ::-1],
+    "read-only": read_only,
+}
+
+
 def bits(array):
     """The array's bytes as integers, so that NaN equals NaN and 0.0 differs from -0.0."""
     return array.view(f"u{array.itemsize}")
-
-
-def central_difference(f, x, scale):
-    """d f(x + t scale) / dt at t = 0, by SciPy; f maps arrays to arrays.
-
-    The step h = eps^(1/3) balances truncation, h^2/6 f''', and rounding, eps f / h: both are near
-    4e-11 for a function of size and curvature 1.
-    """
-    step = np.finfo(np.float64).eps ** (1 / 3)
-    one_sided = [
-        approx_fprime(np.zeros(1), lambda t: np.ravel(f(x + t[0] * scale)), h)
-        for h in (step, -step)
-    ]
-    return (sum(one_sided) / 2).reshape(np.shape(f(x)))
 
 
 def aligned(n_rows, length, dtype):
@@ -45,6 +66,44 @@ def aligned(n_rows, length, dtype):
     raw = np.zeros(n_rows * stride + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + n_rows * stride].view(dtype).reshape(n_rows, -1)[:, :length]
+
+
+# ------------------------------------------------------------------------- gradients and training
+
+
+STEP = np.finfo(np.float64).eps ** (1 / 3)
+
+
+def central_difference(f, x, scale, step=STEP):
+    """d f(x + t scale) / dt at t = 0, by SciPy; f maps arrays to arrays.
+
+    The default step h = eps^(1/3) balances truncation, h^2/6 f''', and rounding, eps f / h: both
+    are near 4e-11 for a function of size and curvature 1.
+    """
+    one_sided = [
+        approx_fprime(np.zeros(1), lambda t: np.ravel(f(x + t[0] * scale)), h)
+        for h in (step, -step)
+    ]
+    return (sum(one_sided) / 2).reshape(np.shape(f(x)))
+
+
+def sample_weights(net):
+    """Positive weights of different sizes, one of them zero."""
+    weights = np.random.default_rng(3).uniform(0.1, 3.0, len(net.y)).astype(net.plan.dtype)
+    weights[1] = 0
+    return weights
+
+
+def gradient(net, params=None, **options):
+    """The loss and its gradient, where the buffer held garbage before."""
+    grad = np.full(net.plan.n_params, np.nan, net.plan.dtype)
+    point = net.params if params is None else params
+    return net.plan.loss_gradient(point, net.X, net.y, grad=grad, **options), grad
+
+
+def check(net, plan=None, **options):
+    """The gradient check of a network, or of another plan at its point."""
+    return check_gradients(plan or net.plan, net.X, net.y, params=net.params, **options)
 
 
 class Run:
@@ -79,3 +138,23 @@ class Run:
     def same_as(self, other):
         np.testing.assert_array_equal(self.params, other.params)
         np.testing.assert_array_equal(self.states, other.states)
+
+
+# -------------------------------------------------------------------------------------- estimators
+
+
+# Most tests train for a few epochs, of which the estimators warn.
+short_training = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def _iris():
+    X, species = load_iris(return_X_y=True)
+    return (X - X.mean(axis=0)) / X.std(axis=0), species
+
+
+IRIS = _iris()  # standardised features (150, 4); the species 0, 1, 2, sorted
+
+
+def fitted(kind, features=IRIS[0], y=IRIS[1], **given):
+    """A small estimator after five epochs."""
+    return kind(6, max_iter=5, random_state=0, batch_size=32, **given).fit(features, y)

@@ -1,4 +1,4 @@
-"""Training that goes on: warm starts, `partial_fit`, pickles, edited weights, one seed."""
+"""Training that goes on, or cannot: warm starts, `partial_fit`, pickles, edits, one seed."""
 
 import copy
 import pickle
@@ -6,15 +6,15 @@ import pickle
 import joblib
 import numpy as np
 import pytest
+from helpers import IRIS, short_training
 from sklearn.base import clone
-from sklearn.datasets import load_iris, make_regression
+from sklearn.datasets import make_regression
 
 from fastbp import MLPClassifier, MLPRegressor
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = short_training
 
-X, Y = load_iris(return_X_y=True)
-X = (X - X.mean(axis=0)) / X.std(axis=0)
+X, Y = IRIS
 
 
 def same(a, b):
@@ -213,3 +213,29 @@ def test_after_a_plain_fit_partial_fit_goes_on_from_its_weights():
     model.set_params(learning_rate_init=1e-12).partial_fit(X, Y)
     np.testing.assert_allclose(model.coefs_[0], weights, atol=1e-9)
     assert model._training_state.epoch == 4
+
+
+def clone_of(fitted, **changes):
+    """A fitted copy with other parameters."""
+    return pickle.loads(pickle.dumps(fitted)).set_params(**changes)
+
+
+def test_what_cannot_be_continued():
+    model = MLPRegressor(3, max_iter=1, warm_start=True).fit(X, Y)
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        clone_of(model, hidden_layer_sizes=4).fit(X, Y)
+    with pytest.raises(ValueError, match="layers"):
+        model.fit(X, np.c_[Y, Y])
+    with pytest.raises(ValueError, match="features"):
+        model.fit(X[:, :2], Y)
+    with pytest.raises(ValueError, match="dtype='float32'"):
+        clone_of(model, dtype="float32").fit(X, Y)
+    with pytest.raises(ValueError, match="early_stopping"):
+        model.set_params(early_stopping=True).partial_fit(X, Y)
+
+
+def test_partial_fit_needs_an_update_rule():
+    assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+    assert not hasattr(MLPRegressor(solver="lbfgs"), "partial_fit")
+    with pytest.raises(AttributeError):
+        MLPRegressor(solver="lbfgs").partial_fit(X, Y)

@@ -1,15 +1,72 @@
-"""scikit-learn's own contract checks, on both estimators."""
+"""The estimators as members of scikit-learn: its own checks, model selection, representations, and
+what the docstrings and the package's names promise."""
 
-import warnings
+import ast
+import doctest
+import inspect
+import re
 
-from sklearn.exceptions import ConvergenceWarning
+import pandas as pd
+from helpers import IRIS, fitted, over_estimators, short_training
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_html_repr
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import fastbp
 from fastbp import MLPClassifier, MLPRegressor
+from fastbp.nn.rows import rows
+
+pytestmark = short_training
+
+X, Y = IRIS
 
 
 @parametrize_with_checks([MLPClassifier(), MLPRegressor()])
 def test_scikit_learn_checks(estimator, check):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        check(estimator)
+    check(estimator)
+
+
+def test_model_selection():
+    pipeline = make_pipeline(
+        StandardScaler(), MLPClassifier(8, learning_rate_init=0.02, random_state=0)
+    )
+    assert cross_val_score(pipeline, X, Y, cv=3).mean() > 0.8
+    search = GridSearchCV(MLPRegressor(4, max_iter=5), {"alpha": [0.1, 1.0]}, cv=2, n_jobs=2)
+    assert search.fit(X, Y).best_params_["alpha"] in (0.1, 1.0)
+
+
+@over_estimators
+def test_representations(kind):
+    model = kind((3, 4), alpha=0.5)
+    assert repr(model) == f"{kind.__name__}(alpha=0.5, hidden_layer_sizes=(3, 4))"
+    assert "hidden_layer_sizes" in estimator_html_repr(model)
+    assert clone(model).get_params() == model.get_params()
+    assert kind().set_params(n_threads=2).n_threads == 2
+
+
+@over_estimators
+def test_docstrings_tell_every_parameter_with_its_default(kind):
+    doc = inspect.getdoc(kind)
+    for name, parameter in inspect.signature(kind).parameters.items():
+        line = re.search(rf"^(?:\w+, )?{name}(?:, \w+)? : .*$", doc, re.MULTILINE)
+        assert line, name
+        names, described = line[0].split(" : ")
+        defaults = described.split("default=")[1].split(", ")
+        told = defaults[names.split(", ").index(name)]
+        assert ast.literal_eval(told) == parameter.default, name
+    for name in vars(fitted(kind, pd.DataFrame(X, columns=list("abcd")))):
+        if name.endswith("_") and not name.startswith("_"):
+            assert re.search(rf"^{name} : ", doc, re.MULTILINE), name
+    for row in rows("activation"):
+        assert f"'{row}'" in doc
+    assert "<shared" not in doc
+    assert doctest.DocTestFinder().find(kind)[0].examples
+
+
+def test_public_names():
+    estimators = {"MLPClassifier", "MLPRegressor"}
+    assert set(fastbp.__all__) == estimators | {"NonFiniteError", "check_gradients"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", fastbp.__version__)

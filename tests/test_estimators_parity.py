@@ -10,6 +10,7 @@ import warnings
 
 import numpy as np
 import pytest
+from helpers import short_training
 from sklearn import neural_network
 from sklearn.base import is_classifier
 from sklearn.datasets import make_classification, make_multilabel_classification, make_regression
@@ -20,7 +21,7 @@ from fastbp import MLPClassifier, MLPRegressor
 
 RTOL = 1e-9
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = short_training
 
 
 def data(task, n=120):

@@ -1,0 +1,142 @@
+"""Weights of the estimators: how they are drawn, and what becomes of edits, wrong ones too.
+
+That training goes on from edited weights is in test_estimators_continuation.py.
+"""
+
+import pickle
+
+import numpy as np
+import pytest
+from helpers import IRIS, fitted, over_estimators, short_training
+from sklearn.exceptions import ConvergenceWarning
+
+from fastbp import MLPRegressor
+from fastbp.nn.initializers import INITIALIZERS
+
+pytestmark = short_training
+
+X, Y = IRIS
+
+
+# -------------------------------------------------------------------------------------------- drawn
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_weight_init(name):
+    model = MLPRegressor((500, 400), "tanh", weight_init=name, random_state=0)
+    problem = model._gradient_problem(X, Y)
+    tensors = {t["name"]: t for t in problem.plan.tensors}
+    start = tensors["layer1.weight"]["offset"]
+    weights = problem.params[start : start + 500 * 400]
+    wanted = {"glorot": 2 / 900, "he": 2 / 500, "lecun": 1 / 500}[name.split("_")[0]]
+    # The relative error of a standard deviation from 200,000 draws is at most 0.16 %.
+    assert weights.std() == pytest.approx(np.sqrt(wanted), rel=0.01)
+    assert abs(weights.mean()) < 5 * np.sqrt(wanted / 200_000)
+    if name.endswith("uniform"):
+        assert np.abs(weights).max() <= np.sqrt(3 * wanted)
+    for tensor in problem.plan.tensors[1::2]:
+        biases = problem.params[tensor["offset"] : tensor["offset"] + tensor["shape"][0]]
+        assert biases.any() == (name == "glorot_uniform")  # scikit-learn draws them
+
+
+@pytest.mark.parametrize(
+    ("name", "activation"),
+    [("he_normal", "relu"), ("he_uniform", "relu"), ("lecun_normal", "selu")],
+)
+def test_variance_is_kept_through_fifty_layers(name, activation):
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((200, 256))
+    model = MLPRegressor((256,) * 50, activation, weight_init=name, random_state=0, max_iter=1)
+    model.set_params(solver="sgd", learning_rate_init=1e-30).fit(features, features[:, 0])
+    squares = [np.mean(layer["a"] ** 2) for layer in model.inspect(features, features[:, 0])[:-1]]
+    # He keeps the mean square from layer to layer up to a factor 1 + O(1/256) each: a random walk
+    # of 50 steps of some 10 %.
+    assert 0.2 < squares[-1] / squares[0] < 5
+
+
+def test_glorot_keeps_the_signal_of_tanh():
+    rng = np.random.default_rng(0)
+    features = 0.1 * rng.standard_normal((200, 256))
+    model = MLPRegressor((256,) * 50, "tanh", weight_init="glorot_normal", random_state=0)
+    model.set_params(max_iter=1, solver="sgd", learning_rate_init=1e-30)
+    layers = model.fit(features, features[:, 0]).inspect(features, features[:, 0])
+    # tanh shrinks its input a little at every layer; with the variance kept, not by orders.
+    assert 0.1 < layers[49]["a"].std() / layers[0]["a"].std() < 2
+
+
+# ------------------------------------------------------------------------------------------- edited
+
+
+def test_edits_of_the_weights_take_effect():
+    model = fitted(MLPRegressor)
+    for array in model.coefs_ + model.intercepts_:
+        assert np.shares_memory(array, model._parameters.flat)
+        assert array.flags.writeable
+    before, bias = model.predict(X), model.intercepts_[1].copy()
+    model.coefs_[1] *= 2  # in place, through the list
+    model.intercepts_[1][...] = 3.0
+    np.testing.assert_allclose(model.predict(X) - 3.0, 2 * (before - bias))
+    kept = model.coefs_
+    model.coefs_ = [np.zeros((4, 6)), np.zeros((6, 1))]
+    assert np.array_equal(model.predict(X), np.full(150, 3.0))
+    assert model.coefs_ is not kept
+    model.coefs_[1] = np.ones((6, 1), dtype=int)  # another dtype is converted
+    model.intercepts_ = (np.ones(6), np.zeros(1))
+    assert np.array_equal(model.predict(X), np.full(150, 6.0))
+    for array in model.coefs_ + list(model.intercepts_):
+        assert np.shares_memory(array, model._parameters.flat)
+
+
+def test_swapped_layers_are_copied_with_care():
+    model = MLPRegressor((4, 4), max_iter=1, random_state=0).fit(X, Y)
+    first, second = model.coefs_[0].copy(), model.coefs_[1].copy()
+    model.coefs_ = [model.coefs_[1], model.coefs_[0], model.coefs_[2]]
+    model.predict(X)
+    assert np.array_equal(model.coefs_[0], second)
+    assert np.array_equal(model.coefs_[1], first)
+
+
+@pytest.mark.parametrize(("activation", "dead"), [("relu", 7), ("leaky_relu", 0), ("gelu", 0)])
+def test_dead_units(activation, dead):
+    # R41: biases far below zero silence units of relu for good; others still learn.
+    model = MLPRegressor(20, activation=activation, max_iter=1, random_state=0).fit(X, Y)
+    model.coefs_[0][:, :7] /= 10
+    model.intercepts_[0][:7] = -2
+    hidden = model.inspect(X, Y)[0]
+    assert np.count_nonzero((hidden["delta"] == 0).all(axis=0)) == dead
+
+
+@over_estimators
+def test_wrong_weights_are_named(kind):
+    model = kind(3, max_iter=1).fit(X, Y)
+    right = [c.copy() for c in model.coefs_]
+    model.coefs_[1] = np.zeros((4, 4))
+    with pytest.raises(ValueError, match=r"coefs_\[1\] has shape \(4, 4\)"):
+        model.predict(X)
+    model.coefs_ = right[:1]
+    with pytest.raises(ValueError, match="coefs_ has 1 arrays"):
+        model.predict(X)
+    model.coefs_ = 5
+    with pytest.raises(ValueError, match="coefs_ is 5; this model wants a list of 2"):
+        model.predict(X)
+    model.coefs_ = ["abc", right[1]]
+    with pytest.raises(ValueError, match=r"coefs_\[0\] is 'abc'; .*\(4, 3\)"):
+        model.predict(X)
+    model.coefs_ = [right[0], [[1.0], [2.0, 3.0]]]
+    with pytest.raises(ValueError, match=r"coefs_\[1\] is \[\[1.0\], \[2.0, 3.0\]\]"):
+        model.predict(X)
+    model.coefs_ = right
+    model.intercepts_ = [np.zeros(3), np.zeros(7)]
+    with pytest.raises(ValueError, match=r"intercepts_\[1\] has shape \(7,\)"):
+        pickle.dumps(model)
+    with pytest.raises(ValueError, match=r"intercepts_\[1\]"):
+        model.set_params(warm_start=True).fit(X, Y)
+
+
+def test_edited_weights_that_are_not_finite_are_named():
+    model = MLPRegressor(3, max_iter=2, warm_start=True, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, Y)
+    model.intercepts_[1][0] = np.nan
+    with pytest.raises(ValueError, match=r"^intercepts_\[1\] holds infinite or NaN"):
+        model.fit(X, Y)
