@@ -13,12 +13,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from helpers import Run, over, over_dtypes, over_inputs
+from helpers import Run, over, over_dtypes, over_inputs, over_rules
 
 from fastbp import NonFiniteError, _core
 from fastbp.testing import cases, network
-
-over_rules = over(cases("rule", attributes=False), "rule")
 
 
 def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weights):

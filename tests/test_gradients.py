@@ -1,39 +1,27 @@
 """Gradients of whole networks: against finite differences, against NumPy, and against each other.
 
-The rows that networks are made of are tested by themselves in test_rows.py, training in
+The rows that networks are made of are tested by themselves in test_rows.py, forward mode and
+Hessian products in test_tangents.py, the same bits in test_same_bits.py, training in
 test_engine.py.
 """
 
 import numpy as np
 import pytest
 import reference
-from helpers import over, over_dtypes, over_inputs
-from scipy.optimize import approx_fprime
+from helpers import (
+    check,
+    gradient,
+    over,
+    over_activations,
+    over_dtypes,
+    over_inputs,
+    over_losses,
+    over_weighting,
+    sample_weights,
+)
 
-from fastbp import _core, check_gradients
+from fastbp import _core
 from fastbp.testing import cases, network
-
-over_activations = over(cases("activation", attributes=False), "activation")
-over_losses = over(cases("loss", attributes=False), "loss")
-
-
-def sample_weights(net):
-    """Positive weights of different sizes, one of them zero."""
-    weights = np.random.default_rng(3).uniform(0.1, 3.0, len(net.y)).astype(net.plan.dtype)
-    weights[1] = 0
-    return weights
-
-
-def gradient(net, params=None, **options):
-    """The loss and its gradient, where the buffer held garbage before."""
-    grad = np.full(net.plan.n_params, np.nan, net.plan.dtype)
-    point = net.params if params is None else params
-    return net.plan.loss_gradient(point, net.X, net.y, grad=grad, **options), grad
-
-
-def check(net, **options):
-    return check_gradients(net.plan, net.X, net.y, params=net.params, **options)
-
 
 # ------------------------------------------------------------------------------- finite differences
 
@@ -48,7 +36,7 @@ def test_every_activation_with_every_loss(activation, loss, sparse):
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@over_weighting
 @pytest.mark.parametrize("alpha", [0.0, 1e-4, 3.0])
 @over_inputs
 @over_losses
@@ -97,7 +85,7 @@ def test_a_large_network_is_checked_by_a_sample():
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("depth", [1, 2, 5])
 @over_inputs
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
+@over_weighting
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
 @over(cases("loss"), "loss")
 @over(cases("activation"), "activation")
@@ -116,7 +104,7 @@ def test_every_activation_at_every_depth(activation, depth):
     assert report.ok, str(report)
 
 
-# ------------------------------------------------------------------------------- the NumPy witness
+# -------------------------------------------------------------------------------- the NumPy witness
 
 
 def assert_near_the_witness(net, **options):
@@ -175,6 +163,19 @@ def test_layers_wide_enough_for_blas(dtype):
     net = network((1030, 1100, 1025, 3), dtype=dtype, n_samples=40)
     assert any(layer["uses_blas"] for layer in net.plan.layers)
     assert_near_the_witness(net)
+
+
+@over_dtypes
+def test_csr_and_dense_samples_agree(dtype):
+    net = network((20, 8, 3), dtype=dtype, sparse=True, n_samples=70)
+    dense = _core.Plan(*net.arguments, dtype=dtype)
+    loss, grad = gradient(net)
+    other = np.empty_like(grad)
+    X = np.ascontiguousarray(net.X.toarray())
+    # Products with zero are exact, so the sums are the same but for their grouping: 20 eps.
+    limit = 20 * float(np.finfo(dtype).eps)
+    assert dense.loss_gradient(net.params, X, net.y, grad=other) == pytest.approx(loss, rel=limit)
+    np.testing.assert_allclose(other, grad, rtol=0, atol=limit * np.abs(grad).max())
 
 
 # -------------------------------------------------------------------- what the loss says of weights
@@ -295,206 +296,3 @@ def test_an_activation_has_the_same_bits_fused_and_alone(activation, dtype):
         delta = hidden["delta"]
         slope = _core.activation(activation.name, hidden["z"], activation.attrs, order=1)
         assert np.all(delta[slope == 0] == 0)
-
-
-# ---------------------------------------------------------------------------------------- tangents
-
-
-# Short enough to cross no kink in the networks below. Rounding is then 2e-16 / 1e-6 for values of
-# size 1, and a network's is a few times that; truncation is 1e-12 of the third derivative.
-STEP, ERROR = 1e-6, 4e-9
-
-
-def central_difference(f):
-    """d f(t) / dt at t = 0, by SciPy, flat."""
-    one_sided = [approx_fprime(np.zeros(1), lambda t: f(t[0]).ravel(), h) for h in (STEP, -STEP)]
-    return (one_sided[0] + one_sided[1]).ravel() / 2
-
-
-@over_inputs
-@over_activations
-def test_tangent_against_finite_differences(activation, sparse, rng):
-    """Forward mode, by parameters and by inputs."""
-    net = network((4, 6, 5, 3), activation.spec, sparse=sparse)
-    dparams = rng.standard_normal(net.plan.n_params)
-    dparams /= np.linalg.norm(dparams)
-    dz = net.plan.tangent(net.params, net.X, dparams)
-    numeric = central_difference(
-        lambda t: net.plan.predict(net.params + t * dparams, net.X, raw=True)
-    )
-    np.testing.assert_allclose(dz.ravel(), numeric, rtol=0, atol=ERROR)
-    if not sparse:
-        dX = rng.standard_normal(net.X.shape) / np.sqrt(net.X.shape[1])
-        both = net.plan.tangent(net.params, net.X, dparams, dX=dX)
-        numeric = central_difference(
-            lambda t: net.plan.predict(net.params + t * dparams, net.X + t * dX, raw=True)
-        )
-        np.testing.assert_allclose(both.ravel(), numeric, rtol=0, atol=ERROR)
-
-
-@over_dtypes
-@over_inputs
-@over_activations
-def test_forward_and_reverse_mode_are_transposes(activation, sparse, dtype, rng):
-    """v . (J u) = (J^T v) . u for any u and v.
-
-    Half a squared error with targets z - v has the gradient J^T v / n, so it gives the product of
-    reverse mode.
-    """
-    net = network((4, 6, 5, 3), activation.spec, dtype=dtype, sparse=sparse)
-    z = net.plan.predict(net.params, net.X, raw=True)
-    u = rng.standard_normal(net.plan.n_params).astype(dtype)
-    v = rng.standard_normal(z.shape).astype(dtype)
-    grad = np.empty_like(net.params)
-    net.plan.loss_gradient(net.params, net.X, z - v, grad=grad)
-    reverse = np.dot(grad.astype(float), u) * len(z)
-    forward = np.sum(net.plan.tangent(net.params, net.X, u).astype(float) * v)
-    # Sums of 36 products of size about 10, of which z - v loses an eps of |z|.
-    assert forward == pytest.approx(reverse, abs=36 * 10 * 8 * float(np.finfo(dtype).eps))
-
-
-@pytest.mark.parametrize(
-    ("sizes", "n_samples"), [((4, 6, 3), 2100), ((1030, 1025, 3), 30)], ids=["many", "wide"]
-)
-def test_tangents_of_many_samples_and_of_wide_layers(sizes, n_samples, rng):
-    """The identities above, where samples come in blocks and where training runs on BLAS."""
-    net = network(sizes, n_samples=n_samples)
-    u, v = rng.standard_normal((2, net.plan.n_params)) / np.sqrt(net.plan.n_params)
-    z = net.plan.predict(net.params, net.X, raw=True)
-    w = rng.standard_normal(z.shape)
-    grad = np.empty_like(net.params)
-    net.plan.loss_gradient(net.params, net.X, z - w, grad=grad)
-    forward = np.sum(net.plan.tangent(net.params, net.X, u) * w)
-    reverse = np.dot(grad, u) * len(z)
-    # Both are sums of w.size products of size up to 10, each with an error of a few eps.
-    assert forward == pytest.approx(reverse, abs=100 * w.size * float(np.finfo(float).eps))
-    hv = net.plan.hessian_product(net.params, net.X, net.y, v, alpha=0.1)
-    numeric = central_difference(lambda t: gradient(net, net.params + t * v, alpha=0.1)[1])
-    np.testing.assert_allclose(hv, numeric, rtol=0, atol=ERROR * max(1.0, np.abs(hv).max()))
-
-
-def test_csr_samples_have_no_tangent():
-    net = network(sparse=True)
-    with pytest.raises(LookupError, match=r"dX.*linear_csr"):
-        net.plan.tangent(net.params, net.X, net.params, dX=np.zeros(net.X.shape))
-
-
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-@over_inputs
-@over_losses
-@over_activations
-def test_hessian_product_against_finite_differences(activation, loss, sparse, weighted, rng):
-    """Forward over reverse, with penalty and sample weights, beside differences of the gradient."""
-    net = network((4, 6, 5, 3), activation.spec, loss.spec, sparse=sparse)
-    options = {"alpha": 0.3, "sample_weight": sample_weights(net) if weighted else None}
-    v = rng.standard_normal(net.plan.n_params)
-    v /= np.linalg.norm(v)
-    product = net.plan.hessian_product(net.params, net.X, net.y, v, **options)
-    numeric = central_difference(lambda t: gradient(net, net.params + t * v, **options)[1])
-    scale = max(1.0, np.abs(product).max())
-    np.testing.assert_allclose(product, numeric, rtol=0, atol=ERROR * scale)
-
-
-@over_losses
-def test_the_hessian_is_symmetric(loss, rng):
-    net = network(loss=loss.spec)
-    u, v = rng.standard_normal((2, net.plan.n_params))
-    hu, hv = (net.plan.hessian_product(net.params, net.X, net.y, w) for w in (u, v))
-    # Two sums of 90 products each of size up to about |u| |Hv|.
-    limit = 90 * np.finfo(float).eps * np.linalg.norm(u) * np.linalg.norm(hv)
-    assert abs(u @ hv - v @ hu) <= limit
-
-
-# ------------------------------------------------------------------------------------ the same bits
-
-
-@over_dtypes
-def test_no_activation_is_the_identity(dtype):
-    net = network((5, 7, 6, 3), ("identity", {}), dtype=dtype)
-    layers = [layer for layer in net.arguments[1] if layer[0] == "linear"]
-    bare = _core.Plan(net.arguments[0], layers, net.arguments[2], dtype=dtype)
-    loss, grad = gradient(net)
-    other = np.empty_like(grad)
-    assert bare.loss_gradient(net.params, net.X, net.y, grad=other) == loss
-    np.testing.assert_array_equal(other, grad)
-    np.testing.assert_array_equal(
-        bare.tangent(net.params, net.X, grad), net.plan.tangent(net.params, net.X, grad)
-    )
-    products = [p.hessian_product(net.params, net.X, net.y, grad) for p in (bare, net.plan)]
-    np.testing.assert_array_equal(*products)
-
-
-def layouts(X):
-    """The same samples in memory in every way that is promised to be read in place (R17)."""
-    yield "F", np.asfortranarray(X)
-    wide = np.zeros((2 * X.shape[0], 3 * X.shape[1]), X.dtype)
-    wide[::2, 1::3] = X
-    yield "strided", wide[::2, 1::3]
-    yield "reversed", X[::-1, ::-1].copy()[::-1, ::-1]
-    frozen = X.copy()
-    frozen.flags.writeable = False
-    yield "read-only", frozen
-
-
-@over_dtypes
-def test_the_layout_of_samples_does_not_matter(dtype, tmp_path):
-    net = network((5, 8, 3), dtype=dtype, n_samples=70)
-    loss, grad = gradient(net)
-    z = net.plan.predict(net.params, net.X)
-    np.save(tmp_path / "X.npy", net.X)
-    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    for name, X in [*layouts(net.X), ("memory-mapped", mapped)]:
-        other = np.empty_like(grad)
-        assert net.plan.loss_gradient(net.params, X, net.y, grad=other) == loss, name
-        np.testing.assert_array_equal(other, grad, err_msg=name)
-        np.testing.assert_array_equal(net.plan.predict(net.params, X), z, err_msg=name)
-        dz = net.plan.tangent(net.params, X, grad)
-        np.testing.assert_array_equal(dz, net.plan.tangent(net.params, net.X, grad), err_msg=name)
-
-
-@over_dtypes
-def test_csr_and_dense_samples_agree(dtype):
-    net = network((20, 8, 3), dtype=dtype, sparse=True, n_samples=70)
-    dense = _core.Plan(*net.arguments, dtype=dtype)
-    loss, grad = gradient(net)
-    other = np.empty_like(grad)
-    X = np.ascontiguousarray(net.X.toarray())
-    # Products with zero are exact, so the sums are the same but for their grouping: 20 eps.
-    limit = 20 * float(np.finfo(dtype).eps)
-    assert dense.loss_gradient(net.params, X, net.y, grad=other) == pytest.approx(loss, rel=limit)
-    np.testing.assert_allclose(other, grad, rtol=0, atol=limit * np.abs(grad).max())
-
-
-@pytest.mark.threads
-@over_dtypes
-@over_inputs
-@pytest.mark.parametrize(
-    ("sizes", "n_samples"),
-    [((64, 128, 70, 10), 301), ((33, 257, 5), 301), ((1030, 1100, 1025, 3), 140)],
-)
-def test_any_number_of_threads_gives_the_same_bits(sizes, n_samples, sparse, dtype):
-    """Sizes that make several threads worth their while, the last of them wide enough for BLAS."""
-    net = network(sizes, ("relu", {}), dtype=dtype, n_samples=n_samples, sparse=sparse)
-    results = []
-    for n_threads in (1, 2, 3, 7):
-        loss, grad = gradient(net, n_threads=n_threads, alpha=0.1)
-        results.append((loss, grad, net.plan.predict(net.params, net.X, n_threads=n_threads)))
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
-@pytest.mark.skipif(
-    not {"v3", "v4"} <= set(_core.build_info()["isas"]), reason="needs two sets with FMA"
-)
-@over_dtypes
-@over_inputs
-@over_activations
-def test_any_instruction_set_with_fma_gives_the_same_bits(activation, sparse, dtype, force_isa):
-    results = []
-    for isa in ("v3", "v4"):
-        force_isa(isa)
-        net = network((17, 40, 33, 5), activation.spec, dtype=dtype, sparse=sparse, n_samples=75)
-        results.append([*gradient(net, alpha=0.1), net.plan.predict(net.params, net.X)])
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_array_equal(a, b)

@@ -1,16 +1,42 @@
-"""The same bits: for any number of threads, any company of samples, any neighbour at work."""
+"""The same bits: for any number of threads, any instruction set, any layout and company of samples,
+any neighbour at work."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import Run, over, over_dtypes, over_inputs
+from helpers import (
+    LAYOUTS,
+    Run,
+    gradient,
+    over_activations,
+    over_dtypes,
+    over_inputs,
+    over_rules,
+)
 
 from fastbp import _core
-from fastbp.testing import cases, network
+from fastbp.testing import network
 
-over_rules = over(cases("rule", attributes=False), "rule")
+
+@pytest.mark.threads
+@over_dtypes
+@over_inputs
+@pytest.mark.parametrize(
+    ("sizes", "n_samples"),
+    [((64, 128, 70, 10), 301), ((33, 257, 5), 301), ((1030, 1100, 1025, 3), 140)],
+)
+def test_any_number_of_threads_gives_the_same_bits(sizes, n_samples, sparse, dtype):
+    """Sizes that make several threads worth their while, the last of them wide enough for BLAS."""
+    net = network(sizes, ("relu", {}), dtype=dtype, n_samples=n_samples, sparse=sparse)
+    results = []
+    for n_threads in (1, 2, 3, 7):
+        loss, grad = gradient(net, n_threads=n_threads, alpha=0.1)
+        results.append((loss, grad, net.plan.predict(net.params, net.X, n_threads=n_threads)))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.threads
@@ -85,6 +111,55 @@ def test_a_wide_prediction_does_not_depend_on_its_company():
         np.testing.assert_array_equal(
             net.plan.predict(net.params, net.X[i : i + 1])[0], together[i]
         )
+
+
+@over_dtypes
+def test_no_activation_is_the_identity(dtype):
+    net = network((5, 7, 6, 3), ("identity", {}), dtype=dtype)
+    layers = [layer for layer in net.arguments[1] if layer[0] == "linear"]
+    bare = _core.Plan(net.arguments[0], layers, net.arguments[2], dtype=dtype)
+    loss, grad = gradient(net)
+    other = np.empty_like(grad)
+    assert bare.loss_gradient(net.params, net.X, net.y, grad=other) == loss
+    np.testing.assert_array_equal(other, grad)
+    np.testing.assert_array_equal(
+        bare.tangent(net.params, net.X, grad), net.plan.tangent(net.params, net.X, grad)
+    )
+    products = [p.hessian_product(net.params, net.X, net.y, grad) for p in (bare, net.plan)]
+    np.testing.assert_array_equal(*products)
+
+
+@over_dtypes
+def test_the_layout_of_samples_does_not_matter(dtype, tmp_path):
+    net = network((5, 8, 3), dtype=dtype, n_samples=70)
+    loss, grad = gradient(net)
+    z = net.plan.predict(net.params, net.X)
+    np.save(tmp_path / "X.npy", net.X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    samples = {name: layout(net.X) for name, layout in LAYOUTS.items()}
+    for name, X in {**samples, "memory-mapped": mapped}.items():
+        other = np.empty_like(grad)
+        assert net.plan.loss_gradient(net.params, X, net.y, grad=other) == loss, name
+        np.testing.assert_array_equal(other, grad, err_msg=name)
+        np.testing.assert_array_equal(net.plan.predict(net.params, X), z, err_msg=name)
+        dz = net.plan.tangent(net.params, X, grad)
+        np.testing.assert_array_equal(dz, net.plan.tangent(net.params, net.X, grad), err_msg=name)
+
+
+@pytest.mark.skipif(
+    not {"v3", "v4"} <= set(_core.build_info()["isas"]), reason="needs two sets with FMA"
+)
+@over_dtypes
+@over_inputs
+@over_activations
+def test_any_instruction_set_with_fma_gives_the_same_bits(activation, sparse, dtype, force_isa):
+    results = []
+    for isa in ("v3", "v4"):
+        force_isa(isa)
+        net = network((17, 40, 33, 5), activation.spec, dtype=dtype, sparse=sparse, n_samples=75)
+        results.append([*gradient(net, alpha=0.1), net.plan.predict(net.params, net.X)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.threads
