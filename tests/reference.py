@@ -6,9 +6,10 @@ multilayer perceptron. It refuses to import anything of fastbp, and it shares no
 core beyond the definitions themselves: where a textbook form overflows, SciPy's special functions
 stand in its place.
 
-A row of the table has one entry below, under its name, which is why this file grows as the
-table does. `defaults` are the documented defaults of its attributes, which the table has to match.
-`kinks` tells the tests where a derivative jumps.
+A row of the table has one entry below, under its name. All families stand in this one long file,
+since they lean on each other (losses on the functions of activations, the perceptron on all), and
+whoever adds a row looks in one place. `defaults` are the documented defaults of its attributes,
+which the table has to match. `kinks` tells the tests where a derivative jumps.
 """
 
 from collections.abc import Callable
