@@ -1,7 +1,7 @@
 """How a step is cut for many threads: blocks of rows, columns of products, and shares of the work.
 
-Bits must not depend on the number of threads in any form of a phase; that a form was taken at all is
-asked of `plan.balance`.
+Bits must not depend on the number of threads in any form of a phase; `plan.balance` tells that a
+form was taken at all.
 """
 
 import numpy as np
@@ -122,7 +122,7 @@ def test_one_thread_has_all_of_the_work():
 
 
 def test_cuts_occupy_threads():
-    """Blocks of rows and columns are there for this: with neither, these shares fell below a half."""
+    """Few tiles of weights, or few rows, leave threads idle where nothing else is cut."""
     plan = network((20, 64, 32, 1), dtype=np.float32, n_samples=2).plan
     assert plan.balance(256, 16)["weights"] < 0.2  # 6 tiles
     assert plan.balance(4096, 16)["weights"] > 0.7
