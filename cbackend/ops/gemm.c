@@ -34,6 +34,12 @@
 #define UNROLL
 #endif
 
+#if defined(__GNUC__) && !defined(__clang__)
+#define SHUFFLES 1 /* gcc alone shuffles vectors by a vector of lanes */
+#else
+#define SHUFFLES 0
+#endif
+
 /* Rows of a block for 1, 2 and 3 vectors a row: accumulators, the vectors of b and one broadcast must
  * fit the registers, and at least 8 accumulators hide the latency of a fused multiply-add. */
 #define ROWS_1 8
@@ -58,6 +64,7 @@ const fbp_kernel_pair FBP_FAMILY(gemm) = {{&kernels_f32, &kernels_f64}};
 #if defined(__GNUC__)
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(real)))
 typedef real FN(vec) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+typedef sbits_t FN(lanes) __attribute__((vector_size(VECTOR_BYTES)));
 #else
 #define LANES ((int64_t)1)
 typedef real FN(vec);
@@ -191,6 +198,34 @@ static void FN(pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void
     }
 }
 
+/* Columns [0, k) of LANES rows of w, k apart, become rows of a panel `width` apart. Blocks of LANES by
+ * LANES are transposed in registers: shuffling the rows' two halves into each other, as cards are,
+ * log2(LANES) times over is a transposition. */
+static void FN(transpose)(int64_t k, const real *w, int64_t width, real *panel) {
+    int64_t p = 0;
+#if SHUFFLES
+    FN(lanes) low, high;
+    UNROLL for (int j = 0; j < LANES; j++) {
+        low[j] = (sbits_t)(j / 2 + j % 2 * LANES);
+        high[j] = low[j] + (sbits_t)(LANES / 2);
+    }
+    for (; p + LANES <= k; p += LANES) {
+        FN(vec) rows[LANES], mixed[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) rows[i] = *(const FN(vec) *)(w + i * k + p);
+        UNROLL for (int step = 1; step < LANES; step *= 2) {
+            UNROLL for (int i = 0; i < LANES / 2; i++) {
+                mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + LANES / 2], low);
+                mixed[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + LANES / 2], high);
+            }
+            UNROLL for (int i = 0; i < LANES; i++) rows[i] = mixed[i];
+        }
+        UNROLL for (int i = 0; i < LANES; i++) * (FN(vec) *)(panel + (p + i) * width) = rows[i];
+    }
+#endif
+    for (; p < k; p++)
+        for (int i = 0; i < LANES; i++) panel[p * width + i] = w[i * k + p];
+}
+
 static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *w_,
                                 void *panels) {
     const real *w = w_;
@@ -200,14 +235,17 @@ static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows,
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         int64_t begin = row > column ? row : column;
         int64_t end = row + rows < column + width ? row + rows : column + width;
-        for (int64_t i = begin; i < end; i++) {
+        int64_t i = begin;
+        for (; i + LANES <= end; i += LANES)
+            FN(transpose)(k, w + (i - row) * k, width, panel + (i - column));
+        for (; i < end; i++) {
             const real *from = w + (i - row) * k;
             real *to = panel + (i - column);
             for (int64_t p = 0; p < k; p++) to[p * width] = from[p];
         }
         if (row + rows == n) /* with the last rows of w, the zeros after them */
-            for (int64_t i = n > column ? n - column : 0; i < width; i++)
-                for (int64_t p = 0; p < k; p++) panel[p * width + i] = (real)0;
+            for (int64_t j = n > column ? n - column : 0; j < width; j++)
+                for (int64_t p = 0; p < k; p++) panel[p * width + j] = (real)0;
         panel += k * width;
         column += width;
         left -= vectors;
