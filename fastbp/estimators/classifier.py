@@ -40,7 +40,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     parameters from `loss` on are fastbp's own. The loss brings the output activation: softmax for
     several classes, the logistic function for two classes or several labels.
 
-    <shared notes on threads>
+    <shared threads>
 
     Parameters
     ----------
@@ -131,13 +131,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             fitted={"classes_": known.classes, "_labels": known},
         )
 
+    @documented
     def predict(self, X: Any) -> Any:
         """Labels of samples.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
-            The features.
+        <shared features>
 
         Returns
         -------
@@ -147,10 +147,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Raises
         ------
-        NotFittedError
-            Before `fit` or `partial_fit`.
-        ValueError
-            X has another number of features than those of training, or is not finite.
+        <shared errors of prediction>
 
         Examples
         --------
@@ -165,13 +162,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return self._labels.decode(scores, _threshold(self._network.loss[0]))
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    @documented
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
-            The features.
+        <shared features>
 
         Returns
         -------
@@ -181,10 +178,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Raises
         ------
-        NotFittedError
-            Before `fit` or `partial_fit`.
-        ValueError
-            X has another number of features than those of training, or is not finite.
+        <shared errors of prediction>
 
         Examples
         --------
@@ -202,13 +196,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return np.concatenate([1 - output, output], axis=1)
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    @documented
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities of the classes.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
-            The features.
+        <shared features>
 
         Returns
         -------
@@ -217,10 +211,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Raises
         ------
-        NotFittedError
-            Before `fit` or `partial_fit`.
-        ValueError
-            X has another number of features than those of training, or is not finite.
+        <shared errors of prediction>
 
         Examples
         --------
@@ -236,13 +227,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return np.log(self.predict_proba(X))  # type: ignore[no-any-return]
 
     @available_if(_has_scores)  # type: ignore[untyped-decorator]
+    @documented
     def decision_function(self, X: Any) -> Array:
         """Raw outputs of a model whose loss gives no probabilities, such as "hinge".
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
-            The features.
+        <shared features>
 
         Returns
         -------
@@ -252,10 +243,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Raises
         ------
-        NotFittedError
-            Before `fit` or `partial_fit`.
-        ValueError
-            X has another number of features than those of training, or is not finite.
+        <shared errors of prediction>
 
         Examples
         --------
@@ -270,16 +258,16 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return scores[:, 0] if self._labels.kind == "binary" else scores
 
     @available_if(BaseMLP._is_stochastic)  # type: ignore[untyped-decorator]
+    @documented
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch on the samples given, and keep the state of training for the next call.
 
-        The order of samples is a function of the seed and of the number of epochs made so far:
-        calls do not repeat it.
+        <shared order of samples>
 
         Parameters
         ----------
         X, y, sample_weight
-            Samples, as for `fit`; not every class has to occur in them.
+            Samples, as for `fit`; not every class has to occur in them, and no unknown one may.
         classes : array-like of shape (n_classes,), default=None
             All classes that any call will bring. Needed at the first call, optional later.
 
@@ -290,15 +278,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Raises
         ------
-        ValueError
-            A parameter or an array is not what it should be, or a class is
-            unknown; the message names it.
-        NonFiniteError
-            A loss or weight became infinite or NaN. The weights stay those before the call.
-        RuntimeError
-            Another thread is training this estimator.
-        AttributeError
-            The solver is 'lbfgs', which has no epochs.
+        <shared errors of one epoch>
 
         Examples
         --------

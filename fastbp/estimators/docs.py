@@ -1,7 +1,7 @@
 """What the docstrings of the two estimators have in common, written once.
 
-`documented` puts it in the place of three marks in a class's docstring. It refuses to hold what
-belongs to one estimator only.
+`documented` puts it in the place of marks in the docstrings of the classes and of their methods. It
+refuses to hold what belongs to one estimator only; examples stay where they are run.
 """
 
 import inspect
@@ -189,7 +189,35 @@ feature_names_in_ : ndarray of shape (n_features_in_,)
     Names of the features; only if all are strings.
 """
 
-_Class = TypeVar("_Class", bound=type)
+FEATURES = """\
+X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
+    The features.
+"""
+
+PREDICTION_ERRORS = """\
+NotFittedError
+    Before `fit` or `partial_fit`.
+ValueError
+    X has another number of features than those of training, or is not finite.
+"""
+
+ORDER = """\
+The order of samples is a function of the seed and of the number of epochs made so far: calls do
+not repeat it.
+"""
+
+ONE_EPOCH_ERRORS = """\
+ValueError
+    A parameter or an array is not what it should be; the message names it.
+NonFiniteError
+    A loss or weight became infinite or NaN. The weights stay those before the call.
+RuntimeError
+    Another thread is training this estimator.
+AttributeError
+    The solver is 'lbfgs', which has no epochs.
+"""
+
+_Documented = TypeVar("_Documented")
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -209,14 +237,25 @@ def _numbers(kind: str) -> str:
     )
 
 
-def documented(cls: _Class) -> _Class:
-    """Complete the class's docstring."""
-    if cls.__doc__ is not None:  # python -OO has none
-        parameters = PARAMETERS.format(
-            activations=_names("activation"), activation_params=_numbers("activation")
-        )
-        text = inspect.cleandoc(cls.__doc__)
-        text = text.replace("<shared notes on threads>\n", THREADS)
-        text = text.replace("<shared parameters>\n", parameters)
-        cls.__doc__ = text.replace("<shared attributes>\n", ATTRIBUTES)
-    return cls
+SHARED = {
+    "threads": THREADS,
+    "parameters": PARAMETERS.format(
+        activations=_names("activation"), activation_params=_numbers("activation")
+    ),
+    "attributes": ATTRIBUTES,
+    "features": FEATURES,
+    "errors of prediction": PREDICTION_ERRORS,
+    "order of samples": ORDER,
+    "errors of one epoch": ONE_EPOCH_ERRORS,
+}
+"""What stands for a line "<shared ...>" of a docstring, by the words of that line."""
+
+
+def documented(what: _Documented) -> _Documented:
+    """Complete the docstring of a class or a function."""
+    if what.__doc__ is not None:  # python -OO has none
+        text = inspect.cleandoc(what.__doc__) + "\n"
+        for mark, shared in SHARED.items():
+            text = text.replace(f"<shared {mark}>\n", shared)
+        what.__doc__ = text.rstrip()
+    return what

@@ -24,7 +24,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     fastbp's own. The loss brings the output activation: the exponential for 'poisson', none for the
     others.
 
-    <shared notes on threads>
+    <shared threads>
 
     Parameters
     ----------
@@ -105,13 +105,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             fitted={},
         )
 
+    @documented
     def predict(self, X: Any) -> Array:
         """Predictions for samples.
 
         Parameters
         ----------
-        X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
-            The features.
+        <shared features>
 
         Returns
         -------
@@ -121,10 +121,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Raises
         ------
-        NotFittedError
-            Before `fit` or `partial_fit`.
-        ValueError
-            X has another number of features than those of training, or is not finite.
+        <shared errors of prediction>
 
         Examples
         --------
@@ -139,11 +136,11 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return output[:, 0] if output.shape[1] == 1 else output
 
     @available_if(BaseMLP._is_stochastic)  # type: ignore[untyped-decorator]
+    @documented
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch on the samples given, and keep the state of training for the next call.
 
-        The order of samples is a function of the seed and of the number of epochs made so far:
-        calls do not repeat it.
+        <shared order of samples>
 
         Parameters
         ----------
@@ -157,14 +154,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
         Raises
         ------
-        ValueError
-            A parameter or an array is not what it should be; the message names it.
-        NonFiniteError
-            A loss or weight became infinite or NaN. The weights stay those before the call.
-        RuntimeError
-            Another thread is training this estimator.
-        AttributeError
-            The solver is 'lbfgs', which has no epochs.
+        <shared errors of one epoch>
 
         Examples
         --------
