@@ -283,8 +283,8 @@ cdef object _loss_arrays(const fbp_row *row, object z, object t):
     return z, _dense(np.ascontiguousarray(t), "t", z.dtype, z.shape)
 
 
-def loss(str name, z, t, attrs=None):
-    """A loss of each sample, (n,), and its gradient by the raw output z, (n, n_outputs)."""
+cdef tuple _losses(str name, object z, object t, object dz, object attrs):
+    """Values (n,) and gradients (n, n_outputs) of a loss; with dz, their derivatives along it."""
     cdef double values[FBP_MAX_ATTRS]
     cdef const fbp_row *row = _row(FBP_LOSS, name)
     _attrs(row, attrs, values)
@@ -296,35 +296,28 @@ def loss(str name, z, t, attrs=None):
     cdef void *target = _data(t)
     cdef void *to = _data(value)
     cdef void *slope = _data(gradient)
+    cdef void *tangent = NULL
+    if dz is not None:
+        tangent = _data(_dense(dz, "dz", z.dtype, z.shape))
     cdef fbp_status status
     with nogil:
-        status = fbp_loss_run(row, dtype, values, n, k, raw, target, to, slope)
+        if tangent == NULL:
+            status = fbp_loss_run(row, dtype, values, n, k, raw, target, to, slope)
+        else:
+            status = fbp_loss_tangent(row, dtype, values, n, k, raw, tangent, target, to, slope)
     if status != FBP_OK:
         _raise(status)
     return value, gradient
+
+
+def loss(str name, z, t, attrs=None):
+    """A loss of each sample, (n,), and its gradient by the raw output z, (n, n_outputs)."""
+    return _losses(name, z, t, None, attrs)
 
 
 def loss_tangent(str name, z, t, dz, attrs=None):
     """The derivatives of a loss's values and of its gradient along dz."""
-    cdef double values[FBP_MAX_ATTRS]
-    cdef const fbp_row *row = _row(FBP_LOSS, name)
-    _attrs(row, attrs, values)
-    z, t = _loss_arrays(row, z, t)
-    dz = _dense(_reals(dz, "dz"), "dz", z.dtype, z.shape)
-    value, gradient = np.empty(z.shape[0], z.dtype), np.empty_like(z)
-    cdef fbp_dtype dtype = <fbp_dtype>_dtype(z.dtype)
-    cdef int64_t n = z.shape[0], k = z.shape[1]
-    cdef void *raw = _data(z)
-    cdef void *tangent = _data(dz)
-    cdef void *target = _data(t)
-    cdef void *to = _data(value)
-    cdef void *slope = _data(gradient)
-    cdef fbp_status status
-    with nogil:
-        status = fbp_loss_tangent(row, dtype, values, n, k, raw, tangent, target, to, slope)
-    if status != FBP_OK:
-        _raise(status)
-    return value, gradient
+    return _losses(name, z, t, _reals(dz, "dz"), attrs)
 
 
 def link(str name, z):
