@@ -4,12 +4,11 @@ import numpy as np
 
 from benchmarks.rivals import (
     FASTBP,
-    NUMPY,
-    SKLEARN,
-    assert_agreement,
+    PEERS,
     equal_threads,
     interleaved,
     prediction,
+    ratios,
     training,
 )
 from benchmarks.shapes import SHAPES
@@ -17,7 +16,23 @@ from benchmarks.shapes import SHAPES
 ROUNDS = 5
 
 
-class Peers:
+class _Ratio:
+    """How many times as fast as a peer fastbp is, by the functions of `rivals`, on one thread."""
+
+    unit = "times as fast as the peer"
+
+    def setup(self, work, peer):
+        with equal_threads(1):
+            runs = self.rivals(work)
+        self.runs = {name: runs[name] for name in (FASTBP, peer)}
+
+    def track_ratio(self, work, peer):
+        with equal_threads(1):
+            seconds = interleaved(self.runs, ROUNDS)
+        return float(np.median(ratios(seconds, peer)))
+
+
+class Peers(_Ratio):
     """`fit` in float32 against scikit-learn's, and against a plain NumPy class.
 
     A ratio is the median over rounds in which the two take turns, in one process, on one thread
@@ -28,39 +43,21 @@ class Peers:
     several).
     """
 
-    params = (list(SHAPES), [SKLEARN, NUMPY])
+    params = (list(SHAPES), list(PEERS))
     param_names = ("shape", "peer")
-    unit = "times as fast as the peer"
 
-    def setup(self, name, peer):
-        shape = SHAPES[name]
-        with equal_threads(1):
-            assert_agreement(shape)
-            runs = training(shape, *shape.data())
-        self.runs = {key: runs[key] for key in (FASTBP, peer)}
-
-    def track_ratio(self, name, peer):
-        with equal_threads(1):
-            seconds = interleaved(self.runs, ROUNDS)
-        return float(np.median(seconds[peer] / seconds[FASTBP]))
+    def rivals(self, name):
+        return training(SHAPES[name])
 
 
-class PredictPeers:
+class PredictPeers(_Ratio):
     """`predict` of 100,000 rows, and of one, by 54-256-256-7 in float32: as `Peers`, one thread.
 
     Its limit: for a single row this is the estimators' validation far more than the network.
     """
 
-    params = ([1, 100_000], [SKLEARN, NUMPY])
+    params = ([1, 100_000], list(PEERS))
     param_names = ("rows", "peer")
-    unit = "times as fast as the peer"
 
-    def setup(self, rows, peer):
-        with equal_threads(1):
-            runs = prediction(SHAPES["54-256-256-7"], rows, calls=100 if rows == 1 else 1)
-        self.runs = {key: runs[key] for key in (FASTBP, peer)}
-
-    def track_ratio(self, rows, peer):
-        with equal_threads(1):
-            seconds = interleaved(self.runs, ROUNDS)
-        return float(np.median(seconds[peer] / seconds[FASTBP]))
+    def rivals(self, rows):
+        return prediction(SHAPES["54-256-256-7"], rows, calls=100 if rows == 1 else 1)

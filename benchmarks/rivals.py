@@ -1,6 +1,6 @@
 """fastbp, scikit-learn and the plain NumPy class, ready to do the same work; and how it is timed.
 
-Before anything is timed, `assert_agreement` trains all of them from the same weights on the same
+Before training is timed, `assert_agreement` has all of them train from the same weights on the same
 batches and compares their losses. Times are taken in rounds in which each has its turn, in one
 process and on the same number of threads, so that whatever else the machine does meets all alike.
 """
@@ -12,16 +12,23 @@ from contextlib import contextmanager
 import numpy as np
 from sklearn import neural_network
 from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from benchmarks.numpy_mlp import NumpyMLP
 
 FASTBP, SKLEARN, NUMPY = "fastbp", "scikit-learn", "NumPy"
+PEERS = (SKLEARN, NUMPY)
 
 # Three epochs of a few steps: their rounding, some 1e-16 a step, is amplified by no more than a few
 # thousand on the way, even through 32 layers. A wrong factor shows in the first digits.
 AGREEMENT = 1e-9
 AGREEMENT_EPOCHS = 3
+
+# Seconds before a turn on several threads. OpenBLAS's workers go on spinning for some 0.1 s after
+# their last product, and hold a core each. Measured on 2 cores with 64-100-10, in million samples a
+# second: fastbp trained 0.92 directly after a peer's turn, 1.26 after 0.05 s, 2.86 after 0.2 s and
+# 2.89 after 0.5 s; scikit-learn (0.43) and NumPy (1.0) were the same after any of them.
+PAUSE = 0.25
 
 
 @contextmanager
@@ -58,8 +65,13 @@ def starting_weights(shape, X, y):
     return arrays
 
 
-def training(shape, X, y):
-    """Functions that each train a model from the start for the shape's epochs, by rival."""
+def training(shape):
+    """Functions that each train a model from the start for the shape's epochs, by rival.
+
+    Before, their losses are seen to agree.
+    """
+    assert_agreement(shape)
+    X, y = shape.data()
     ours, theirs = estimators(shape).values()
     start = starting_weights(shape, X, y)
     return {
@@ -116,7 +128,7 @@ def assert_agreement(shape):
 
 
 def interleaved(functions, rounds):
-    """Seconds of each function in each round.
+    """Seconds of each function in each round; a turn on several threads starts in a quiet process.
 
     Parameters
     ----------
@@ -131,11 +143,19 @@ def interleaved(functions, rounds):
     """
     names = list(functions)
     seconds = {name: np.empty(rounds) for name in names}
+    several = any(pool["num_threads"] > 1 for pool in threadpool_info())
     for name in names:
         functions[name]()
     for r in range(rounds):
         for name in names[r % len(names) :] + names[: r % len(names)]:
+            if several:
+                time.sleep(PAUSE)
             started = time.perf_counter()
             functions[name]()
             seconds[name][r] = time.perf_counter() - started
     return seconds
+
+
+def ratios(seconds, peer):
+    """How many times as fast as the peer fastbp was, in each round."""
+    return seconds[peer] / seconds[FASTBP]

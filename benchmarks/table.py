@@ -25,12 +25,12 @@ import threadpoolctl
 from benchmarks.gradient import backward_over_forward
 from benchmarks.rivals import (
     FASTBP,
-    NUMPY,
+    PEERS,
     SKLEARN,
-    assert_agreement,
     equal_threads,
     interleaved,
     prediction,
+    ratios,
     training,
 )
 from benchmarks.shapes import SHAPES, cores
@@ -45,10 +45,8 @@ HEAD = (
     "float32",
     "threads",
     FASTBP,
-    SKLEARN,
-    NUMPY,
-    f"x {SKLEARN}",
-    f"x {NUMPY}",
+    *PEERS,
+    *(f"x {peer}" for peer in PEERS),
     f"of {SGEMM}",
 )
 
@@ -62,9 +60,7 @@ def sgemm():
 def training_line(shape, n_threads, rounds):
     product, product_flops = sgemm()
     with equal_threads(n_threads):
-        assert_agreement(shape)
-        functions = training(shape, *shape.data())
-        seconds = interleaved({**functions, SGEMM: product}, rounds)
+        seconds = interleaved({**training(shape), SGEMM: product}, rounds)
     samples = shape.n_samples * shape.epochs
     flops = sum(shape.plan().flops(samples).values())
     share = np.median(flops / seconds[FASTBP] * seconds[SGEMM] / product_flops)
@@ -82,12 +78,12 @@ def prediction_line(shape, rows, n_threads, rounds):
 
 def _compared(seconds, samples):
     """Samples a second of each rival, and how many times as fast as its peers fastbp was."""
-    speeds = [_rounded(samples / np.median(seconds[name])) for name in (FASTBP, SKLEARN, NUMPY)]
-    ratios = []
-    for peer in (SKLEARN, NUMPY):
-        each = seconds[peer] / seconds[FASTBP]
-        ratios.append(f"{np.median(each):.1f} ({each.min():.1f}-{each.max():.1f})")
-    return speeds + ratios
+    speeds = [_rounded(samples / np.median(seconds[name])) for name in (FASTBP, *PEERS)]
+    compared = []
+    for peer in PEERS:
+        each = ratios(seconds, peer)
+        compared.append(f"{np.median(each):.1f} ({each.min():.1f}-{each.max():.1f})")
+    return speeds + compared
 
 
 def _rounded(number):
