@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import comb
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -118,7 +119,8 @@ def check_gradients(
         For something that is neither a plan nor an estimator of this package, or options that
         belong to the other kind.
     ValueError
-        For a plan that is not float64, wrong `params` or `tolerance`, or a loss that is not finite.
+        For a plan that is not float64, wrong `params`, `tolerance` or `random_state`, or a loss
+        that is not finite.
 
     Examples
     --------
@@ -133,15 +135,24 @@ def check_gradients(
     >>> [tensor.name for tensor in report.tensors]
     ['layer0.weight', 'layer0.bias', 'layer1.weight', 'layer1.bias']
     """
-    if not tolerance > 0:
+    if not (isinstance(tolerance, Real) and tolerance > 0):
         raise ValueError(f"check_gradients: tolerance is {tolerance!r}, wanted a number above 0")
+    rng = _generator(random_state)
     problem = _problem(estimator_or_plan, X, y, sample_weight, params, alpha)
-    rng = np.random.default_rng(random_state)
     sampled = problem.plan.n_params > ALL_ELEMENTS_UP_TO
     checker = _Checker(problem, sampled, tolerance, rng)
     tensors = tuple(checker.check(tensor) for tensor in problem.plan.tensors)
     directions = _check_directions(problem, tolerance, rng) if sampled else None
     return GradientReport(tensors, directions, problem.plan.n_params, tolerance)
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"check_gradients: random_state is {random_state!r}, wanted an int of at least 0"
+        ) from error
 
 
 # ------------------------------------------------------------------------------------- the problem
@@ -204,6 +215,11 @@ def _problem(
     estimator_or_plan: Any, X: Any, y: Any, sample_weight: Any, params: Any, alpha: float
 ) -> _Problem:
     found = type(estimator_or_plan).__name__
+    if isinstance(estimator_or_plan, type):
+        raise TypeError(
+            f"check_gradients: estimator_or_plan is the class {estimator_or_plan.__name__}, wanted "
+            f"an instance of it"
+        )
     if hasattr(estimator_or_plan, "_gradient_problem"):
         if params is not None or alpha != 0:
             raise TypeError(

@@ -96,7 +96,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     def _loss_attributes(self) -> dict[str, float]:
         pair = losses.classification_loss(self.loss)
         row = rows("loss")[pair.independent]
-        return check_attributes(row, self.loss_params, argument="loss_params")
+        return check_attributes(row, self.loss_params, argument="loss_params", user_name=self.loss)
 
     def _targets(
         self,
@@ -109,7 +109,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     ) -> Target:
         if not fresh:
             known = self._labels
-            if classes is not None and not np.array_equal(np.unique(classes), known.classes):
+            if classes is not None and not np.array_equal(labels.distinct(classes), known.classes):
                 raise ValueError(
                     f"classes={classes!r} differs from those of the first call, {known.classes!r}."
                 )
@@ -269,7 +269,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         X, y, sample_weight
             Samples, as for `fit`; not every class has to occur in them, and no unknown one may.
         classes : array-like of shape (n_classes,), default=None
-            All classes that any call will bring. Needed at the first call, optional later.
+            All classes that any call will bring, at least one. Needed at the first call, optional
+            later.
 
         Returns
         -------

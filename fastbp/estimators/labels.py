@@ -4,6 +4,7 @@ Knows the three kinds of a classifier's target: binary and multiclass labels of 
 and multilabel indicators. Knows no loss.
 """
 
+import reprlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,7 +72,7 @@ def learn(y: Any) -> tuple[Labels, Array]:
 
 def declare(classes: Any, y: Any) -> Labels:
     """Labels for the `classes` that are named at the first `partial_fit`."""
-    named = np.unique(np.asarray(classes))
+    named = distinct(classes)
     if y.ndim == 2 and y.shape[1] > 1:
         if len(named) != y.shape[1]:
             raise ValueError(
@@ -79,6 +80,22 @@ def declare(classes: Any, y: Any) -> Labels:
             )
         return Labels("multilabel", np.arange(y.shape[1]), scipy.sparse.issparse(y))
     return _of_classes(named)
+
+
+def distinct(classes: Any) -> Array:
+    """The labels that a user lists as `classes`, sorted, each once."""
+    try:
+        listed = np.asarray(classes)
+        missing = listed.dtype.kind == "f" and not np.isfinite(listed).all()
+        if listed.ndim == 1 and listed.size > 0 and not missing:
+            labels: Array = np.unique(listed)
+            return labels
+    except (TypeError, ValueError):  # ragged lists; labels without an order
+        pass
+    raise ValueError(
+        f"classes is {reprlib.repr(classes)}; a list or 1-D array of at least one label, all of one"
+        " kind and none missing, was wanted."
+    )
 
 
 def encode(labels: Labels, y: Any, *, complete: bool) -> Array:

@@ -82,9 +82,9 @@ def check_parameters(estimator: "BaseMLP", incremental: bool) -> None:
 
 
 def _activation(estimator: "BaseMLP") -> tuple[str, dict[str, float]]:
-    row = rows("activation")[estimator.activation]
-    given = estimator.activation_params
-    return row["name"], check_attributes(row, given, argument="activation_params")
+    name, given = estimator.activation, estimator.activation_params
+    row = rows("activation")[name]
+    return name, check_attributes(row, given, argument="activation_params", user_name=name)
 
 
 def _hidden(estimator: "BaseMLP") -> tuple[int, ...]:

@@ -77,7 +77,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _loss_attributes(self) -> dict[str, float]:
         row = rows("loss")[losses.regression_loss(self.loss)]
-        return check_attributes(row, self.loss_params, argument="loss_params")
+        return check_attributes(row, self.loss_params, argument="loss_params", user_name=self.loss)
 
     def _targets(
         self,

@@ -137,9 +137,21 @@ class Parameters:
                     )
 
     def _array(self, given: object, name: str, shape: tuple[int, ...]) -> Array:
+        """A copy of `given` in the weights' dtype; a ValueError where its numbers would be lost."""
+        dtype = self.flat.dtype
         try:
-            return np.array(given, dtype=self.flat.dtype)
-        except (TypeError, ValueError) as error:
+            array = np.asarray(given)
+            if array.dtype.kind not in "fiubO":  # NumPy would drop imaginary parts and count dates
+                raise TypeError(f"found an array of dtype {array.dtype}")
+            with np.errstate(over="ignore"):
+                new: Array = array.astype(dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            found = reprlib.repr(given)
+            if isinstance(given, np.ndarray):
+                found = f"an array of dtype {given.dtype}"
             raise ValueError(
-                f"{name} is {reprlib.repr(given)}; this model wants numbers of shape {shape}."
+                f"{name} is {found}; this model wants real numbers of shape {shape}."
             ) from error
+        if np.isinf(new).any() and np.isfinite(array.astype(np.longdouble)).all():
+            raise ValueError(f"{name} has a value too large for {dtype}, the model's dtype.")
+        return new

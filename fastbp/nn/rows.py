@@ -24,13 +24,14 @@ def rows(kind: str) -> Mapping[str, Row]:
 
 
 def check_attributes(
-    row: Row, given: Mapping[str, object] | None, *, argument: str
+    row: Row, given: Mapping[str, object] | None, *, argument: str, user_name: str
 ) -> dict[str, float]:
     """The attributes of `row` that are `given`, as floats; the engine knows the defaults of the
     rest.
 
-    Raises a ValueError that names `argument` where `given` is no mapping, an attribute is not the
-    row's, or a value is no number of its range.
+    Raises a ValueError that names `argument`, and the row by the name under which the user chose
+    it, where `given` is no mapping, an attribute is not the row's, or a value is no number of its
+    range.
     """
     if given is None:
         return {}
@@ -43,11 +44,11 @@ def check_attributes(
     for name, value in given.items():
         if name not in known:
             takes = ", ".join(repr(n) for n in known) or "no parameters"
-            raise ValueError(f"{argument} names {name!r}; {row['name']!r} takes {takes}.")
+            raise ValueError(f"{argument} names {name!r}; {user_name!r} takes {takes}.")
         if not _within(value, known[name]):
             raise ValueError(
                 f"{argument}[{name!r}] must be a number in {_interval(known[name])} for"
-                f" {row['name']!r}; got {value!r} instead."
+                f" {user_name!r}; got {value!r} instead."
             )
         checked[name] = float(value)  # type: ignore[arg-type]  # _within has seen that it is Real
     return checked

@@ -1,0 +1,127 @@
+"""What errors and warnings say: the argument as the user knows it, what was found, what was wanted.
+
+Which mistakes are refused at all is in test_estimators_errors.py.
+"""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from fastbp import MLPClassifier, MLPRegressor, _core, check_gradients
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = load_iris(return_X_y=True)
+X = (X - X.mean(axis=0)) / X.std(axis=0)
+BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
+
+
+@pytest.mark.parametrize("y", [Y, Y > 0, np.eye(3, dtype=int)[Y]])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"loss_params": {"gamma": 1.0}}, "'gamma'; 'log_loss' takes no parameters"),
+        ({"loss": "hinge", "loss_params": {"margin": 1.0}}, "'hinge' takes no parameters"),
+        ({"loss": "focal", "loss_params": {"delta": 1.0}}, "'delta'; 'focal' takes 'gamma'"),
+        ({"loss": "focal", "loss_params": {"gamma": -1}}, r"\[0, inf\) for 'focal'; got -1"),
+    ],
+)
+def test_a_number_of_a_loss_names_the_loss_that_was_chosen(given, words, y):
+    # Behind "log_loss" stand two rows of the engine, of whose names the user knows nothing.
+    with pytest.raises(ValueError, match=f"^loss_params.*{words}"):
+        MLPClassifier(**given).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        *([], (), "abc", b"abc", 3, np.array(3), {0, 1, 2}, {0: 1}),
+        *([[0, 1, 2]], [[0], [1], [2]], [[0], [1, 2]], np.arange(3)[:, None]),
+        *([0, 1, None], [0, 1, 2, np.nan], [0, 1, 2, np.inf]),
+    ],
+)
+def test_classes_are_a_list_of_labels(classes):
+    wanted = r"(?s)^classes is .*; a list or 1-D array of at least one label"
+    model = MLPClassifier(3)
+    with pytest.raises(ValueError, match=wanted):
+        model.partial_fit(X, Y, classes=classes)
+    with pytest.raises(ValueError, match=wanted):
+        model.partial_fit(X, np.eye(3, dtype=int)[Y], classes=classes)
+    assert not hasattr(model, "n_features_in_")
+    model.partial_fit(X, Y, classes=range(3))
+    with pytest.raises(ValueError, match=wanted):
+        model.partial_fit(X, Y, classes=classes)
+
+
+@pytest.mark.parametrize(
+    "classes", [[2, 0, 1], (0, 1, 2), range(3), np.arange(3), [0, 0, 1, 2], [0.0, 1.0, 2.0]]
+)
+def test_classes_in_any_form_of_a_list(classes):
+    model = MLPClassifier(3).partial_fit(X, Y, classes=classes)
+    np.testing.assert_array_equal(model.partial_fit(X, Y, classes=classes).classes_, [0, 1, 2])
+
+
+# ---------------------------------------------------------------------------------- gradient checks
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor, _core.Plan])
+def test_a_class_in_the_place_of_an_instance(kind):
+    wanted = f"estimator_or_plan is the class {kind.__name__}, wanted an instance"
+    with pytest.raises(TypeError, match=wanted):
+        check_gradients(kind, X, Y)
+
+
+@pytest.mark.parametrize("value", ["seed", 0.5, -1, [-1], {}])
+def test_a_wrong_seed_of_a_gradient_check(value):
+    with pytest.raises((TypeError, ValueError), match=r"random_state is .*, wanted an int"):
+        check_gradients(MLPRegressor(3), X, Y, random_state=value)
+
+
+@pytest.mark.parametrize("value", ["1e-6", None, [1e-6], 1j, 0, np.nan])
+def test_a_wrong_tolerance_of_a_gradient_check(value):
+    with pytest.raises(ValueError, match=r"tolerance is .*, wanted a number above 0"):
+        check_gradients(MLPRegressor(3), X, Y, tolerance=value)
+
+
+# -------------------------------------------------------------------------- weights that users edit
+
+
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (np.zeros(3, complex), "an array of dtype complex128"),
+        ([1j, 0, 0], r"\[1j, 0, 0\]"),
+        (np.zeros(3, "M8[s]"), r"an array of dtype datetime64\[s\]"),
+        (np.zeros(3, "m8[s]"), r"an array of dtype timedelta64\[s\]"),
+        (np.array(["1", "2", "3"]), "an array of dtype <U1"),
+        ([10**400, 0, 0], r"\[1000"),
+    ],
+)
+@BOTH
+def test_weights_are_real_numbers(kind, wrong, found):
+    model = kind(3, max_iter=1, random_state=0).fit(X, Y)
+    flat = model._parameters.flat.copy()
+    model.intercepts_[0] = wrong
+    with pytest.raises(
+        ValueError, match=rf"^intercepts_\[0\] is {found}.*; .* real numbers .*\(3,\)"
+    ):
+        model.predict(X)
+    model.intercepts_[0] = np.zeros(3)
+    model.coefs_ = [coef + 0j for coef in model.coefs_]
+    with pytest.raises(ValueError, match=r"^coefs_\[0\] is an array of dtype complex128"):
+        model.predict(X)
+    np.testing.assert_array_equal(model._parameters.flat, flat)
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_weights_beyond_the_range_of_the_dtype():
+    model = MLPRegressor(3, max_iter=1, dtype="float32").fit(X, Y)
+    for wrong in (np.full(3, 1e300), [1e39, 0, 0], [10**40] * 3):
+        model.intercepts_[0] = wrong
+        with pytest.raises(
+            ValueError, match=r"^intercepts_\[0\] has a value too large for float32"
+        ):
+            model.predict(X)
+    model.intercepts_[0] = [1, True, 2.5]
+    model.predict(X)
+    np.testing.assert_array_equal(model.intercepts_[0], [1, 1, 2.5])
