@@ -5,6 +5,7 @@ Which mistakes are refused at all is in test_estimators_errors.py.
 
 import numpy as np
 import pytest
+import scipy.sparse
 from sklearn.datasets import load_iris
 
 from fastbp import MLPClassifier, MLPRegressor, _core, check_gradients
@@ -125,3 +126,97 @@ def test_weights_beyond_the_range_of_the_dtype():
     model.intercepts_[0] = [1, True, 2.5]
     model.predict(X)
     np.testing.assert_array_equal(model.intercepts_[0], [1, 1, 2.5])
+
+
+# ------------------------------------------------------------------------------------------- arrays
+
+
+def no_numbers():
+    """What is no number, and what an error says of it, by name."""
+    words = np.full(len(Y), "1.5")
+    return {
+        "strings": (words, "holds values of dtype <U3; numbers were wanted"),
+        "bytes": (words.astype("S"), r"holds values of dtype \|S3; numbers were wanted"),
+        "list of strings": (words.tolist(), "holds values of dtype <U3; numbers were wanted"),
+        "words": (np.full(len(Y), "a", object), "cannot be read as real numbers: .*'a'"),
+        "dicts": (np.full(len(Y), {}, object), "cannot be read as real numbers: .*'dict'"),
+        "complex": (np.ones(len(Y), complex), "complex128; real numbers were wanted"),
+        "complex list": ([1j] * len(Y), "complex128; real numbers were wanted"),
+        "dates": (np.full(len(Y), "2020-01-01", "M8[D]"), "holds dates or durations"),
+        "durations": (np.full(len(Y), 1, "m8[s]"), "holds dates or durations"),
+        "ragged": ([[1.0], [1.0, 2.0]], "cannot be read as real numbers: .*inhomogeneous"),
+    }
+
+
+@BOTH
+@pytest.mark.parametrize("case", no_numbers())
+def test_sample_weights_are_numbers(kind, case):
+    wrong, words = no_numbers()[case]
+    with pytest.raises((TypeError, ValueError), match=f"sample_weight .*{words}") as raised:
+        kind(3).fit(X, Y, wrong)
+    assert len(str(raised.value)) < 300  # no array is printed
+
+
+@BOTH
+@pytest.mark.parametrize("wrong", ["abc", 1j, {1: 2}], ids=str)
+def test_a_sample_weight_for_all_is_a_number(kind, wrong):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"^sample_weight cannot be read as real number"
+    ):
+        kind(3).fit(X, Y, wrong)
+
+
+@BOTH
+@pytest.mark.parametrize("case", no_numbers())
+def test_features_are_numbers(kind, case):
+    wrong, words = no_numbers()[case]
+    if case != "ragged":
+        wide = np.repeat(np.asarray(wrong)[:, None], X.shape[1], axis=1)
+        wrong = wide.tolist() if isinstance(wrong, list) else wide
+    model = kind(3, max_iter=1, random_state=0).fit(X, Y)
+    calls = [lambda: kind(3).fit(wrong, Y), lambda: model.predict(wrong)]
+    calls += [lambda: model.partial_fit(wrong, Y), lambda: check_gradients(model, wrong, Y)]
+    for call in calls:
+        with pytest.raises((TypeError, ValueError), match=f"X .*{words}") as raised:
+            call()
+        assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("case", no_numbers())
+def test_targets_of_regression_are_numbers(case):
+    wrong, words = no_numbers()[case]
+    with pytest.raises((TypeError, ValueError), match=f"y .*{words}"):
+        MLPRegressor(3).fit(X, wrong)
+
+
+def test_a_frame_with_a_column_of_strings():
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    columns = {"a": X[:, 0], "b": np.full(len(Y), "u").astype(object)}
+    for frame in (pandas.DataFrame(columns), polars.DataFrame(columns, strict=False)):
+        with pytest.raises(
+            ValueError, match=r"^X (holds values of|cannot be read as real numbers)"
+        ):
+            MLPRegressor(3).fit(frame, Y)
+
+
+def test_objects_that_are_numbers_are_numbers():
+    wanted = MLPRegressor(3, max_iter=1, random_state=0).fit(X, Y).loss_
+    model = MLPRegressor(3, max_iter=1, random_state=0)
+    assert model.fit(X.astype(object), Y.astype(object), [1.0] * len(Y)).loss_ == wanted
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("make", [np.asarray, np.asfortranarray, scipy.sparse.csr_matrix])
+def test_features_beyond_the_range_of_float32(make):
+    big = X.copy()
+    big[3, 1] = 1e300
+    model = MLPRegressor(3, dtype="float32", max_iter=1).fit(X, Y)
+    calls = [model.fit, model.partial_fit, model.inspect, lambda X, _: model.predict(X)]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"X contains .* too large for dtype\('float32'\)"):
+            call(make(big), Y)
+
+
+def test_weights_that_vanish_in_float32():
+    with pytest.raises(ValueError, match=r"^sample_weight must not be zero throughout in float32"):
+        MLPRegressor(3, dtype="float32").fit(X, Y, 1e-60)

@@ -5,6 +5,8 @@ and nothing sparse becomes dense. What is not finite is refused. Targets are the
 `labels` and of each estimator.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Real
 from typing import Any
 
@@ -28,9 +30,10 @@ def training_data(
     `dtype` is that of the weights, or None where the input decides: float32 stays, anything else
     becomes float64.
     """
-    _refuse_dates(X, "X")
-    _refuse_dates(y, "y")
-    with np.errstate(over="ignore"):  # what overflows dtype is refused as infinite
+    X = _of_numbers(X, "X")
+    y = _of_numbers(y, "y") if y_numeric else _without_dates(y, "y")
+    numeric = {"X": X, "y": y} if y_numeric else {"X": X}
+    with np.errstate(over="ignore"), _named(**numeric):  # what overflows is refused as infinite
         X, y = validate_data(
             estimator,
             X,
@@ -60,8 +63,8 @@ def features(estimator: Any, X: Any, dtype: np.dtype[Any]) -> Any:
     ):
         # What validate_data would pass on unchanged; it takes 100 us, a small network's predict 2.
         return X
-    _refuse_dates(X, "X")
-    with np.errstate(over="ignore"):
+    X = _of_numbers(X, "X")
+    with np.errstate(over="ignore"), _named(X=X):
         X = validate_data(estimator, X, accept_sparse="csr", dtype=dtype, reset=False)
     return _canonical(X)
 
@@ -69,14 +72,15 @@ def features(estimator: Any, X: Any, dtype: np.dtype[Any]) -> Any:
 def sample_weights(sample_weight: Any, n_samples: int, dtype: np.dtype[Any]) -> Array | None:
     """Weights (n_samples,) of `dtype`, or None; a number stands for equal weights.
 
-    Raises a ValueError for a wrong shape, for what is not finite or negative, and for a sum of
-    zero or infinity.
+    Raises an error for what is no number, for a wrong shape, for what is not finite or negative,
+    and for a sum of zero or infinity.
     """
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_samples, sample_weight)
-    with np.errstate(over="ignore"):
+    sample_weight = _of_numbers(sample_weight, "sample_weight")
+    with np.errstate(over="ignore"), _named(sample_weight=sample_weight):
         weights: Array = check_array(
             sample_weight,
             dtype=dtype,
@@ -102,7 +106,10 @@ def sample_weights(sample_weight: Any, n_samples: int, dtype: np.dtype[Any]) -> 
 def check_total(weights: Array, what: str) -> None:
     """Raise a ValueError where weights sum to zero or infinity: the loss divides by their sum."""
     if not weights.any():
-        raise ValueError(f"{what} must not be zero throughout: at least one weight above zero.")
+        raise ValueError(
+            f"{what} must not be zero throughout in {weights.dtype}: at least one weight above"
+            " zero."
+        )
     with np.errstate(over="ignore"):
         total = weights.sum(dtype=np.float64)  # as the engine adds
     if not np.isfinite(total):
@@ -118,21 +125,57 @@ def target_array(y: Array, dtype: np.dtype[Any]) -> Array:
     return target
 
 
-def _refuse_dates(data: Any, name: str) -> None:
-    """Raise a TypeError for dates and durations: a conversion would give counts of some unit, and a
-    huge negative number for what is missing."""
-    if scipy.sparse.issparse(data):
-        return
-    dtypes = getattr(data, "dtypes", None)  # of a frame, one a column; polars' know what they are
-    if dtypes is None or not np.iterable(dtypes):
-        dtypes = [getattr(data, "dtype", None)]
-    for dtype in dtypes:
+def _of_numbers(data: Any, name: str) -> Any:
+    """`data`, lists made an array, unless it holds what would be made numbers by a guess."""
+    if isinstance(data, (list, tuple)):
+        with _named(**{name: data}):
+            data = np.asarray(data)
+    for dtype in _dtypes(data):
+        if getattr(dtype, "kind", "") == "c":
+            raise ValueError(
+                f"Complex data not supported: {name} has dtype {dtype}; real numbers were wanted."
+            )
+        if issubclass(getattr(dtype, "type", object), (str, bytes)):
+            raise ValueError(f"{name} holds values of dtype {dtype}; numbers were wanted.")
+    return _without_dates(data, name)
+
+
+def _without_dates(data: Any, name: str) -> Any:
+    """`data`, or a TypeError for dates and durations: a conversion would give counts of some unit,
+    and a huge negative number for what is missing."""
+    for dtype in _dtypes(data):
         is_temporal = getattr(dtype, "is_temporal", None)
         if getattr(dtype, "kind", "") in ("M", "m") or (is_temporal is not None and is_temporal()):
             raise TypeError(
                 f"{name} holds dates or durations ({dtype}); numbers were wanted. Convert them to a"
                 " number of a unit that you choose."
             )
+    return data
+
+
+def _dtypes(data: Any) -> list[Any]:
+    """The dtypes of an array or of a frame's columns; polars' know what they are."""
+    dtypes = getattr(data, "dtypes", None)
+    if dtypes is None or not np.iterable(dtypes):
+        dtypes = [getattr(data, "dtype", None)]
+    return list(dtypes)
+
+
+@contextmanager
+def _named(**arguments: Any) -> Iterator[None]:
+    """Have an error of what is run within say which of the arguments cannot be read as numbers."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        for name, data in arguments.items():
+            if not scipy.sparse.issparse(data):
+                try:
+                    np.asarray(data, dtype=np.float64)
+                except (TypeError, ValueError) as reason:
+                    raise type(reason)(
+                        f"{name} cannot be read as real numbers: {reason}"
+                    ) from error
+        raise
 
 
 def _canonical(X: Any) -> Any:
