@@ -8,7 +8,8 @@ import pytest
 import scipy.sparse
 from sklearn.datasets import load_iris
 
-from fastbp import MLPClassifier, MLPRegressor, _core, check_gradients
+from fastbp import MLPClassifier, MLPRegressor, NonFiniteError, _core, check_gradients
+from fastbp.estimators import regressor
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -220,3 +221,60 @@ def test_features_beyond_the_range_of_float32(make):
 def test_weights_that_vanish_in_float32():
     with pytest.raises(ValueError, match=r"^sample_weight must not be zero throughout in float32"):
         MLPRegressor(3, dtype="float32").fit(X, Y, 1e-60)
+
+
+# ---------------------------------------------------------------------- training that went wrong
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_tiny_sample_weights_are_named_where_they_blow_up_the_penalty(solver):
+    model = MLPRegressor(3, solver=solver, random_state=0)
+    with pytest.raises(
+        NonFiniteError, match=r"scale sample_weight up, or lower alpha=0\.0001"
+    ) as raised:
+        model.fit(X, Y, 1e-307)
+    assert raised.value.epoch == raised.value.step == 0
+    model.set_params(alpha=0.0).fit(X, Y, 1e-307)
+
+
+@pytest.mark.parametrize("weight", [None, 1.0, 1e-3])
+def test_sample_weights_are_not_blamed_for_a_wild_rate(weight):
+    model = MLPRegressor(3, "identity", solver="sgd", learning_rate_init=1e80, random_state=0)
+    with pytest.raises(NonFiniteError) as raised:
+        model.fit(X, Y, weight)
+    assert "sample_weight" not in str(raised.value)
+    assert "learning rate" in str(raised.value)
+
+
+def press_ctrl_c(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("given", [{}, {"early_stopping": True}, {"solver": "lbfgs"}])
+def test_ctrl_c_before_the_first_epoch_is_complete(given, monkeypatch):
+    name, method = ("Plan", "loss_gradient") if "solver" in given else ("Training", "run")
+    interrupted = type(name, (getattr(_core, name),), {method: press_ctrl_c})
+    model = MLPRegressor(3, random_state=0, **given)
+    start = model._gradient_problem(X, Y).params
+    monkeypatch.setattr(_core, name, interrupted)
+    with pytest.warns(
+        UserWarning, match=r"before the first (epoch|iteration) was complete"
+    ) as caught:
+        model.fit(X, Y)
+    assert "weights are those from before training" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert model.n_iter_ == 0
+    np.testing.assert_array_equal(model._parameters.flat, start)
+
+
+def test_ctrl_c_names_the_epoch_whose_weights_are_shown(monkeypatch):
+    model = MLPRegressor(3, random_state=0, early_stopping=True)
+    start = model._gradient_problem(X, Y).params
+    monkeypatch.setattr(regressor, "r2", press_ctrl_c)
+    with pytest.warns(UserWarning, match="weights are those from before training"):
+        model.fit(X, Y)  # an epoch was made, but none has a score
+    np.testing.assert_array_equal(model._parameters.flat, start)
+    scores = iter([0.5, 0.4])
+    monkeypatch.setattr(regressor, "r2", lambda *_: next(scores, None) or press_ctrl_c())
+    with pytest.warns(UserWarning, match="after 3 whole epochs; .* one with the best score"):
+        model.fit(X, Y)

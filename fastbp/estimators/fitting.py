@@ -135,6 +135,7 @@ def _train_lbfgs(
         )
     except BaseException as raised:
         n_iterations, loss, error = len(losses), losses[-1] if losses else np.nan, raised
+        _tell_of_small_weights(raised, problem, problem.X.shape[0])
     return {"n_iter_": n_iterations, "loss_": loss, "t_": 0, "history_": {"loss": losses}}, error
 
 
@@ -168,6 +169,7 @@ def _train_stochastic(
         stochastic.train(problem, settings, state, held_out)
     except BaseException as raised:
         error = raised
+        _tell_of_small_weights(raised, problem, batch_size)
     if held_out is not None and estimator.warm_start:
         state.last, state.shown = problem.params, digest(shown)
     return _logged(state, state.epoch - first_epoch, held_out is not None), error
@@ -178,6 +180,22 @@ def _tell_if_sorted(estimator: "BaseMLP", target: Target, n_samples: int, batch_
         warn(
             "The samples are sorted by class and shuffle=False: most batches hold a single class,"
             " and training will hardly converge. Shuffle them."
+        )
+
+
+def _tell_of_small_weights(error: BaseException, problem: Problem, batch_size: int) -> None:
+    """Say so where not the learning rate or the data but the sample weights blew up the penalty.
+
+    A batch's penalty is alpha / 2 times the squared weights over the sum of its sample weights.
+    """
+    if problem.sample_weight is None or not isinstance(error, NonFiniteError):
+        return
+    total = batch_size * float(problem.sample_weight.mean(dtype=np.float64))
+    if total < problem.alpha:
+        error.args = (
+            f"{str(error).rstrip('.')}. The penalty outweighs the loss, since it is divided by the"
+            f" sum of a batch's sample weights, here {total:.1g}: scale sample_weight up, or lower"
+            f" alpha={problem.alpha:g}.",
         )
 
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.errors import NonFiniteError
 from fastbp.nn.network import Array
-from fastbp.train.notices import warn
+from fastbp.train.notices import warn, warn_of_interruption
 from fastbp.train.state import Problem
 
 # Samples that are looked at together for the layer at fault: their sums of every layer are in
@@ -86,10 +86,7 @@ def minimise(
         problem.params[...] = accepted
         if not isinstance(error, KeyboardInterrupt):
             raise
-        warn(
-            f"Training was interrupted after {len(losses)} iterations; the model is that of the"
-            " last."
-        )
+        warn_of_interruption(len(losses), "iteration", shown="last")
         return len(losses), losses[-1] if losses else math.nan
     if result.status != 0:
         warn(

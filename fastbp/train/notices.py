@@ -8,6 +8,22 @@ from pathlib import Path
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 
+def warn_of_interruption(made: int, unit: str, *, shown: str) -> None:
+    """Warn that Ctrl-C ended training after so many whole epochs or iterations; `shown` is the one
+    whose weights the model has.
+    """
+    if made == 0:
+        warn(
+            f"Training was interrupted before the first {unit} was complete; the model's weights"
+            " are those from before training."
+        )
+    else:
+        warn(
+            f"Training was interrupted after {made} whole {unit}s; the model is that of the"
+            f" {shown}."
+        )
+
+
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn of something that the user's call brought about: at the first frame outside fastbp."""
     level, frame = 1, sys._getframe()

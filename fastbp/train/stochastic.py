@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp import _core
 from fastbp.nn.network import Array
 from fastbp.nn.rows import rows
-from fastbp.train.notices import warn
+from fastbp.train.notices import warn, warn_of_interruption
 from fastbp.train.state import Problem, Settings, TrainingState, Validation
 
 # Steps of a call into the engine, whose losses may be kept: 8 MB at most.
@@ -74,10 +74,11 @@ def train(
         interrupted = True  # it came while Python, not the engine, was at work
     if interrupted:
         state.drop_vectors()
-        warn(
-            f"Training was interrupted after {progress.done} whole epochs; the model is that of the"
-            " last."
-        )
+        if validation is None:
+            warn_of_interruption(progress.done, "epoch", shown="last")
+        else:  # without a score, no epoch's weights have come to be shown
+            scored = 0 if state.best == -np.inf else progress.done
+            warn_of_interruption(scored, "epoch", shown="one with the best score")
     elif not (stopped or settings.incremental):
         warn(
             f"Training has not converged within max_iter={settings.max_epochs} epochs. A larger"
