@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
+from fastbp import _core
 from fastbp.estimators import labels, losses
 from fastbp.estimators.base import BaseMLP
 from fastbp.estimators.docs import documented
@@ -207,7 +208,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         Returns
         -------
         log_probabilities : ndarray of shape (n_samples, n_classes), of the weights' dtype
-            The logarithm of `predict_proba`; minus infinity where a probability is zero.
+            The logarithms of the probabilities, exact also where `predict_proba` rounds to 0 or 1.
 
         Raises
         ------
@@ -223,8 +224,21 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         >>> bool(np.allclose(np.exp(logarithms), model.predict_proba(X)))
         True
         """
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))  # type: ignore[no-any-return]
+        raw = self._output(X, raw=True)
+        row = losses.likelihood(self._network.loss[0])
+        if rows("loss")[row]["target"] == "class":
+            best = raw.argmax(axis=1)
+            of_best = _log_probability(row, raw, best.astype(np.int32))
+            # Of the others by their distance to it: terms of one sign, so no digits cancel.
+            distance: Array = raw - raw.max(axis=1, keepdims=True)
+            return distance + of_best[:, None]
+        wanted = [1.0] if self._labels.kind != "binary" else [0.0, 1.0]
+        outputs = raw.reshape(-1, 1)  # each by itself
+        logarithms = [
+            _log_probability(row, outputs, np.full_like(outputs, y)).reshape(raw.shape)
+            for y in wanted
+        ]
+        return np.concatenate(logarithms, axis=1)
 
     @available_if(_has_scores)  # type: ignore[untyped-decorator]
     @documented
@@ -301,6 +315,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _log_probability(row: str, raw: Array, target: Array) -> Array:
+    """The logarithm of the targets' probability, (n,), by a row that is the negative of it."""
+    loss, _ = _core.loss(row, raw, target)
+    return 0 - loss  # never -0.0
 
 
 def _values(known: labels.Labels, encoded: Array, target: str, dtype: np.dtype[Any]) -> Array:

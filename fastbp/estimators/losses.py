@@ -46,6 +46,14 @@ REGRESSION = _of_targets("real", "nonnegative")
 _ROW_TO_TASK_NAME = {row: name for name, pair in _BY_TASK_NAME.items() for row in pair}
 
 
+def likelihood(loss: str) -> str:
+    """The row that is the negative logarithm of the probability that the row `loss` predicts."""
+    table = rows("loss")
+    return next(
+        row for row in CLASSIFICATION["log_loss"] if table[row]["link"] == table[loss]["link"]
+    )
+
+
 def classification_loss(name: object) -> Pair:
     """The rows of a classifier's loss, or a ValueError that says which losses there are."""
     word = name if isinstance(name, str) else ""
