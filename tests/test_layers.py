@@ -118,13 +118,9 @@ def calls_of_formulas(source):
                 yield name
 
 
-# predict_log_proba is by scikit-learn's contract the logarithm of predict_proba.
-EXEMPT = {"fastbp/estimators/classifier.py": {"log"}}
-
-
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_python_holds_no_formula(path):
-    assert set(calls_of_formulas(path.read_text())) <= EXEMPT.get(named(path), set())
+    assert not set(calls_of_formulas(path.read_text()))
 
 
 def code_of(path):
