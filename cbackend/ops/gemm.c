@@ -46,6 +46,10 @@
 #define ROWS_2 (REGISTERS == 32 ? 8 : 4)
 #define ROWS_3 (REGISTERS == 32 ? 8 : 4)
 
+/* Bytes of b that a panel's rows pass through at a time: they, and what meets them, stay in the first
+ * cache while all of the rows pass. */
+enum { BLOCK_BYTES = 24576 };
+
 /* Vectors in the next panel when `left` remain: three where possible, never a lone one at the end
  * (fbp_piece_end() relies on it: four at the end stay together, as two panels). */
 static int64_t panel_vectors(int64_t left) {
@@ -114,6 +118,37 @@ FBP_INLINE void FN(panel)(const int mr, const int nv, int64_t m, int64_t k, cons
 #undef BLOCKS
 }
 
+/* One panel of so many vectors, `most` steps of k at a time: a chain that is stored and taken up again
+ * keeps its bits. */
+FBP_INLINE void FN(panel_in_steps)(const int mr, const int nv, int64_t m, int64_t k, int64_t most,
+                                   const real *a, int64_t a_row, int64_t a_step, const real *b,
+                                   int64_t ldb, const real *start, real *c, int64_t ldc) {
+    int64_t first = 0;
+    do {
+        int64_t steps = k - first < most ? k - first : most;
+        FN(panel)(mr, nv, m, steps, a + first * a_step, a_row, a_step, b + first * ldb, ldb, start,
+                  first > 0, c, ldc);
+        first += steps;
+    } while (first < k);
+}
+
+FBP_INLINE void FN(panel_of)(int64_t vectors, int64_t m, int64_t k, int64_t most, const real *a,
+                             int64_t a_row, int64_t a_step, const real *b, int64_t ldb,
+                             const real *start, real *c, int64_t ldc) {
+    if (vectors == 1)
+        FN(panel_in_steps)(ROWS_1, 1, m, k, most, a, a_row, a_step, b, ldb, start, c, ldc);
+    else if (vectors == 2)
+        FN(panel_in_steps)(ROWS_2, 2, m, k, most, a, a_row, a_step, b, ldb, start, c, ldc);
+    else
+        FN(panel_in_steps)(ROWS_3, 3, m, k, most, a, a_row, a_step, b, ldb, start, c, ldc);
+}
+
+/* Steps of k to take at a time: even parts, in which b keeps to BLOCK_BYTES. */
+static int64_t FN(steps_of)(int64_t k, int64_t vectors) {
+    int64_t pieces = fbp_pieces(k, BLOCK_BYTES / (vectors * VECTOR_BYTES));
+    return pieces > 1 ? fbp_pieces(k, pieces) : k;
+}
+
 static void FN(multiply)(int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
                          const void *panels, fbp_bias bias, void *c_, int64_t ldc) {
     const real *a = a_, *b = panels;
@@ -122,12 +157,7 @@ static void FN(multiply)(int64_t m, int64_t n, int64_t k, const void *a_, int64_
     while (left > 0) {
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         const real *start = bias == FBP_BIAS_START ? b + k * width : NULL;
-        if (vectors == 1)
-            FN(panel)(ROWS_1, 1, m, k, a, lda, 1, b, width, start, 0, c, ldc);
-        else if (vectors == 2)
-            FN(panel)(ROWS_2, 2, m, k, a, lda, 1, b, width, start, 0, c, ldc);
-        else
-            FN(panel)(ROWS_3, 3, m, k, a, lda, 1, b, width, start, 0, c, ldc);
+        FN(panel_of)(vectors, m, k, FN(steps_of)(k, vectors), a, lda, 1, b, width, start, c, ldc);
         b += (k + (bias != FBP_BIAS_NONE)) * width;
         c += width;
         left -= vectors;
@@ -163,18 +193,14 @@ static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void 
         if (whole < n) FN(add_tail)(m, n, k, a, lda, b + whole, ldb, n - whole, c + whole);
         return;
     }
-    int64_t total = (n + LANES - 1) / LANES;
-    int64_t done = 0; /* vectors taken from the end */
-    while (done < total) {
-        int64_t left = total - done, vectors = panel_vectors(left),
-                column = (left - vectors) * LANES;
-        if (vectors == 1)
-            FN(panel)(ROWS_1, 1, m, k, a, 1, lda, b + column, ldb, NULL, 0, c + column, n);
-        else if (vectors == 2)
-            FN(panel)(ROWS_2, 2, m, k, a, 1, lda, b + column, ldb, NULL, 0, c + column, n);
-        else
-            FN(panel)(ROWS_3, 3, m, k, a, 1, lda, b + column, ldb, NULL, 0, c + column, n);
-        done += vectors;
+    int64_t left = (n + LANES - 1) / LANES, ragged = n % LANES != 0;
+    while (left > 0) {
+        int64_t vectors = panel_vectors(left), column = (left - vectors) * LANES;
+        /* A ragged panel must not read again what it has spilt: all of k at once. */
+        int64_t steps = ragged ? k : FN(steps_of)(k, vectors);
+        FN(panel_of)(vectors, m, k, steps, a, 1, lda, b + column, ldb, NULL, c + column, n);
+        left -= vectors;
+        ragged = 0;
     }
 }
 

@@ -138,7 +138,7 @@ static void check_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t k, i
 }
 
 int main(void) {
-    static const int64_t ms[] = {1, 2, 3, 7, 8, 9, 13}, ks[] = {1, 2, 31};
+    static const int64_t ms[] = {1, 2, 3, 7, 8, 9, 13}, ks[] = {1, 2, 31}, long_k = 1601;
     for (int i = 0; i < fbp_isa_count(); i++) {
         fbp_isa_force(fbp_isa_name(i));
         for (int dtype = 0; dtype < 2; dtype++) {
@@ -148,6 +148,11 @@ int main(void) {
                 check_pack_transposed((fbp_dtype)dtype, m, n, k);
                 check_transposed((fbp_dtype)dtype, m, n, k, 0);
                 check_transposed((fbp_dtype)dtype, m, n, k, 1);
+            }
+            for (int64_t n = 1; n <= 130; n += 3) { /* more of k than is taken in one go */
+                check_multiply((fbp_dtype)dtype, 9, n, long_k);
+                check_transposed((fbp_dtype)dtype, 9, n, long_k, 0);
+                check_transposed((fbp_dtype)dtype, 9, n, long_k, 1);
             }
         }
     }
