@@ -73,6 +73,9 @@ static void linear_backward_params(const fbp_layer *layer, int64_t begin, int64_
     if (layer->use_blas)
         fbp_blas_multiply(layer->dtype, 1, 0, end - begin, layer->n_out, rows, columns,
                           layer->ld_in, dy, layer->ld_out, add ? 1.0 : 0.0, g, layer->n_out);
+    else if (layer->n_out == 1) /* the column lies like a row, and x fills the lanes */
+        layer->gemm->multiply_transposed(1, end - begin, rows, dy, layer->ld_out, columns,
+                                         layer->ld_in, add, g);
     else
         layer->gemm->multiply_transposed(end - begin, layer->n_out, rows, columns, layer->ld_in, dy,
                                          layer->ld_out, add, g);

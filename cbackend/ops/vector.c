@@ -8,6 +8,14 @@
 #include "core/kernels.h"
 #include "math/scalar.h"
 
+#if defined(__GNUC__)
+#define FBP_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define FBP_PREFETCH(address) ((void)0)
+#endif
+
+enum { AHEAD = 6 }; /* samples */
+
 static double fold(double *lanes) {
     for (int width = FBP_LANES / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
@@ -61,12 +69,19 @@ static int64_t FN(first_not_finite)(int64_t n, const void *x_) {
     return -1;
 }
 
+/* Shuffled samples lie anywhere: their lines are asked for before they are needed. */
+static void FN(fetch)(int64_t cols, const real *row) {
+    for (int64_t j = 0; j < cols; j += 64 / (int64_t)sizeof(real)) FBP_PREFETCH(row + j);
+}
+
 static void FN(gather)(int64_t rows, int64_t cols, const void *x_, int64_t row_stride,
                        int64_t col_stride, const uint32_t *index, void *out_, int64_t ld) {
     const real *x = x_;
     real *out = out_;
     for (int64_t r = 0; r < rows; r++) {
         const real *from = x + (index == NULL ? r : (int64_t)index[r]) * row_stride;
+        if (index != NULL && col_stride == 1 && r + AHEAD < rows)
+            FN(fetch)(cols, x + (int64_t)index[r + AHEAD] * row_stride);
         real *to = out + r * ld;
         if (col_stride == 1)
             for (int64_t j = 0; j < cols; j++) to[j] = from[j];
