@@ -22,11 +22,11 @@ FUNCTIONS = {
     "logistic": (lambda x: 1 / (1 + mpmath.exp(-x)), 2.5, 2.5),
     "softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), 2, 2),
     "erf": (mpmath.erf, 1.5, 2),
-    "erfc": (lambda x: mpmath.erfc(min(x, 10000)), 4.1, 4.1),  # mpmath takes no more
+    "erfc": (lambda x: mpmath.erfc(min(x, 10000)), 4, 4),  # mpmath takes no more
 }
 ODD = ["expm1", "log1p", "tanh", "erf"]  # the sign of zero is that of the argument
 
-# 4.1 ulp each, as math/activations.h states it.
+# 4 ulp each, as math/activations.h states it.
 ACTIVATIONS = {
     "silu": lambda x: x / (1 + mpmath.exp(-x)),
     "gelu": lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
@@ -65,6 +65,8 @@ def arguments(dtype):
     rng = np.random.default_rng(0)
     info = np.finfo(dtype)
     tails = [-745.13, -744, -708.5, -103.97, -103, -87.4, -37, -27, -14.3, -13, -10.05, 88.7, 709.7]
+    # Where erfc would be off by more than 4 ulp, were the rounding of sqrt(2) x to go into it.
+    tails += [6.7850685119628906, 14.015424653056556, 24.705696703070732, 26.202049964735586]
     x = np.concatenate(
         [
             2.0 ** np.linspace(info.minexp - info.nmant, info.maxexp - 0.01, 60),
@@ -117,7 +119,7 @@ def test_accuracy_of_what_is_made_of_them(name, dtype, isa):
     # Witnesses to 350 bits need no more; the limits beyond are in test_rows.py.
     x = x[np.abs(x) < 2000]
     worst = errors_in_ulp(ACTIVATIONS[name], x, _core.activation(name, x))
-    assert worst.max() <= 4.1, (x[worst.argmax()], worst.max())
+    assert worst.max() <= 4, (x[worst.argmax()], worst.max())
 
 
 @over_dtypes

@@ -11,10 +11,9 @@
  * go by their names. NaN gives NaN in all three (where they read anything); at a kink the slope is
  * the one stated, for 0.0 and -0.0 alike.
  *
- * Values are within 4 ulp, gelu without FMA 4.1, denormal results included; for silu with another
- * beta than 1 that is on top of what the rounding of beta * x does. First derivatives are within 4
- * eps of the largest magnitude that they take, second ones within 8. tests/c/test_elementary.c
- * measures both. */
+ * Values are within 4 ulp, denormal results included; for silu with another beta than 1 that is on
+ * top of what the rounding of beta * x does. First derivatives are within 4 eps of the largest
+ * magnitude that they take, second ones within 8. tests/c/test_elementary.c measures both. */
 #ifndef ROW
 
 #if FBP_IS_F32
@@ -58,13 +57,13 @@ FBP_INLINE real FN(gelu)(real x) {
     const real square = a * a;
     const FN(parts_of_exp) e =
         FN(exp_parts)((real)-0.5 * square, (real)0.5 * FN(product_tail)(a, a, square));
-    return (x >= (real)0 ? x : (real)-0.0) - FN(times_normal_tail)(a, a, e) * e.s2;
+    return (x >= (real)0 ? x : (real)-0.0) - FN(times_normal_tail)(a, FN(tail_at)(a), e) * e.s2;
 }
 
 FBP_INLINE real FN(gelu_slope)(real x) {
     const real c = FN(clamped)(x, TAIL_END);
     const real e = FN(exp)((real)-0.5 * c * c);
-    const real tail = e * FN(normal_tail)(FN(magnitude)(c)).scaled;
+    const real tail = e * FN(normal_tail)(FN(tail_at)(FN(magnitude)(c))).scaled;
     return (x < (real)0 ? tail : (real)1 - tail) + (real)0.3989422804014327 * c * e;
 }
 

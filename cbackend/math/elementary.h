@@ -269,9 +269,13 @@ FBP_INLINE real FN(softplus)(real x) {
 
 #if FBP_IS_F32
 #define TAIL_CENTRE 1.5f
+#define SQRT_2 1.41421354f
+#define SQRT_2_LOW 2.4203235e-08f
 #define ERFC_ZERO 12.0f /* from here on erfc is 0 */
 #else
 #define TAIL_CENTRE 2.25
+#define SQRT_2 1.4142135623730951
+#define SQRT_2_LOW -9.667293313452913e-17
 #define ERFC_ZERO 28.0
 #endif
 
@@ -284,8 +288,33 @@ typedef struct {
     real scaled, error;
 } FN(tail);
 
-FBP_INLINE FN(tail) FN(normal_tail)(real a) {
-    const real sum = a + TAIL_CENTRE, w = (real)1 / sum;
+/* Its argument, as a + K = sum + lost: exp(a^2 / 2) Q(a) falls like 1 / a, which would pass the
+ * rounding of the sum on in full. */
+typedef struct {
+    real sum, lost;
+} FN(tail_argument);
+
+FBP_INLINE FN(tail_argument) FN(tail_at)(real a) {
+    FN(tail_argument) at;
+    at.sum = a + TAIL_CENTRE;
+    at.lost = a - (at.sum - TAIL_CENTRE);
+    return at;
+}
+
+/* The same for sqrt(2) a, without the roundings of the product and of the constant. */
+FBP_INLINE FN(tail_argument) FN(tail_at_sqrt_2)(real a) {
+    FN(tail_argument) at;
+    at.sum = FBP_FMA(SQRT_2, a, TAIL_CENTRE);
+    at.lost = FBP_FMA(SQRT_2, a, TAIL_CENTRE - at.sum);
+    at.lost = FBP_FMA(SQRT_2_LOW, a, at.lost);
+#if !FBP_HAS_FMA
+    at.lost = at.lost + FN(product_tail)(SQRT_2, a, SQRT_2 * a);
+#endif
+    return at;
+}
+
+FBP_INLINE FN(tail) FN(normal_tail)(FN(tail_argument) at) {
+    const real w = (real)1 / at.sum;
     const real t = FBP_FMA((real)-2 * TAIL_CENTRE, w, (real)1);
 #if FBP_IS_F32
     real p = FBP_FMA(-5.7530408e-05f, t, -6.219725e-05f);
@@ -312,25 +341,24 @@ FBP_INLINE FN(tail) FN(normal_tail)(real a) {
     FN(tail) q;
     q.scaled = p * w;
     /* 1 / (a + K) = w (1 + error), after the roundings of the sum and of the division. */
-    const real lost = a - (sum - TAIL_CENTRE);
-    q.error = FBP_FMA(-w, lost, -FN(product_tail)(w, sum, (real)1));
+    q.error = FBP_FMA(-w, at.lost, -FN(product_tail)(w, at.sum, (real)1));
     return q;
 }
 
-/* factor * Q(a) but for e.s2, given e = exp(-a^2 / 2). */
-FBP_INLINE real FN(times_normal_tail)(real factor, real a, FN(parts_of_exp) e) {
-    const FN(tail) q = FN(normal_tail)(a);
+/* factor * Q(a) but for e.s2, given a as `at` and e = exp(-a^2 / 2). */
+FBP_INLINE real FN(times_normal_tail)(real factor, FN(tail_argument) at, FN(parts_of_exp) e) {
+    const FN(tail) q = FN(normal_tail)(at);
     e.p = e.p + FBP_FMA(q.error, e.p, q.error);
     return FN(times_exp)(factor * q.scaled, e);
 }
 
-/* 1 - erf(x): 4 ulp; 4.1 without FMA. */
+/* 1 - erf(x): 4 ulp. */
 FBP_INLINE real FN(erfc)(real x) {
     const real a = FN(at_most)(FN(magnitude)(x), ERFC_ZERO);
     /* exp multiplies the rounding error of a^2 by a^2: it is passed on. */
     const real square = a * a;
     const FN(parts_of_exp) e = FN(exp_parts)(-square, FN(product_tail)(a, a, square));
-    const real y = FN(times_normal_tail)((real)2, (real)1.4142135623730951 * a, e) * e.s2;
+    const real y = FN(times_normal_tail)((real)2, FN(tail_at_sqrt_2)(a), e) * e.s2;
     return x < (real)0 ? (real)2 - y : y;
 }
 
@@ -367,5 +395,7 @@ FBP_INLINE real FN(erf)(real x) {
 #undef SMALLEST_NORMAL
 #undef LARGEST
 #undef TAIL_CENTRE
+#undef SQRT_2
+#undef SQRT_2_LOW
 #undef ERFC_ZERO
 #undef SIGN_BIT
