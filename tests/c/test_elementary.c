@@ -7,11 +7,7 @@
  *
  * Errors of values are counted in units in the last place of the exact value, where a denormal's
  * last place is the smallest denormal; those of derivatives in eps times the largest magnitude that
- * the derivative takes. What other tests hold for every row of the table is not repeated here.
- *
- * The file includes itself, once for each type of the witnesses. */
-#ifndef real
-
+ * the derivative takes. What other tests hold for every row of the table is not repeated here. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,12 +18,12 @@
 
 #define real double
 #define W(name) name##_double
-#include "test_elementary.c"
+#include "witnesses.h"
 #undef real
 #undef W
 #define real long double
 #define W(name) name##_long
-#include "test_elementary.c"
+#include "witnesses.h"
 #undef real
 #undef W
 
@@ -52,12 +48,12 @@ static const function functions[] = {
     {"logistic", ELEMENTARY, OF(logistic), {2.5, 2.5}},
     {"softplus", ELEMENTARY, OF(softplus), {2, 2}},
     {"erf", ELEMENTARY, OF(erf_of), {1.5, 2}},
-    {"erfc", ELEMENTARY, OF(erfc_of), {4.1, 4.1}},
+    {"erfc", ELEMENTARY, OF(erfc_of), {4, 4}},
     {"elu", 0, OF(elu), {4, 4}},
     {"selu", 0, OF(selu), {4, 4}},
     {"softsign", 0, OF(softsign), {4, 4}},
     {"silu", 0, OF(silu), {4, 4}},
-    {"gelu", 0, OF(gelu), {4.1, 4.1}},
+    {"gelu", 0, OF(gelu), {4, 4}},
     {"gelu_tanh", 0, OF(gelu_tanh), {4, 4}},
     {"mish", 0, OF(mish), {4, 4}},
     {"logistic", 1, OF(logistic_slope), {4, 4}},
@@ -115,9 +111,10 @@ static long double last_place(long double exact, fbp_dtype dtype) {
 
 static void note(finding *found, double x, double y, long double exact, fbp_dtype dtype,
                  int order) {
+    if (isnan(exact) && isnan(y)) return;
     const long double largest = dtype == FBP_F32 ? (long double)FLT_MAX : (long double)DBL_MAX;
     const int overflows = fabsl(exact) > largest;
-    int right = isnan(exact) ? isnan(y) : !isnan(y);
+    int right = !isnan(exact) && !isnan(y);
     if (right && overflows)
         right = (isinf(y) || fabs(y) == (double)largest) && (y > 0) == (exact > 0);
     if (right && !overflows) right = !isinf(y);
@@ -128,7 +125,7 @@ static void note(finding *found, double x, double y, long double exact, fbp_dtyp
         found->wrong_at = x;
         return;
     }
-    if (isnan(exact) || overflows) return;
+    if (overflows) return;
     const long double distance = fabsl((long double)y - exact);
     const double error = (double)distance, ulp = (double)(distance / last_place(exact, dtype));
     if (ulp > found->ulp) {
@@ -157,7 +154,8 @@ static double examine(const function *f, fbp_dtype dtype, int64_t n, const void 
     for (int64_t i = 0; i < n; i++) {
         const double xi = at(dtype, x, i);
         exact[i] = dtype == FBP_F32 ? (long double)f->exact_double(xi) : f->exact_long(xi);
-        if (fabsl(exact[i]) > (long double)largest) largest = (double)fabsl(exact[i]);
+        /* Where > raises a flag for NaN, the processor stops for a hundred cycles. */
+        if (isgreater(fabsl(exact[i]), (long double)largest)) largest = (double)fabsl(exact[i]);
     }
     for (int isa = 0; isa < n_isas; isa++) {
         fbp_isa_force(fbp_isa_name(isa));
@@ -173,9 +171,9 @@ static double examine(const function *f, fbp_dtype dtype, int64_t n, const void 
     return largest;
 }
 
-/* Arguments for double: a third with any bits, a third of magnitudes from 2^-60 to 2^11, where
- * things happen, and a third around 1, where log and log1p go through zero or change their formula.
- * */
+/* Arguments for double: a quarter with any bits, a quarter of magnitudes from 2^-60 to 2^11, where
+ * things happen, a quarter around 1, where log and log1p go through zero or change their formula,
+ * and a quarter evenly from -40 to 40, in the tails of the normal distribution. */
 static uint64_t state;
 
 static uint64_t random_bits(void) { /* splitmix64 */
@@ -189,11 +187,12 @@ static double argument(int64_t i) {
     uint64_t bits = random_bits();
     double x;
     memcpy(&x, &bits, sizeof x);
-    if (i % 3 == 0) return x;
+    if (i % 4 == 0) return x;
     const double fraction = 1 + (double)(bits >> 12) * 0x1p-52;
     const double sign = bits & 1 ? -1 : 1;
-    if (i % 3 == 1) return sign * ldexp(fraction, (int)(bits >> 1 & 2047) * 71 / 2048 - 60);
-    return 1 + sign * ldexp(fraction, -(int)(bits >> 1 & 63));
+    if (i % 4 == 1) return sign * ldexp(fraction, (int)(bits >> 1 & 2047) * 71 / 2048 - 60);
+    if (i % 4 == 2) return 1 + sign * ldexp(fraction, -(int)(bits >> 1 & 63));
+    return sign * 40 * (fraction - 1);
 }
 
 static int64_t fill(fbp_dtype dtype, int64_t first, int64_t step, int64_t end, void *x) {
@@ -307,118 +306,3 @@ int main(int argc, char **argv) {
     fbp_isa_force(NULL);
     return failures != 0;
 }
-
-#else /* the witnesses */
-
-static real W(exp_of)(real x) { return exp(x); }
-static real W(expm1_of)(real x) { return expm1(x); }
-static real W(log_of)(real x) { return log(x); }
-static real W(log1p_of)(real x) { return log1p(x); }
-static real W(tanh_of)(real x) { return tanh(x); }
-static real W(logistic)(real x) { return 1 / (1 + exp(-x)); }
-static real W(softplus)(real x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
-static real W(erf_of)(real x) { return erf(x); }
-static real W(erfc_of)(real x) { return erfc(x); }
-
-/* Beyond this the functions below have reached their limits, and inf * 0 would follow. */
-#define FAR_OUT 20000
-
-static real W(gated)(real x, real gate) { return x < -FAR_OUT ? (real)-0.0 : x * gate; }
-
-static real W(logistic_slope)(real x) {
-    const real e = exp(-fabs(x));
-    return e / ((1 + e) * (1 + e));
-}
-
-static real W(logistic_curvature)(real x) {
-    const real e = exp(-fabs(x));
-    return copysign(e * (1 - e) / ((1 + e) * (1 + e) * (1 + e)), -x);
-}
-
-static real W(tanh_slope)(real x) { return 1 / (cosh(x) * cosh(x)); }
-static real W(tanh_curvature)(real x) { return -2 * tanh(x) * W(tanh_slope)(x); }
-
-static real W(elu)(real x) { return x > 0 ? x : expm1(x); }
-static real W(elu_slope)(real x) { return x > 0 ? 1 : exp(x); }
-
-static real W(selu)(real x) {
-    return x > 0 ? (real)1.0507009873554804934L * x : (real)1.7580993408473768600L * expm1(x);
-}
-
-static real W(selu_slope)(real x) {
-    return x > 0 ? (real)1.0507009873554804934L : (real)1.7580993408473768600L * exp(x);
-}
-
-static real W(softsign)(real x) { return isinf(x) ? copysign((real)1, x) : x / (1 + fabs(x)); }
-static real W(softsign_slope)(real x) { return 1 / ((1 + fabs(x)) * (1 + fabs(x))); }
-
-static real W(softsign_curvature)(real x) {
-    return x == 0 ? x : copysign(2 / ((1 + fabs(x)) * (1 + fabs(x)) * (1 + fabs(x))), -x);
-}
-
-static real W(silu)(real x) { return W(gated)(x, W(logistic)(x)); }
-
-/* Derivatives of x g(x): g + x g', 2 g' + x g''. */
-static real W(product_slope)(real x, real g, real dg) {
-    return fabs(x) > FAR_OUT ? (real)(x > 0) : g + x * dg;
-}
-
-static real W(product_curvature)(real x, real dg, real ddg) {
-    return fabs(x) > FAR_OUT ? 0 : 2 * dg + x * ddg;
-}
-
-static real W(silu_slope)(real x) {
-    return W(product_slope)(x, W(logistic)(x), W(logistic_slope)(x));
-}
-
-static real W(silu_curvature)(real x) {
-    return W(product_curvature)(x, W(logistic_slope)(x), W(logistic_curvature)(x));
-}
-
-static real W(normal_cdf)(real x) { return erfc(-x * (real)0.70710678118654752440L) / 2; }
-static real W(density)(real x) { return (real)0.39894228040143267794L * exp(-x * x / 2); }
-static real W(gelu)(real x) { return W(gated)(x, W(normal_cdf)(x)); }
-static real W(gelu_slope)(real x) { return W(product_slope)(x, W(normal_cdf)(x), W(density)(x)); }
-
-static real W(gelu_curvature)(real x) {
-    return W(product_curvature)(x, W(density)(x), -x * W(density)(x));
-}
-
-/* gelu_tanh is x logistic(u): u and its derivatives. */
-static real W(u)(real x) {
-    return (real)1.5957691216057307117L * x * (1 + (real)0.044715L * x * x);
-}
-
-static real W(du)(real x) { return (real)1.5957691216057307117L * (1 + (real)0.134145L * x * x); }
-static real W(ddu)(real x) { return (real)1.5957691216057307117L * (real)0.26829L * x; }
-static real W(gelu_tanh)(real x) { return W(gated)(x, W(logistic)(W(u)(x))); }
-
-static real W(gelu_tanh_slope)(real x) {
-    return W(product_slope)(x, W(logistic)(W(u)(x)), W(logistic_slope)(W(u)(x)) * W(du)(x));
-}
-
-static real W(gelu_tanh_curvature)(real x) {
-    const real dg = W(logistic_slope)(W(u)(x)) * W(du)(x);
-    const real ddg = W(logistic_curvature)(W(u)(x)) * W(du)(x) * W(du)(x) +
-                     W(logistic_slope)(W(u)(x)) * W(ddu)(x);
-    return W(product_curvature)(x, dg, ddg);
-}
-
-/* mish is x tanh(softplus(x)). */
-static real W(mish_gate)(real x) { return tanh(W(softplus)(x)); }
-
-static real W(mish_gate_slope)(real x) { return W(tanh_slope)(W(softplus)(x)) * W(logistic)(x); }
-
-static real W(mish)(real x) { return W(gated)(x, W(mish_gate)(x)); }
-
-static real W(mish_slope)(real x) {
-    return W(product_slope)(x, W(mish_gate)(x), W(mish_gate_slope)(x));
-}
-
-static real W(mish_curvature)(real x) {
-    const real p = W(softplus)(x), s = W(logistic)(x);
-    const real ddg = W(tanh_curvature)(p) * s * s + W(tanh_slope)(p) * W(logistic_slope)(x);
-    return W(product_curvature)(x, W(mish_gate_slope)(x), ddg);
-}
-
-#endif
