@@ -57,8 +57,7 @@ def flops(n_in, width, n_samples):
 
 def row_tile(n_samples):
     """Rows of a tile of a plan that uses BLAS, as cbackend/core/plan.c cuts them."""
-    quarter = -(-((n_samples + 3) // 4) // 64) * 64
-    return min(max(quarter, 64), 512)
+    return min(-(-n_samples // 64) * 64, 512)
 
 
 def blas_products(width, n_samples, dtype):

@@ -11,7 +11,7 @@
 
 /* A layer runs its training products on BLAS when both its sides are at least this wide: from there on
  * BLAS's blocking for the cache beats our kernels' lack of it. Measured with benchmarks/products.py. */
-static const int64_t blas_from_width[2] = {1024, 1024}; /* float, double */
+static const int64_t blas_from_width[2] = {1024, 768}; /* float, double */
 
 /* Columns of one call of BLAS: few enough to occupy many threads, enough to be fast. */
 static const int64_t blas_columns = 512;
@@ -28,11 +28,9 @@ int64_t fbp_leading(fbp_dtype dtype, int64_t n) {
 }
 
 int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch) {
-    if (plan->uses_blas) { /* few large products, yet some for each of several threads */
-        int64_t quarter = fbp_round_up((batch + 3) / 4, 64);
-        return quarter < 64 ? 64 : quarter > 512 ? 512 : quarter;
-    }
-    return 64;
+    if (!plan->uses_blas) return 64;
+    int64_t whole = fbp_round_up(batch, 64); /* BLAS packs the weights anew for each tile */
+    return whole < 512 ? whole : 512;
 }
 
 int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch) {
