@@ -87,7 +87,7 @@ def test_odd_shapes_give_the_same_bits_for_any_number_of_threads(sizes, batch_si
 @pytest.mark.parametrize("link", ["squared_error", "softmax_cross_entropy", "poisson", "focal"])
 def test_a_prediction_does_not_depend_on_its_company(link, sparse, dtype, rng):
     """predict(X)[i] is predict(X[i:i+1])[0], bit for bit, in any batch, order and layout."""
-    for sizes in ((5, 9, 3), (33, 70, 17, 4), (1, 1, 2)):
+    for sizes in ((5, 9, 3), (33, 70, 17, 4), (1, 1, 2), (9, 48, 8), (7, 16, 33, 64)):
         net = network(sizes, ("silu", {}), (link, {}), dtype=dtype, sparse=sparse, n_samples=150)
         together = net.plan.predict(net.params, net.X)
         for i in (0, 1, 63, 64, 65, 127, 128, 149):

@@ -30,6 +30,11 @@ typedef struct {
     /* c (m, n) = a (m, k) b. Writes whole vectors: ldc is at least n rounded up to fbp_pad(). */
     void (*multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                      const void *panels, fbp_bias bias, void *c, int64_t ldc);
+    /* The same from b (k, n) as it lies, dense, for few rows, which would not repay packing. It reads up to
+     * fbp_pad() elements beyond the end of b, and start, which begins each chain, is padded to whole
+     * vectors. */
+    void (*multiply_unpacked)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                              const void *b, const void *start, void *c, int64_t ldc);
     /* c (m, n), dense, = a^T b, or c + a^T b: a (k, m) and b (k, n), b padded with zeros to whole
      * vectors. Without `add` it writes up to fbp_pad() elements beyond the end of c. */
     void (*multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,

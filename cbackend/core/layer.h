@@ -27,6 +27,7 @@ typedef struct {
     const void *params; /* (param_rows, n_out) */
     void *packed;       /* panels for forward, or NULL: forward reads params by BLAS or by rows */
     void *packed_t;     /* panels for the gradient of the input, or NULL */
+    int direct;         /* packed is but what forward needs to read params as they lie */
 } fbp_weights;
 
 /* The rows of samples that a sparse first layer reads in place of a tile. */
@@ -39,6 +40,8 @@ typedef struct {
 struct fbp_layer_kernels {
     /* Bytes that each packed copy takes; 0: none is needed. */
     void (*packed_bytes)(const fbp_layer *layer, size_t *packed, size_t *packed_t);
+    /* Bytes that forward needs to read params as they lie, worth it for few rows; 0: it cannot. */
+    size_t (*direct_bytes)(const fbp_layer *layer);
     /* Renews the packed copies of parameter rows [begin, end). */
     void (*pack)(const fbp_layer *layer, const fbp_weights *weights, int64_t begin, int64_t end);
     /* Columns [begin, end) of y (rows, ld_out) from x: (rows, ld_in), or an fbp_sparse_rows. begin is a

@@ -9,13 +9,18 @@ fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_pur
         size_t packed_bytes = 0, packed_t_bytes = 0;
         if (purpose != FBP_FOR_TRAINING || !layer->use_blas)
             fbp_layer_ops(layer)->packed_bytes(layer, &packed_bytes, &packed_t_bytes);
-        if (l == 0 || purpose == FBP_FOR_PREDICT) packed_t_bytes = 0; /* no gradient goes there */
+        int backward = purpose == FBP_FOR_TRAINING || purpose == FBP_FOR_TANGENTS;
+        if (l == 0 || !backward) packed_t_bytes = 0; /* no gradient goes there */
+        size_t direct_bytes =
+            purpose == FBP_FOR_FEW_ROWS ? fbp_layer_ops(layer)->direct_bytes(layer) : 0;
+        if (direct_bytes > 0) packed_bytes = direct_bytes;
         void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
         void *packed_t = fbp_carve(carver, (int64_t)packed_t_bytes, 1);
         if (carver->base == NULL) continue;
         weights[l].params = fbp_at(plan, params, layer->offset);
         weights[l].packed = packed_bytes > 0 ? packed : NULL;
         weights[l].packed_t = packed_t_bytes > 0 ? packed_t : NULL;
+        weights[l].direct = direct_bytes > 0;
     }
     return weights;
 }

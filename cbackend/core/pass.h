@@ -42,7 +42,12 @@ static inline void *fbp_thread_scratch(const fbp_pass *pass, const fbp_team *tea
 
 /* What the copies are for: predict needs none for backward, and both it and tangents run on our own
  * kernels where training runs on BLAS. */
-typedef enum { FBP_FOR_TRAINING, FBP_FOR_PREDICT, FBP_FOR_TANGENTS } fbp_purpose;
+typedef enum {
+    FBP_FOR_TRAINING,
+    FBP_FOR_PREDICT,
+    FBP_FOR_FEW_ROWS, /* predict, from the weights as they lie */
+    FBP_FOR_TANGENTS
+} fbp_purpose;
 
 /* The weights of each layer, with room for their copies. */
 fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_purpose purpose,

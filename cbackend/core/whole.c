@@ -22,12 +22,15 @@ typedef struct {
     double flops; /* of one sample */
 } fbp_prediction;
 
-enum { predict_rows = 64 };
+enum {
+    predict_rows = 64
+}; /* of a tile; for no more than these, packing the weights does not pay */
 
 static void predict_carve(void *context, fbp_carver *carver) {
     fbp_prediction *call = context;
     const fbp_plan *plan = call->plan;
-    call->weights = fbp_weights_carve(plan, call->params, FBP_FOR_PREDICT, carver);
+    fbp_purpose purpose = call->x->rows <= predict_rows ? FBP_FOR_FEW_ROWS : FBP_FOR_PREDICT;
+    call->weights = fbp_weights_carve(plan, call->params, purpose, carver);
     fbp_carver one = {NULL, 0};
     fbp_carve(&one, predict_rows * plan->widest, fbp_size(plan->dtype));
     call->tile_bytes = one.used;

@@ -164,6 +164,19 @@ static void FN(multiply)(int64_t m, int64_t n, int64_t k, const void *a_, int64_
     }
 }
 
+static void FN(multiply_unpacked)(int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
+                                  const void *b_, const void *start_, void *c_, int64_t ldc) {
+    const real *a = a_, *b = b_, *start = start_;
+    real *c = c_;
+    int64_t left = (n + LANES - 1) / LANES, column = 0;
+    while (left > 0) {
+        int64_t vectors = panel_vectors(left);
+        FN(panel_of)(vectors, m, k, k, a, lda, 1, b + column, n, start + column, c + column, ldc);
+        column += vectors * LANES;
+        left -= vectors;
+    }
+}
+
 /* The last n_tail columns of a product that adds to c, by way of a block of whole vectors. */
 static void FN(add_tail)(int64_t m, int64_t n, int64_t k, const real *a, int64_t lda, const real *b,
                          int64_t ldb, int64_t n_tail, real *c) {
@@ -278,7 +291,11 @@ static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows,
     }
 }
 
-static const fbp_gemm_kernels FN(kernels) = {3 * LANES, FN(pack), FN(pack_transposed), FN(multiply),
+static const fbp_gemm_kernels FN(kernels) = {3 * LANES,
+                                             FN(pack),
+                                             FN(pack_transposed),
+                                             FN(multiply),
+                                             FN(multiply_unpacked),
                                              FN(multiply_transposed)};
 
 #undef LANES

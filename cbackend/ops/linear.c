@@ -10,15 +10,35 @@
 /* dx = dy w^T, dw = x^T dy, db = sum of dy over the rows.
  * (Rumelhart, Hinton and Williams, Nature 323, 1986.) */
 
+static size_t row_bytes(const fbp_layer *layer, int64_t columns) {
+    return (size_t)columns * fbp_size(layer->dtype);
+}
+
+static const void *bias_of(const fbp_layer *layer, const fbp_weights *weights) {
+    return fbp_element(layer->dtype, weights->params, layer->n_in * layer->n_out);
+}
+
 static void linear_packed_bytes(const fbp_layer *layer, size_t *packed, size_t *packed_t) {
     size_t size = fbp_size(layer->dtype);
     *packed = (size_t)fbp_packed_size(layer->dtype, layer->n_in + 1, layer->n_out) * size;
     *packed_t = (size_t)fbp_packed_size(layer->dtype, layer->n_out, layer->n_in) * size;
 }
 
+/* The bias, padded to whole vectors. Reading the weights overruns their last row by less than a vector:
+ * as far as the bias reaches, unless it is shorter. */
+static size_t linear_direct_bytes(const fbp_layer *layer) {
+    int64_t padded = fbp_round_up(layer->n_out, fbp_pad(layer->dtype));
+    return padded - layer->n_out > layer->n_out ? 0 : (size_t)padded * fbp_size(layer->dtype);
+}
+
 static void linear_pack(const fbp_layer *layer, const fbp_weights *weights, int64_t begin,
                         int64_t end) {
     const void *rows = fbp_element(layer->dtype, weights->params, begin * layer->n_out);
+    if (weights->direct) {
+        if (end > layer->n_in)
+            memcpy(weights->packed, bias_of(layer, weights), row_bytes(layer, layer->n_out));
+        return;
+    }
     if (weights->packed != NULL)
         layer->gemm->pack(layer->n_in + 1, layer->n_out, begin, end - begin, rows, weights->packed);
     if (weights->packed_t != NULL) {
@@ -32,16 +52,21 @@ static void linear_pack(const fbp_layer *layer, const fbp_weights *weights, int6
 static void linear_forward(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
                            int64_t begin, int64_t end, const void *x, void *y) {
     fbp_dtype dtype = layer->dtype;
+    if (weights->direct) { /* whole rows only: threads cut them, not columns */
+        layer->gemm->multiply_unpacked(rows, layer->n_out, layer->n_in, x, layer->ld_in,
+                                       weights->params, weights->packed, y, layer->ld_out);
+        return;
+    }
     if (weights->packed != NULL) {
         const void *panels = fbp_element(dtype, weights->packed, begin * (layer->n_in + 1));
         layer->gemm->multiply(rows, end - begin, layer->n_in, x, layer->ld_in, panels,
                               FBP_BIAS_START, fbp_element(dtype, y, begin), layer->ld_out);
         return;
     }
-    const void *bias = fbp_element(dtype, weights->params, layer->n_in * layer->n_out + begin);
+    const void *bias = fbp_element(dtype, bias_of(layer, weights), begin);
     for (int64_t r = 0; r < rows; r++)
         memcpy(fbp_element(dtype, y, r * layer->ld_out + begin), bias,
-               (size_t)(end - begin) * fbp_size(dtype));
+               row_bytes(layer, end - begin));
     for (int64_t next; begin < end; begin = next) { /* another cut, other bits */
         next = fbp_piece_end(layer, begin, layer->n_out);
         fbp_blas_multiply(dtype, 0, 0, rows, next - begin, layer->n_in, x, layer->ld_in,
@@ -119,6 +144,11 @@ static void sparse_packed_bytes(const fbp_layer *layer, size_t *packed, size_t *
     *packed = *packed_t = 0;
 }
 
+static size_t sparse_direct_bytes(const fbp_layer *layer) {
+    (void)layer;
+    return 0;
+}
+
 static void sparse_pack(const fbp_layer *layer, const fbp_weights *weights, int64_t begin,
                         int64_t end) {
     (void)layer, (void)weights, (void)begin, (void)end;
@@ -155,16 +185,13 @@ static void sparse_backward_params_tangent(const fbp_layer *layer, int64_t rows,
     sparse_backward_params(layer, 0, layer->param_rows, rows, x, tdy, 1, tg);
 }
 
-static const fbp_layer_kernels linear = {linear_packed_bytes,
-                                         linear_pack,
-                                         linear_forward,
-                                         linear_backward_input,
-                                         linear_backward_params,
-                                         linear_forward_tangent,
-                                         linear_backward_input_tangent,
-                                         linear_backward_params_tangent};
+static const fbp_layer_kernels linear = {
+    linear_packed_bytes,    linear_direct_bytes,           linear_pack,
+    linear_forward,         linear_backward_input,         linear_backward_params,
+    linear_forward_tangent, linear_backward_input_tangent, linear_backward_params_tangent};
 
 static const fbp_layer_kernels linear_csr = {sparse_packed_bytes,
+                                             sparse_direct_bytes,
                                              sparse_pack,
                                              sparse_forward,
                                              NULL,
