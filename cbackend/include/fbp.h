@@ -197,6 +197,14 @@ typedef int (*fbp_poll_fn)(void *context);
 fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
                        int n_threads, fbp_poll_fn poll, void *poll_context, void *out);
 
+/* A plan with weights of its own, copied and packed once: for calls that come often. It never changes; any
+ * number of threads may run it at once. The plan must live as long. */
+typedef struct fbp_frozen fbp_frozen;
+fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **frozen);
+void fbp_frozen_destroy(fbp_frozen *frozen);
+fbp_status fbp_frozen_predict(const fbp_frozen *frozen, const fbp_samples *x, int raw,
+                              int n_threads, fbp_poll_fn poll, void *poll_context, void *out);
+
 /* What a full pass works on. weight may be NULL. The loss is
  * (sum_i weight_i * loss_i + alpha / 2 * sum of squared weights) / sum_i weight_i. */
 typedef struct {

@@ -157,6 +157,14 @@ cdef extern from "fbp.h" nogil:
         const void *weight
         double alpha
 
+    ctypedef struct fbp_frozen:
+        pass
+    fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **frozen)
+    void fbp_frozen_destroy(fbp_frozen *frozen)
+    fbp_status fbp_frozen_predict(
+        const fbp_frozen *frozen, const fbp_samples *x, int raw, int n_threads, fbp_poll_fn poll,
+        void *poll_context, void *out) nogil
+
     fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,
                             int n_threads, fbp_poll_fn poll, void *poll_context, double *loss,
                             void *grad)

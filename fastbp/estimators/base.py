@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp import _core
 from fastbp.estimators import fitting, inputs, locking, preparation
 from fastbp.estimators.options import STOCHASTIC_SOLVERS
+from fastbp.estimators.predictor import Predictor
 from fastbp.nn.network import Array, Network, Parameters
 from fastbp.train import threads
 from fastbp.train.state import Problem, TrainingState
@@ -238,6 +239,39 @@ class BaseMLP(BaseEstimator, ABC):
         return preparation.gradient_problem(self, X, y, sample_weight, np.dtype(dtype))
 
     # Prediction.
+
+    @abstractmethod
+    def _answer(self) -> Callable[[Array], Any]:
+        """What makes the answer of `predict` from the network's output, free of this estimator."""
+
+    def predictor(self) -> Predictor:
+        """`predict` as a small callable with weights of its own, for many calls on few rows.
+
+        It takes a 2-D ndarray of the weights' dtype, checks its shape and dtype and nothing else,
+        and returns what `predict` does, some 20 us sooner. Later changes of the estimator do not
+        change it.
+
+        Returns
+        -------
+        predictor : callable
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `partial_fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPClassifier
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([0, 0, 1, 1])
+        >>> predict = MLPClassifier(4, solver="lbfgs", random_state=0).fit(X, y).predictor()
+        >>> predict(np.array([[-2.0], [2.0]]))
+        array([0, 1])
+        """
+        check_is_fitted(self)
+        with locking.swapping:
+            return Predictor(self._network, self._flat(), self._answer(), self.n_threads)
 
     def _output(self, X: Any, *, raw: bool = False) -> Array:
         """Predictions, or raw outputs, (n_samples, n_outputs)."""

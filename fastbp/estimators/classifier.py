@@ -1,6 +1,7 @@
 """The classifier: labels, and the losses that go with them."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -160,7 +161,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         array([0, 1])
         """
         scores = self._output(X)
-        return self._labels.decode(scores, _threshold(self._network.loss[0]))
+        return self._answer()(scores)
+
+    def _answer(self) -> Callable[[Array], Any]:
+        return functools.partial(self._labels.decode, threshold=_threshold(self._network.loss[0]))
 
     @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
     @documented

@@ -1,5 +1,6 @@
 """The regressor: numeric targets, and the losses that go with them."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -132,8 +133,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         >>> model.fit(X, y).predict([[-0.5], [0.5]]).round()
         array([-1.,  1.])
         """
-        output = self._output(X)
-        return output[:, 0] if output.shape[1] == 1 else output
+        return _values(self._output(X))
+
+    def _answer(self) -> Callable[[Array], Any]:
+        return _values
 
     @available_if(BaseMLP._is_stochastic)  # type: ignore[untyped-decorator]
     @documented
@@ -191,3 +194,8 @@ def r2(prediction: Array, target: Array, sample_weight: Array | None) -> float:
     # A constant target: 1 if it is met exactly, else 0.
     scores[spread == 0] = np.where(residual[spread == 0] == 0, 1.0, 0.0)
     return float(scores.mean())
+
+
+def _values(output: Array) -> Array:
+    """The network's output (n, n_outputs) as scikit-learn returns it: (n,) for one output."""
+    return output[:, 0] if output.shape[1] == 1 else output
