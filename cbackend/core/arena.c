@@ -1,5 +1,5 @@
-/* Aligned, counted allocation. The counter lets a test show that the steady state allocates nothing,
- * and the planned failure lets one show that every allocation may fail. */
+/* Aligned, counted allocation. The counter lets a test show that the steady state allocates
+ * nothing, and the planned failure lets one show that every allocation may fail. */
 #include "core/arena.h"
 
 #include <stdlib.h>
@@ -54,6 +54,12 @@ void *fbp_carve(fbp_carver *carver, int64_t count, size_t size) {
     else
         carver->used += ((size_t)count * size + FBP_ALIGN - 1) / FBP_ALIGN * FBP_ALIGN;
     return part;
+}
+
+size_t fbp_carved_bytes(int64_t count, size_t size) {
+    fbp_carver one = {NULL, 0};
+    fbp_carve(&one, count, size);
+    return one.used;
 }
 
 /* ---- blocks of finished calls, kept for the next ---- */

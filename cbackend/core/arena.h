@@ -1,5 +1,6 @@
-/* Memory: the only file that allocates. An arena is one aligned block from which a call carves its
- * scratch; a pool keeps the arenas of a plan for its next calls. */
+/* Memory: the only file that allocates. A call counts what it needs, takes one aligned block, and
+ * carves its buffers from it; a pool keeps the blocks of a plan's finished calls for its next
+ * ones. */
 #ifndef FBP_CORE_ARENA_H
 #define FBP_CORE_ARENA_H
 
@@ -7,8 +8,8 @@
 
 #define FBP_ALIGN 64 /* a cache line, and the widest vector */
 
-void *fbp_alloc(
-    size_t bytes); /* aligned to FBP_ALIGN and zeroed; NULL, with a message, on failure */
+/* Aligned to FBP_ALIGN and zeroed; NULL, with a message, on failure. */
+void *fbp_alloc(size_t bytes);
 void fbp_free(void *block);
 
 /* Adds up the parts of a block first, then hands them out: run the same calls twice, once with base
@@ -18,9 +19,11 @@ typedef struct {
     size_t used;
 } fbp_carver;
 void *fbp_carve(fbp_carver *carver, int64_t count, size_t size);
+size_t fbp_carved_bytes(int64_t count, size_t size); /* what one such part takes */
 typedef void (*fbp_carve_fn)(void *call, fbp_carver *carver);
 
-/* Blocks that finished calls leave for later ones. Any thread may take and give at any time. */
+/* Blocks that finished calls leave for later ones, with what they last held. Any thread may carve
+ * and give at any time. */
 #define FBP_POOL 4
 typedef struct {
     void *block;

@@ -1,8 +1,9 @@
-/* Training: whole epochs of two-phase steps, with no Python and no allocation in the loop. A team of
- * threads is formed once for a run and meets twice a step.
+/* Training: whole epochs of two-phase steps, with no Python and no allocation in the loop. A team
+ * of threads is formed once for a run and meets twice a step, or after each layer too where columns
+ * are cut.
  *
- * What every thread must decide alike (the loss is not finite, a weight is not, stop) it decides from
- * the same numbers, read between the same two barriers: so no third barrier is needed. */
+ * What every thread must decide alike (the loss is not finite, a weight is not, stop) it decides
+ * from the same numbers, read between the same two barriers: so no further barrier is needed. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -48,10 +49,10 @@ static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carv
     training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles, sizeof(double));
 }
 
-/* A step's products, and of each parameter the update, which is all that counts where samples are sparse. */
-static double step_flops(const fbp_plan *plan, const fbp_training_spec *spec) {
-    return fbp_sample_flops(plan, &spec->problem.x) * (double)spec->batch +
-           10.0 * (double)plan->n_params;
+/* FLOPs of a step: its products, and of each parameter the update, which is all that counts where
+ * samples are sparse. */
+static double step_flops(const fbp_plan *plan, double of_sample, int64_t batch) {
+    return of_sample * (double)batch + 10.0 * (double)plan->n_params;
 }
 
 fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
@@ -69,7 +70,8 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     fbp_training *training = fbp_alloc(sizeof *training);
     if (training == NULL) return FBP_NO_MEMORY;
     training->spec = *spec;
-    training->spec.n_threads = fbp_threads_for_step(step_flops(plan, spec), spec->n_threads);
+    double flops = step_flops(plan, fbp_sample_flops(plan, &spec->problem.x), spec->batch);
+    training->spec.n_threads = fbp_threads_for_step(flops, spec->n_threads);
     training->rule = rule;
     training->kernels = rule->kernels[plan->dtype];
     training->params = params;
@@ -107,8 +109,8 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_sample
     }
     fbp_training training = {0};
     training.spec.batch = batch;
-    training.spec.n_threads = n_threads = fbp_threads_for_step(
-        plan->flops * (double)batch + 10.0 * (double)plan->n_params, n_threads);
+    training.spec.n_threads = n_threads =
+        fbp_threads_for_step(step_flops(plan, plan->flops, batch), n_threads);
     training.spec.shuffle = 1;
     training.spec.problem.x.rows = n_samples;
     fbp_carver counting = {NULL, 0};
@@ -173,8 +175,9 @@ static void blame(fbp_training *training, int64_t epoch, int64_t step, int in_we
     training->status = FBP_NOT_FINITE;
 }
 
-/* One batch: returns whether to go on, the same on every thread. loss is the first thread's concern.
- * Whoever stops early leaves rows or tiles undone: the weights of the last epoch are put back. */
+/* One batch: returns whether to go on, the same on every thread. loss is the first thread's
+ * concern. Whoever stops early leaves rows or tiles undone: the weights of the last epoch are put
+ * back. */
 static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range units, int64_t epoch,
                      int64_t index, const double *scalars, double *loss, const fbp_team *team) {
     fbp_pass *pass = &training->pass;
@@ -235,8 +238,8 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range
 static void begin_epoch(fbp_training *training, int64_t e, const fbp_team *team) {
     const fbp_plan *plan = training->pass.plan;
     size_t size = fbp_size(plan->dtype);
-    /* A last batch without weight is passed without a meeting: another thread may still be weighing it
-     * by the order that is about to change. */
+    /* A last batch without weight is passed without a meeting: another thread may still be weighing
+     * it by the order that is about to change. */
     fbp_barrier(team);
     fbp_range share = fbp_share(plan->n_params, team);
     memcpy(training->last_epoch + (size_t)share.begin * size,
@@ -254,7 +257,7 @@ static void run_thread(void *context, const fbp_team *team) {
     fbp_range tiles = fbp_tiles_share(training->pass.plan, team);
     for (int64_t t = tiles.begin; t < tiles.end; t++) sum_tile_squares(training, t);
     fbp_weights_pack(training->pass.plan, training->pass.weights, team);
-    fbp_range units = fbp_units_share(&training->pass, team);
+    fbp_range units = fbp_units_share(training->pass.plan, training->pass.n_blocks, team);
     for (int64_t e = 0; e < run->n_epochs; e++) {
         begin_epoch(training, e, team);
         if (!run_epoch(training, e, &step, units, team)) break;
@@ -320,7 +323,7 @@ fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
                         (long long)run->first_epoch, (long long)(FBP_MAX_EPOCHS - run->n_epochs));
     fbp_watch watch = {.ask = run->poll, .context = run->poll_context};
     training->pass.watch = watch;
-    fbp_weights_reset(&training->pass);
+    fbp_units_reset(&training->pass);
     training->run = run;
     training->status = FBP_OK;
     run->epochs_done = 0;

@@ -1,4 +1,5 @@
-/* What is known of a plan before it runs: what it is, its FLOPs, and how its work spreads over threads. */
+/* What is known of a plan before it runs: what it is, its FLOPs, and how its work spreads over
+ * threads. (Its memory is counted where it is carved, in fit.c.) */
 #include "core/pass.h"
 
 fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
@@ -16,8 +17,8 @@ fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int index) {
     return info;
 }
 
-/* A product of m x k by k x n takes 2 m k n: forward has one a layer, backward one for the weights and,
- * but in the first layer, one for the input. */
+/* A product of m x k by k x n takes 2 m k n: forward has one a layer, backward one for the weights
+ * and, but in the first layer, one for the input. */
 void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward) {
     *forward = *backward = 0.0;
     for (int l = 0; l < plan->n_layers; l++) {
@@ -32,27 +33,25 @@ void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward) {
 }
 
 /* The share of the busiest thread in the cost of the weights phase. */
-static double busiest_share(const fbp_pass *pass, int n_threads) {
-    const fbp_plan *plan = pass->plan;
+static double busiest_share(const fbp_plan *plan, int n_blocks, int n_threads) {
     int64_t most = 0;
     for (int i = 0; i < n_threads; i++) {
         fbp_team team = {i, n_threads, NULL};
-        fbp_range units = fbp_units_share(pass, &team);
+        fbp_range units = fbp_units_share(plan, n_blocks, &team);
         int64_t cost = 0;
-        for (int64_t u = units.begin; u < units.end; u++)
-            cost += plan->tiles[u / pass->n_blocks].cost;
+        for (int64_t u = units.begin; u < units.end; u++) cost += plan->tiles[u / n_blocks].cost;
         if (cost > most) most = cost;
     }
-    return (double)most / (double)(plan->n_params * pass->n_blocks);
+    return (double)most / (double)(plan->n_params * n_blocks);
 }
 
 fbp_balance fbp_plan_balance(const fbp_plan *plan, int64_t batch, int n_threads) {
-    fbp_pass pass = {.plan = plan, .n_blocks = fbp_row_blocks(plan, batch)};
+    int n_blocks = fbp_row_blocks(plan, batch);
     int by_columns = fbp_cuts_columns(plan, batch, batch, n_threads);
     double all = fbp_rows_span(plan, batch, batch, 1, 0);
     double span = fbp_rows_span(plan, batch, batch, n_threads, by_columns);
     fbp_balance balance = {all / n_threads / span,
-                           1.0 / n_threads / busiest_share(&pass, n_threads), by_columns,
-                           pass.n_blocks};
+                           1.0 / n_threads / busiest_share(plan, n_blocks, n_threads), by_columns,
+                           n_blocks};
     return balance;
 }

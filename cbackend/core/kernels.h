@@ -1,17 +1,17 @@
 /* The kernels below the rows: matrix products on tiles, and sums over vectors. One set for each
- * instruction set and dtype, implemented in ops/gemm.c and ops/vector.c; the mechanism and the layer
- * ops call them through these tables. Lengths, rows and strides are in elements. */
+ * instruction set and dtype, implemented in ops/gemm.c and ops/vector.c; the mechanism and the
+ * layer ops call them through these tables. Lengths, rows and strides are in elements. */
 #ifndef FBP_CORE_KERNELS_H
 #define FBP_CORE_KERNELS_H
 
 #include "core/row.h"
 
 /* The right operand of our products is packed into panels, a few vectors wide, each (k, width) and
- * contiguous, zeros beyond column n: it is read in the order in which it lies, and ragged widths cost
- * no special case. fbp_packed_size() counts its elements.
+ * contiguous, zeros beyond column n: it is read in the order in which it lies, and ragged widths
+ * cost no special case. fbp_packed_size() counts its elements.
  *
- * Every element of a product is one chain of fused multiply-adds over k, in order: so its bits depend
- * neither on how many rows are computed together nor on the width of the vectors. */
+ * Every element of a product is one chain of fused multiply-adds over k, in order: so its bits
+ * depend neither on how many rows are computed together nor on the width of the vectors. */
 typedef enum {
     FBP_BIAS_NONE = 0, /* panels have k rows */
     FBP_BIAS_START,    /* they have one more, the bias, which starts each chain */
@@ -30,9 +30,9 @@ typedef struct {
     /* c (m, n) = a (m, k) b. Writes whole vectors: ldc is at least n rounded up to fbp_pad(). */
     void (*multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                      const void *panels, fbp_bias bias, void *c, int64_t ldc);
-    /* The same from b (k, n) as it lies, dense, for few rows, which would not repay packing. It reads up to
-     * fbp_pad() elements beyond the end of b, and start, which begins each chain, is padded to whole
-     * vectors. */
+    /* The same from b (k, n) as it lies, dense, for few rows, which would not repay packing. It
+     * reads up to fbp_pad() elements beyond the end of b, and start, which begins each chain, is
+     * padded to whole vectors. */
     void (*multiply_unpacked)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                               const void *b, const void *start, void *c, int64_t ldc);
     /* c (m, n), dense, = a^T b, or c + a^T b: a (k, m) and b (k, n), b padded with zeros to whole
@@ -49,13 +49,11 @@ typedef struct {
     /* Strided samples to dense rows: out[i] = x[index ? index[i] : i], then 1, then zeros to ld. */
     void (*gather)(int64_t rows, int64_t cols, const void *x, int64_t row_stride,
                    int64_t col_stride, const uint32_t *index, void *out, int64_t ld);
-    /* Columns [begin, end) of y (rows, n) = CSR rows of x times w (cols, n), plus the bias in row `cols`
-     * of w; with the last columns, zeros to ldy. */
-    void (*csr_multiply)(int64_t rows, int64_t n, int64_t begin, int64_t end, int64_t cols,
-                         const fbp_samples *x, int64_t first, const uint32_t *index, const void *w,
-                         void *y, int64_t ldy);
-    /* g (row_end - row, n) += rows [row, row_end) of x^T dy; the bias gradient where row_end is past
-     * cols. */
+    /* y (rows, n) = CSR rows of x times w (cols, n), plus the bias in row `cols` of w. */
+    void (*csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x, int64_t first,
+                         const uint32_t *index, const void *w, void *y, int64_t ldy);
+    /* g (row_end - row, n) += rows [row, row_end) of x^T dy; the bias gradient where row_end is
+     * past cols. */
     void (*csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
                                     int64_t first, const uint32_t *index, const void *dy,
                                     int64_t lddy, int64_t row, int64_t row_end, void *g);

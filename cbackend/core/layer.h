@@ -27,7 +27,7 @@ typedef struct {
     const void *params; /* (param_rows, n_out) */
     void *packed;       /* panels for forward, or NULL: forward reads params by BLAS or by rows */
     void *packed_t;     /* panels for the gradient of the input, or NULL */
-    int direct;         /* packed is but what forward needs to read params as they lie */
+    void *start;        /* what forward needs to read params as they lie, or NULL */
 } fbp_weights;
 
 /* The rows of samples that a sparse first layer reads in place of a tile. */
@@ -44,20 +44,20 @@ struct fbp_layer_kernels {
     size_t (*direct_bytes)(const fbp_layer *layer);
     /* Renews the packed copies of parameter rows [begin, end). */
     void (*pack)(const fbp_layer *layer, const fbp_weights *weights, int64_t begin, int64_t end);
-    /* Columns [begin, end) of y (rows, ld_out) from x: (rows, ld_in), or an fbp_sparse_rows. begin is a
-     * multiple of layer->columns, and end is fbp_piece_end() of it or of a later piece. */
+    /* Columns [begin, end) of y (rows, ld_out) from x: (rows, ld_in), or an fbp_sparse_rows. begin
+     * is a multiple of layer->columns, and end is fbp_piece_end() of it or of a later piece. */
     void (*forward)(const fbp_layer *layer, const fbp_weights *weights, int64_t rows, int64_t begin,
                     int64_t end, const void *x, void *y);
-    /* Columns [begin, end), cut likewise, of dx (rows, ld_in) from dy (rows, ld_out): dx = dy w^T. NULL:
-     * nothing can lie before it. */
+    /* Columns [begin, end), cut likewise, of dx (rows, ld_in) from dy (rows, ld_out): dx = dy w^T.
+     * NULL: nothing can lie before it. */
     void (*backward_input)(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
                            int64_t begin, int64_t end, const void *dy, void *dx);
-    /* g (end - begin, n_out), dense, (+)= the gradient of parameter rows [begin, end), over all rows of
-     * the batch: x^T dy, and the sum of dy for the bias. */
+    /* g (end - begin, n_out), dense, (+)= the gradient of parameter rows [begin, end), over all
+     * rows of the batch: x^T dy, and the sum of dy for the bias. */
     void (*backward_params)(const fbp_layer *layer, int64_t begin, int64_t end, int64_t rows,
                             const void *x, const void *dy, int add, void *g);
-    /* Tangents along tx (NULL: none), tdy and the tangent of the parameters, whose packed copies are
-     * in tweights: of forward, of backward_input and, added to tg (param_rows, n_out), of
+    /* Tangents along tx (NULL: none), tdy and the tangent of the parameters, whose packed copies
+     * are in tweights: of forward, of backward_input and, added to tg (param_rows, n_out), of
      * backward_params. scratch is as large as the result. NULL: the row has none. */
     void (*forward_tangent)(const fbp_layer *layer, const fbp_weights *weights,
                             const fbp_weights *tweights, int64_t rows, const void *x,
@@ -69,8 +69,8 @@ struct fbp_layer_kernels {
                                     const void *tx, const void *dy, const void *tdy, void *tg);
 };
 
-/* A product n columns wide is cut into pieces of layer->columns, the last of which may be a third wider: so
- * no sliver is left, and pieces begin where panels do. */
+/* A product n columns wide is cut into pieces of layer->columns, the last of which may be a third
+ * wider: so no sliver is left, and pieces begin where panels do. */
 static inline int64_t fbp_piece_end(const fbp_layer *layer, int64_t begin, int64_t n) {
     int64_t columns = layer->columns;
     return n - begin <= columns + columns / 3 ? n : begin + columns;

@@ -11,8 +11,10 @@ typedef struct {
     fbp_meeting *meeting;
 } fbp_team;
 
-/* Runs body once on each thread of a team and waits for all. With one thread, body is simply called. The
- * runtime may grant fewer threads than asked for: body is told. */
+extern const fbp_team fbp_alone; /* one thread */
+
+/* Runs body once on each thread of a team and waits for all. With one thread, body is simply
+ * called. The runtime may grant fewer threads than asked for: body is told. */
 typedef void (*fbp_body)(void *context, const fbp_team *team);
 void fbp_parallel(int n_threads, fbp_body body, void *context);
 

@@ -11,16 +11,17 @@ fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_pur
             fbp_layer_ops(layer)->packed_bytes(layer, &packed_bytes, &packed_t_bytes);
         int backward = purpose == FBP_FOR_TRAINING || purpose == FBP_FOR_TANGENTS;
         if (l == 0 || !backward) packed_t_bytes = 0; /* no gradient goes there */
-        size_t direct_bytes =
+        size_t start_bytes =
             purpose == FBP_FOR_FEW_ROWS ? fbp_layer_ops(layer)->direct_bytes(layer) : 0;
-        if (direct_bytes > 0) packed_bytes = direct_bytes;
+        if (start_bytes > 0) packed_bytes = 0;
         void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
         void *packed_t = fbp_carve(carver, (int64_t)packed_t_bytes, 1);
+        void *start = fbp_carve(carver, (int64_t)start_bytes, 1);
         if (carver->base == NULL) continue;
         weights[l].params = fbp_at(plan, params, layer->offset);
         weights[l].packed = packed_bytes > 0 ? packed : NULL;
         weights[l].packed_t = packed_t_bytes > 0 ? packed_t : NULL;
-        weights[l].direct = direct_bytes > 0;
+        weights[l].start = start_bytes > 0 ? start : NULL;
     }
     return weights;
 }
@@ -32,12 +33,6 @@ void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fb
         const fbp_layer *layer = &plan->layers[tile->layer];
         fbp_layer_ops(layer)->pack(layer, &weights[tile->layer], tile->begin, tile->end);
     }
-}
-
-static size_t bytes_of(int64_t count, size_t size) {
-    fbp_carver one = {NULL, 0};
-    fbp_carve(&one, count, size);
-    return one.used;
 }
 
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
@@ -63,11 +58,11 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, in
     pass->loss = fbp_carve(carver, batch, size);
     int64_t rows = fbp_row_tile(plan, batch) * plan->widest;
     int64_t tile = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
-    pass->thread_bytes = bytes_of(rows > tile ? rows : tile, size);
+    pass->thread_bytes = fbp_carved_bytes(rows > tile ? rows : tile, size);
     pass->threads = fbp_carve(carver, n_threads, pass->thread_bytes);
     pass->n_blocks = fbp_row_blocks(plan, batch);
     pass->n_partials = pass->n_blocks > 1 ? (int64_t)plan->n_tiles * pass->n_blocks : 0;
-    pass->partial_bytes = bytes_of(tile, size);
+    pass->partial_bytes = fbp_carved_bytes(tile, size);
     pass->partials = fbp_carve(carver, pass->n_partials, pass->partial_bytes);
     pass->formed = fbp_carve(carver, pass->n_blocks > 1 ? plan->n_tiles : 0, sizeof *pass->formed);
 }

@@ -1,5 +1,5 @@
-/* The two phases of a step over one batch, and the buffers that they share. Training, full gradients and
- * inspection are made of these. */
+/* The two phases of a step over one batch, and the buffers that they share. Training, full
+ * gradients and inspection are made of these. */
 #ifndef FBP_CORE_PASS_H
 #define FBP_CORE_PASS_H
 
@@ -9,9 +9,10 @@
 /* Buffers of one running call, for batches of up to `batch` rows.
  *
  * input[l] (batch, ld_in) is what layer l reads: the gathered samples, or the activation before it.
- * delta[l] (batch, ld_out) is the gradient of the loss by layer l's pre-activation z; until backward
- * reaches it, it holds z itself where the activation's backward reads its input, and in the last layer.
- * All else lives in tiles. So a batch's memory is one activation and one delta for each layer. */
+ * delta[l] (batch, ld_out) is the gradient of the loss by layer l's pre-activation z; until
+ * backward reaches it, it holds z itself where the activation's backward reads its input, and in
+ * the last layer. So a batch's memory is one activation and one delta for each layer; all else
+ * lives in tiles, and in partial gradients where rows are cut into blocks. */
 typedef struct {
     const fbp_plan *plan;
     int64_t batch;
@@ -52,13 +53,14 @@ typedef enum {
 /* The weights of each layer, with room for their copies. */
 fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_purpose purpose,
                                fbp_carver *carver);
-/* Makes the copies of this thread's share of the tiles. */
+/* Fills the copies of this thread's share of the tiles. */
 void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fbp_team *team);
 
 /* ---- rows phase ---- */
 
-/* What an onlooker wants of a pass: each layer's values, (rows, n_out) and dense, and the first layer
- * with a pre-activation that is not finite (-1: none). Any may be NULL. Rows count from `first`. */
+/* What an onlooker wants of a pass: each layer's values, (rows, n_out) and dense, and the first
+ * layer with a pre-activation that is not finite (-1: none). Any may be NULL. Rows count from
+ * `first`. */
 typedef struct {
     void *const *z, *const *a, *const *delta;
     int *bad_layer;
@@ -70,24 +72,24 @@ typedef struct {
 void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team);
 /* The whole phase on one thread, under the eyes of an onlooker. */
 void fbp_rows_traced(fbp_pass *pass, const fbp_batch *batch, const fbp_trace *trace);
-/* The first layer with a pre-activation that is not finite, of a batch that is run forward for this; -1:
- * none. */
+/* The first layer with a pre-activation that is not finite, of a batch that is run forward for
+ * this; -1: none. */
 int fbp_first_bad_layer(fbp_pass *pass, const fbp_batch *batch);
 
 /* ---- weights phase ---- */
 
-/* Its units: unit u is block u % n_blocks of the batch's rows for tile u / n_blocks. A thread's units,
- * and its tiles, are consecutive and of about equal cost. */
-fbp_range fbp_units_share(const fbp_pass *pass, const fbp_team *team);
+/* Its units: unit u is block u % n_blocks of the batch's rows for tile u / n_blocks. A thread's
+ * units, and its tiles, are consecutive and of about equal cost. */
+fbp_range fbp_units_share(const fbp_plan *plan, int n_blocks, const fbp_team *team);
 fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team);
 
-/* Forgets what a phase that was stopped has left unfinished. */
-void fbp_weights_reset(fbp_pass *pass);
+/* No unit is formed yet: for buffers that come from a pool, or that a stopped phase has left. */
+void fbp_units_reset(fbp_pass *pass);
 /* The gradient of one tile of parameters over all rows of the batch, into g or added to it. */
 void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
                        void *g);
-/* Forms a unit's gradient. Returns the tile's, over the whole batch, to the thread that forms the last
- * of its units, and NULL to the others. */
+/* Forms a unit's gradient. Returns the tile's, over the whole batch, to the thread that forms the
+ * last of its units, and NULL to the others. */
 void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, int64_t unit, const fbp_team *team);
 
 /* Weights, without biases, in a tile: what the penalty is about. */

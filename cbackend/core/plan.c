@@ -1,5 +1,5 @@
-/* Compiling a network: names become rows, widths become offsets and tiles, and everything that can be
- * known before anything runs (parameters, FLOPs, who computes what) is settled here. */
+/* Compiling a network: names become rows, widths become offsets and tiles, and everything that can
+ * be known before anything runs (parameters, FLOPs, who computes what) is settled here. */
 #include "core/plan.h"
 
 #include <math.h>
@@ -9,8 +9,9 @@
 
 /* ---- the rule that chooses between our own kernels and BLAS ---- */
 
-/* A layer runs its training products on BLAS when both its sides are at least this wide: from there on
- * BLAS's blocking for the cache beats our kernels' lack of it. Measured with benchmarks/products.py. */
+/* A layer runs its training products on BLAS when both its sides are at least this wide: from there
+ * on BLAS's blocking for the cache beats our kernels' lack of it. Measured with
+ * benchmarks/products.py. */
 static const int64_t blas_from_width[2] = {1024, 768}; /* float, double */
 
 /* Columns of one call of BLAS: few enough to occupy many threads, enough to be fast. */
@@ -33,12 +34,12 @@ int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch) {
     return whole < 512 ? whole : 512;
 }
 
-int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch) {
+int64_t fbp_row_step(const fbp_plan *plan, int64_t batch) {
     return plan->uses_blas ? fbp_row_tile(plan, batch) : 8;
 }
 
-/* Units of the weights phase are wanted for so many threads, and a block of fewer rows would cost more
- * to add up than a small part of what it takes to form. */
+/* Units of the weights phase are wanted for so many threads, and a block of fewer rows would cost
+ * more to add up than a small part of what it takes to form. */
 enum { wanted_units = 64, least_block = 256 };
 
 int fbp_row_blocks(const fbp_plan *plan, int64_t batch) {
@@ -54,16 +55,18 @@ static double busiest(int64_t units, int n_threads) {
     return (double)fbp_pieces(units, n_threads) / (double)units;
 }
 
-/* What a meeting of the team costs: 1 us of one core's work. */
+/* What a meeting costs: counted as 1 us of one core's work, since many threads meet more slowly
+ * than two. */
 static const double flops_per_meeting = 1e5;
 
 double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
                      int by_columns) {
-    int64_t units = fbp_pieces(rows, fbp_row_unit(plan, batch));
+    int64_t units = fbp_pieces(rows, fbp_row_step(plan, batch));
     double span = by_columns ? 2.0 * plan->n_layers * flops_per_meeting : 0.0;
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         double flops = fbp_product_flops(layer) * (double)rows;
+        if (layer->op->reads_sparse) continue;
         int64_t out = by_columns ? fbp_column_pieces(layer, layer->n_out) : 1;
         int64_t in = by_columns ? fbp_column_pieces(layer, layer->n_in) : 1;
         span += flops * busiest(units * out, n_threads);
@@ -77,9 +80,9 @@ int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_th
                                 fbp_rows_span(plan, rows, batch, n_threads, 0);
 }
 
-/* About 10 us of one core's work where a quiet team meets twice, in half a microsecond; four times as
- * much where a team must first be formed. A network that gains little from a second thread loses much
- * when that thread is not there at once. */
+/* About 10 us of one core's work where a team stays together (two quiet cores meet in a quarter of
+ * a microsecond); four times as much where a team must first be formed. A network that gains little
+ * from a second thread loses much when that thread is not there at once. */
 static const double flops_per_step_thread = 1e6, flops_per_call_thread = 4e6;
 
 static int threads_for(double flops, double each, int n_threads) {
@@ -143,6 +146,7 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     layer->offset = plan->n_params;
     layer->use_blas = wants_blas(layer, sparse_input);
     layer->columns = layer->use_blas ? blas_columns : plan->gemm->columns;
+    if (row->reads_sparse) layer->columns = spec->units; /* whole */
     plan->uses_blas |= layer->use_blas;
     plan->n_params += layer->param_rows * layer->n_out;
     if (!sparse_input && layer->ld_in > plan->widest) plan->widest = layer->ld_in;
@@ -168,8 +172,9 @@ static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_i
 }
 
 /* Parameter rows of a tile: about 64 tiles in a small network, and hardly more than 8192 elements
- * where our own kernels run, so that gradient, weights and optimiser state of a tile stay in cache together. Whole
- * groups of 16 rows, so that tiles meet at the ends of cache lines in the transposed copies. */
+ * where our own kernels run, so that gradient, weights and optimiser state of a tile stay in cache
+ * together. Whole groups of 16 rows: tiles meet at the ends of cache lines in the transposed
+ * copies, and of vectors where a single output has the rows fill them. */
 static int64_t tile_rows(const fbp_plan *plan, const fbp_layer *layer) {
     if (layer->use_blas) return 256;
     int64_t elements = plan->n_params / 64;

@@ -1,5 +1,5 @@
-/* A plan: a network and its loss, compiled for one dtype and instruction set. Immutable once made; each
- * running call takes scratch of its own. */
+/* A plan: a network and its loss, compiled for one dtype and instruction set. Immutable once made;
+ * each running call takes scratch of its own. */
 #ifndef FBP_CORE_PLAN_H
 #define FBP_CORE_PLAN_H
 
@@ -8,7 +8,7 @@
 #include "core/parallel.h"
 #include "core/registry.h"
 
-/* A unit of the weights phase: parameter rows [begin, end) of a layer. Cut by the shapes alone. */
+/* A tile of the weights phase: parameter rows [begin, end) of a layer. Cut by the shapes alone. */
 typedef struct {
     int layer;
     int64_t begin, end;
@@ -42,7 +42,7 @@ static inline void *fbp_at(const fbp_plan *plan, const void *base, int64_t eleme
     return fbp_element(plan->dtype, base, element);
 }
 
-/* Elements in a target row, and their size: one int32_t for a class, n_outputs reals otherwise. */
+/* Bytes of one sample's target: an int32_t for a class, n_outputs reals otherwise. */
 size_t fbp_target_bytes(const fbp_plan *plan);
 
 /* Leading dimension of a tile n wide: room for the column of ones, whole cache lines, and not a
@@ -53,20 +53,24 @@ int64_t fbp_leading(fbp_dtype dtype, int64_t n);
 /* Rows in a tile of the rows phase, and the multiple at which threads may cut the batch. On our own
  * kernels any cut gives the same bits; on BLAS the tiles are fixed by the shape. */
 int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch);
-int64_t fbp_row_unit(const fbp_plan *plan, int64_t batch);
+int64_t fbp_row_step(const fbp_plan *plan, int64_t batch);
 
-/* Whether a team cuts products by columns too: a plan with few rows and wide layers occupies more threads
- * so, but they meet after each layer. The bits are the same. */
+/* Whether a team cuts products by columns too: a plan with few rows and wide layers occupies more
+ * threads so, but they meet after each layer. The bits are the same. */
 int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads);
-/* FLOPs of the busiest thread in either form, and of the meetings that it waits for. */
+/* FLOPs of the busiest thread in either form, and of the meetings that it waits for. A sparse first
+ * layer counts for nothing: it is small, and each piece of its columns would read all stored
+ * values. */
 double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
                      int by_columns);
 
-/* Blocks of a batch's rows for which the weights phase forms partial gradients. Cut by shape alone. */
+/* Blocks of a batch's rows for which the weights phase forms partial gradients. Cut by shape
+ * alone. */
 int fbp_row_blocks(const fbp_plan *plan, int64_t batch);
 
-/* Threads that so many FLOPs are worth, at most n_threads, since waking a thread costs more than a small
- * step: for a step of training, whose team stays together, or for a call that forms its own. */
+/* Threads that so many FLOPs are worth, at most n_threads, since waking a thread costs more than a
+ * small step: for a step of training, whose team stays together, or for a call that forms its
+ * own. */
 int fbp_threads_for_step(double flops, int n_threads);
 int fbp_threads_for_call(double flops, int n_threads);
 /* FLOPs of a layer's product on one sample. */

@@ -1,5 +1,5 @@
-/* Prediction: rows go through all layers in two tiles that take turns, always on our own kernels, so that a
- * row's bits depend on nothing but the row. */
+/* Prediction: rows go through all layers in two tiles that take turns, always on our own kernels,
+ * so that a row's bits depend on nothing but the row. */
 #include <string.h>
 
 #include "core/pass.h"
@@ -27,10 +27,8 @@ static void carve(void *context, fbp_carver *carver) {
     const fbp_plan *plan = call->plan;
     fbp_purpose purpose = call->x->rows <= tile_rows ? FBP_FOR_FEW_ROWS : FBP_FOR_PREDICT;
     if (!call->prepared) call->weights = fbp_weights_carve(plan, call->params, purpose, carver);
-    fbp_carver one = {NULL, 0};
-    fbp_carve(&one, tile_rows * plan->widest, fbp_size(plan->dtype));
-    call->tile_bytes = one.used;
-    call->tiles = fbp_carve(carver, 2 * (int64_t)call->n_threads, one.used);
+    call->tile_bytes = fbp_carved_bytes(tile_rows * plan->widest, fbp_size(plan->dtype));
+    call->tiles = fbp_carve(carver, 2 * (int64_t)call->n_threads, call->tile_bytes);
 }
 
 static void run_tile(const fbp_prediction *call, int64_t begin, int64_t rows, char *x, char *y) {
@@ -133,8 +131,7 @@ fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **out) {
     fbp_carver carving = {frozen->block, 0};
     carve_frozen(frozen, &carving);
     memcpy(frozen->params, params, (size_t)plan->n_params * fbp_size(plan->dtype));
-    fbp_team alone = {0, 1, NULL};
-    fbp_weights_pack(plan, frozen->weights, &alone);
+    fbp_weights_pack(plan, frozen->weights, &fbp_alone);
     *out = frozen;
     return FBP_OK;
 }

@@ -53,10 +53,11 @@ static fbp_status check_csr(const fbp_samples *x) {
                         (long long)x->indptr[0], (long long)x->indptr[x->rows],
                         (long long)x->stored);
     for (int64_t r = 0; r < x->rows; r++) {
-        if (x->indptr[r] > x->indptr[r + 1])
+        if (x->indptr[r] > x->indptr[r + 1] || x->indptr[r + 1] > x->stored)
             return fbp_fail(FBP_INVALID,
-                            "X: found an indptr that falls at row %lld, wanted it to rise",
-                            (long long)r);
+                            "X: found an indptr that falls, or passes the %lld stored values, at "
+                            "row %lld",
+                            (long long)x->stored, (long long)r);
         int64_t before = -1;
         for (int64_t e = x->indptr[r]; e < x->indptr[r + 1]; e++) {
             if (x->indices[e] <= before || x->indices[e] >= x->cols)

@@ -1,4 +1,5 @@
-/* Samples, targets and weights as the phases read them, and what a caller may get wrong about them. */
+/* Samples, targets and weights as the phases read them, and what a caller may get wrong about
+ * them. */
 #ifndef FBP_CORE_PROBLEM_H
 #define FBP_CORE_PROBLEM_H
 
@@ -29,8 +30,8 @@ static inline fbp_sparse_rows fbp_batch_sparse(const fbp_batch *batch, int64_t r
 }
 
 double fbp_batch_weight(const fbp_plan *plan, const fbp_batch *batch);
-/* scale (rows) = a row's weight over the batch's, from row `begin` of the batch on: so the gradient is
- * that of the weighted mean. */
+/* scale (rows) = a row's weight over the batch's, from row `begin` of the batch on: so the gradient
+ * is that of the weighted mean. */
 void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, int64_t begin, int64_t rows,
                       void *scale);
 void fbp_batch_targets(const fbp_plan *plan, const fbp_batch *batch, int64_t begin, int64_t rows,

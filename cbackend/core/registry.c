@@ -1,5 +1,5 @@
-/* The table of rows, once for each instruction set that was built, and the choice between them. Names,
- * order and attributes are the same in each; only the kernels differ. */
+/* The table of rows, once for each instruction set that was built, and the choice between them.
+ * Names, order and attributes are the same in each; only the kernels differ. */
 #include "core/registry.h"
 
 #include <string.h>

@@ -1,12 +1,12 @@
-/* Arrays of random numbers and orders of samples, all functions of (seed, stream, position): the loops
- * around math/rng.h. */
+/* Arrays of random numbers and orders of samples, all functions of (seed, stream, position): the
+ * loops around math/rng.h. */
 #include "core/rng.h"
 
 #include "core/status.h"
 #include "math/rng.h"
 
-/* Streams from here on number the epochs of a seed; those below are the callers', one for each tensor
- * of starting weights. */
+/* Streams from here on number the epochs of a seed; those below are the callers', one for each
+ * tensor of starting weights. */
 #define EPOCH_STREAMS 0x80000000u
 
 enum { draws_at_once = 64 };
@@ -17,9 +17,9 @@ static void fill_draws(uint64_t seed, uint32_t stream, uint64_t first, uint32_t 
         fbp_random_block(seed, stream, first / 4 + (uint64_t)i, 0, draws + 4 * i);
 }
 
-/* Fisher and Yates' shuffle, from the inside out: place i takes what lies at a random place j <= i, and
- * sample i goes there. The draw for place i is fbp_random_below(..., i, i + 1), taken from a block of
- * draws where that needs no second attempt. */
+/* Fisher and Yates' shuffle, from the inside out: place i takes what lies at a random place j <= i,
+ * and sample i goes there. The draw for place i is fbp_random_below(..., i, i + 1), taken from a
+ * block of draws where that needs no second attempt. */
 void fbp_shuffle(uint64_t seed, uint64_t epoch, int64_t n, uint32_t *order) {
     uint32_t stream = EPOCH_STREAMS | (uint32_t)epoch, draws[draws_at_once];
     for (int64_t i = 0; i < n; i++) {

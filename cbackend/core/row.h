@@ -1,12 +1,12 @@
 /* What a row of the table is. Every activation, loss, update rule and layer op is one fbp_row, made
  * in its family's file under ops/ and found by name through core/registry.c. This header holds the
- * contracts between the mechanism, which calls rows, and the families, which implement them; it holds
- * no row and no mechanism.
+ * contracts between the mechanism, which calls rows, and the families, which implement them; it
+ * holds no row and no mechanism.
  *
  * Family files are compiled once per instruction set (FBP_VARIANT is v2, v3, v4 or base) and export
- * one symbol each, FBP_FAMILY(name). Kernels are serial, allocate nothing and know nothing of threads.
- * Array arguments are `void` because each row carries a kernel for float and one for double:
- * kernels[FBP_F32] and kernels[FBP_F64]. */
+ * one symbol each, FBP_FAMILY(name). Kernels are serial, allocate nothing and know nothing of
+ * threads. Array arguments are `void` because each row carries a kernel for float and one for
+ * double: kernels[FBP_F32] and kernels[FBP_F64]. */
 #ifndef FBP_CORE_ROW_H
 #define FBP_CORE_ROW_H
 
@@ -31,15 +31,15 @@ typedef struct {
 } fbp_activation_kernels;
 
 /* Losses work on `rows` samples of k raw outputs; z and dz have leading dimension ld, whose columns
- * k to ld - 1 hold nothing of meaning and of which dz gets zeros. The target t is int32_t (rows) for
- * FBP_TARGET_CLASS and real (rows, k), dense, otherwise. */
+ * k to ld - 1 hold nothing of meaning and of which dz gets zeros. The target t is int32_t (rows)
+ * for FBP_TARGET_CLASS and real (rows, k), dense, otherwise. */
 typedef struct {
-    /* value (rows): the loss of each sample, not scaled. dz (rows, ld) = scale[row] * dloss/dz, where
-     * dz may be z or NULL and scale (rows) may be NULL for ones. */
+    /* value (rows): the loss of each sample, not scaled. dz (rows, ld) = scale[row] * dloss/dz,
+     * where dz may be z or NULL and scale (rows) may be NULL for ones. */
     void (*forward)(int64_t rows, int64_t k, int64_t ld, const void *z, const void *t,
                     const void *scale, void *value, void *dz, const double *attrs);
-    /* Along the tangent tz of z: tvalue (rows), the tangent of value, and tdz (rows, ld), the tangent
-     * of dz; either may be NULL. */
+    /* Along the tangent tz of z: tvalue (rows), the tangent of value, and tdz (rows, ld), the
+     * tangent of dz; either may be NULL. */
     void (*tangent)(int64_t rows, int64_t k, int64_t ld, const void *z, const void *tz,
                     const void *t, const void *scale, void *tvalue, void *tdz, const double *attrs);
     /* p (rows, ldp) = the prediction that belongs to the raw output: the loss's inverse link. */

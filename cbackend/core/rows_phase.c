@@ -1,8 +1,8 @@
 /* The rows phase, in two forms with the same bits.
  *
- * By rows: a thread takes its rows of the batch, tile by tile, through all layers, forward and back,
- * without waiting for anyone. By columns: where the batch has too few rows for the threads, each layer's
- * product is cut by output columns as well, and the team meets after each layer. */
+ * By rows: a thread takes its rows of the batch, tile by tile, through all layers, forward and
+ * back, without waiting for anyone. By columns: where the batch has too few rows for the threads,
+ * each layer's product is cut by output columns as well, and the team meets after each layer. */
 #include <string.h>
 
 #include "core/pass.h"
@@ -53,8 +53,8 @@ static void gather(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t 
 /* The elements of a piece are whole rows with their padding, or a part of each row. */
 static int is_whole(const piece *p, int64_t n) { return p->begin == 0 && p->end == n; }
 
-/* The activation's backward reads what fbp_row.reads names: z lies in delta[l], its output in the next
- * layer's input. */
+/* The activation's backward reads what fbp_row.reads names: z lies in delta[l], its output in the
+ * next layer's input. */
 static int keeps_z(const fbp_layer *layer) { return layer->activation->reads == FBP_READS_INPUT; }
 
 static void activate(const fbp_plan *plan, const fbp_layer *layer, const piece *p, const void *z,
@@ -132,14 +132,19 @@ static void backward(fbp_pass *pass, int l, const piece *p, void *scratch) {
 
 /* ---- by rows ---- */
 
+static void forward_by_rows(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t rows,
+                            const fbp_trace *trace) {
+    gather(pass, batch, row, rows);
+    for (int l = 0; l < pass->plan->n_layers; l++) {
+        piece whole = {row, rows, 0, pass->plan->layers[l].n_out};
+        forward(pass, batch, l, &whole, trace);
+    }
+}
+
 static void tile_by_rows(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t rows,
                          void *scratch, const fbp_trace *trace) {
     const fbp_plan *plan = pass->plan;
-    gather(pass, batch, row, rows);
-    for (int l = 0; l < plan->n_layers; l++) {
-        piece whole = {row, rows, 0, plan->layers[l].n_out};
-        forward(pass, batch, l, &whole, trace);
-    }
+    forward_by_rows(pass, batch, row, rows, trace);
     loss(pass, batch, row, rows, trace);
     for (int l = plan->n_layers - 1; l >= 0; l--) {
         const fbp_layer *layer = &plan->layers[l];
@@ -154,7 +159,7 @@ static void tile_by_rows(fbp_pass *pass, const fbp_batch *batch, int64_t row, in
 static void by_rows(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
                     const fbp_trace *trace) {
     const fbp_plan *plan = pass->plan;
-    int64_t unit = fbp_row_unit(plan, pass->batch), tile = fbp_row_tile(plan, pass->batch);
+    int64_t unit = fbp_row_step(plan, pass->batch), tile = fbp_row_tile(plan, pass->batch);
     fbp_range share = fbp_share((batch->rows + unit - 1) / unit, team);
     int64_t end = share.end * unit < batch->rows ? share.end * unit : batch->rows;
     for (int64_t row = share.begin * unit; row < end; row += tile) {
@@ -167,9 +172,9 @@ static void by_rows(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team
 
 /* ---- by columns ---- */
 
-/* This thread's pieces of an output n columns wide, one after the other. They are counted down the rows
- * first, so that a thread reads few columns of the weights; rows that follow each other are taken
- * together as far as a tile holds them, and on BLAS, whose bits would change, never. */
+/* This thread's pieces of an output n columns wide, one after the other. They are counted down the
+ * rows first, so that a thread reads few columns of the weights; rows that follow each other are
+ * taken together as far as a tile holds them, and on BLAS, whose bits would change, never. */
 typedef struct {
     const fbp_layer *layer;
     int64_t n, rows, unit, tile;
@@ -180,7 +185,7 @@ static pieces pieces_of(const fbp_pass *pass, const fbp_batch *batch, const fbp_
                         int64_t n, const fbp_team *team) {
     const fbp_plan *plan = pass->plan;
     pieces all = {.layer = layer, .n = n, .rows = batch->rows};
-    all.unit = fbp_row_unit(plan, pass->batch);
+    all.unit = fbp_row_step(plan, pass->batch);
     all.tile = fbp_row_tile(plan, pass->batch);
     int64_t units = fbp_column_pieces(layer, n) * fbp_pieces(batch->rows, all.unit);
     all.share = fbp_share(units, team);
@@ -202,7 +207,15 @@ static int next_piece(pieces *left, piece *p) {
     return 1;
 }
 
-/* Nobody leaves early, since the others would wait: a call that is to stop does so after the phase. */
+/* n: the columns that the layer's product has in all. */
+static void watch_piece(fbp_pass *pass, const fbp_layer *layer, int64_t n, const piece *p,
+                        const fbp_team *team) {
+    double share = (double)((p->end - p->begin) * p->rows) / (double)n;
+    fbp_watch_work(&pass->watch, team, fbp_product_flops(layer) * share);
+}
+
+/* Nobody leaves early, since the others would wait: a call that is to stop does so after the
+ * phase. */
 static void by_columns(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team) {
     const fbp_plan *plan = pass->plan;
     fbp_range rows = fbp_share(batch->rows, team);
@@ -211,7 +224,10 @@ static void by_columns(fbp_pass *pass, const fbp_batch *batch, const fbp_team *t
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         pieces left = pieces_of(pass, batch, layer, layer->n_out, team);
-        for (piece p; next_piece(&left, &p);) forward(pass, batch, l, &p, NULL);
+        for (piece p; next_piece(&left, &p);) {
+            forward(pass, batch, l, &p, NULL);
+            watch_piece(pass, layer, layer->n_out, &p, team);
+        }
         fbp_barrier(team);
     }
     loss(pass, batch, rows.begin, rows.end - rows.begin, NULL);
@@ -233,19 +249,19 @@ void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team
         by_rows(pass, batch, team, NULL);
 }
 
-static const fbp_team alone = {0, 1, NULL};
-
 void fbp_rows_traced(fbp_pass *pass, const fbp_batch *batch, const fbp_trace *trace) {
-    by_rows(pass, batch, &alone, trace);
+    by_rows(pass, batch, &fbp_alone, trace);
 }
 
 int fbp_first_bad_layer(fbp_pass *pass, const fbp_batch *batch) {
-    int layer = -1;
-    fbp_trace trace = {.bad_layer = &layer};
-    gather(pass, batch, 0, batch->rows);
-    for (int l = 0; l < pass->plan->n_layers; l++) {
-        piece whole = {0, batch->rows, 0, pass->plan->layers[l].n_out};
-        forward(pass, batch, l, &whole, &trace);
+    int64_t tile = fbp_row_tile(pass->plan, pass->batch); /* as the step was cut: the same bits */
+    int first = -1;
+    for (int64_t row = 0; row < batch->rows; row += tile) {
+        int64_t rows = batch->rows - row < tile ? batch->rows - row : tile;
+        int layer = -1;
+        fbp_trace trace = {.bad_layer = &layer};
+        forward_by_rows(pass, batch, row, rows, &trace);
+        if (layer >= 0 && (first < 0 || layer < first)) first = layer;
     }
-    return layer;
+    return first;
 }

@@ -1,5 +1,6 @@
-/* Forward mode, and forward over reverse: the derivative of a pass along one direction of the parameters
- * (and, in forward mode, of the samples). One thread, tile by tile, on our own kernels. */
+/* Forward mode, and forward over reverse: the derivative of a pass along one direction of the
+ * parameters (and, in forward mode, of the samples). One thread, tile by tile, on our own
+ * kernels. */
 #include <string.h>
 
 #include "core/pass.h"
@@ -7,8 +8,8 @@
 
 enum { tangent_rows = 64 };
 
-/* For each layer l and one tile of rows: its input x and pre-activation z, the gradients d by z, and the
- * tangents of the three. */
+/* For each layer l and one tile of rows: its input x and pre-activation z, the gradients d by z,
+ * and the tangents of the three. */
 typedef struct {
     const fbp_plan *plan;
     const void *params, *tparams;
@@ -50,9 +51,8 @@ static void carve(void *context, fbp_carver *carver) {
 static fbp_status start(fbp_tangents *call, fbp_plan *plan, fbp_scratch *scratch) {
     fbp_status status = fbp_pool_carve(&plan->pool, carve, call, scratch);
     if (status != FBP_OK) return status;
-    fbp_team alone = {0, 1, NULL};
-    fbp_weights_pack(plan, call->weights, &alone);
-    fbp_weights_pack(plan, call->tweights, &alone);
+    fbp_weights_pack(plan, call->weights, &fbp_alone);
+    fbp_weights_pack(plan, call->tweights, &fbp_alone);
     return FBP_OK;
 }
 
@@ -62,8 +62,8 @@ static const void *saved_by(const fbp_tangents *call, int l) {
                                                                        : call->z[l];
 }
 
-/* Forward through all layers for samples first to first + rows - 1; tx0 is NULL or the tangent of the
- * samples (n_samples, n_inputs), dense. */
+/* Forward through all layers for samples first to first + rows - 1; tx0 is NULL or the tangent of
+ * the samples (n_samples, n_inputs), dense. */
 static void forward(fbp_tangents *call, const fbp_samples *x, const void *tx0, int64_t first,
                     int64_t rows) {
     const fbp_plan *plan = call->plan;
@@ -165,7 +165,8 @@ static fbp_status check_tangents(const fbp_plan *plan) {
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         const fbp_layer_kernels *ops = fbp_layer_ops(layer);
-        if (ops->backward_params_tangent == NULL || (l > 0 && ops->backward_input_tangent == NULL))
+        if (ops->forward_tangent == NULL || ops->backward_params_tangent == NULL ||
+            (l > 0 && ops->backward_input_tangent == NULL))
             return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent of its backward",
                             layer->op->name);
         if (layer->activation != NULL && fbp_layer_activation(layer)->backward_tangent == NULL)

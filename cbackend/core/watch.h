@@ -11,8 +11,8 @@ typedef struct {
     fbp_counter stopped;
 } fbp_watch;
 
-/* Each thread says what it has done; the first thread asks about every 20 ms of its work, and more often
- * where a call is not worth counting. */
+/* Each thread says what it has done; the first thread asks about every 20 ms of its work, and more
+ * often where a call is not worth counting. */
 static inline void fbp_watch_work(fbp_watch *watch, const fbp_team *team, double flops) {
     if (team->thread != 0 || watch->ask == NULL) return;
     watch->budget -= flops + 1e5;

@@ -1,13 +1,13 @@
-/* The weights phase: the batch complete, each thread forms gradients of its tiles of the weights over
- * all rows. Where there are few weights and many rows, the rows are cut into blocks as well, which
- * several threads may take; a tile's partial gradients are added in the order of the blocks by whoever
- * forms the last of them, so nobody waits, and the bits are the same whoever that is. */
+/* The weights phase: the batch complete, each thread forms gradients of its tiles of the weights
+ * over all rows. Where there are few weights and many rows, the rows are cut into blocks as well,
+ * which several threads may take; a tile's partial gradients are added in the order of the blocks
+ * by whoever forms the last of them, so nobody waits, and the bits are the same whoever that is. */
 #include "core/pass.h"
 
 /* ---- shares ---- */
 
 /* A unit belongs to the thread in whose part of the total cost its middle lies. */
-static fbp_range share_of(const fbp_plan *plan, int n_blocks, const fbp_team *team) {
+fbp_range fbp_units_share(const fbp_plan *plan, int n_blocks, const fbp_team *team) {
     int64_t n_units = (int64_t)plan->n_tiles * n_blocks, before = 0;
     fbp_range share = {n_units, n_units};
     for (int64_t u = 0; u < n_units; u++) {
@@ -26,11 +26,7 @@ static fbp_range share_of(const fbp_plan *plan, int n_blocks, const fbp_team *te
 }
 
 fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team) {
-    return share_of(plan, 1, team);
-}
-
-fbp_range fbp_units_share(const fbp_pass *pass, const fbp_team *team) {
-    return share_of(pass->plan, pass->n_blocks, team);
+    return fbp_units_share(plan, 1, team);
 }
 
 /* ---- gradients ---- */
@@ -54,7 +50,7 @@ void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_t
     gradient(pass, batch, tile, all, add, g);
 }
 
-void fbp_weights_reset(fbp_pass *pass) {
+void fbp_units_reset(fbp_pass *pass) {
     for (int t = 0; pass->n_blocks > 1 && t < pass->plan->n_tiles; t++)
         fbp_counter_set(&pass->formed[t], 0);
 }

@@ -7,8 +7,8 @@
 
 /* ---- the full gradient ---- */
 
-/* Samples are taken in blocks, so that memory does not grow with their number; the gradient's sums run
- * on from block to block, in order. */
+/* Samples are taken in blocks, so that memory does not grow with their number; the gradient's sums
+ * run on from block to block, in order. */
 enum { gradient_rows = 1024 };
 
 typedef struct {
@@ -65,7 +65,8 @@ static void full_thread(void *context, const fbp_team *team) {
     fbp_pass *pass = &call->pass;
     const fbp_plan *plan = pass->plan;
     int64_t n = call->problem->x.rows;
-    fbp_range tiles = fbp_tiles_share(plan, team), units = fbp_units_share(pass, team);
+    fbp_range tiles = fbp_tiles_share(plan, team),
+              units = fbp_units_share(plan, pass->n_blocks, team);
     fbp_weights_pack(plan, pass->weights, team);
     fbp_barrier(team);
     for (int64_t first = 0; first < n; first += pass->batch) {
@@ -100,13 +101,17 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;
-    fbp_weights_reset(&call.pass);
+    fbp_units_reset(&call.pass);
     fbp_parallel(call.n_threads, full_thread, &call);
+    if (call.stop) {
+        fbp_pool_give(&plan->pool, scratch);
+        return fbp_fail(FBP_INTERRUPTED, "the gradient was interrupted");
+    }
     double squares = 0.0;
     for (int t = 0; t < plan->n_tiles; t++) squares += call.squares[t];
     *loss = call.loss + 0.5 * problem->alpha * squares / call.weight;
     fbp_pool_give(&plan->pool, scratch);
-    return call.stop ? fbp_fail(FBP_INTERRUPTED, "the gradient was interrupted") : FBP_OK;
+    return FBP_OK;
 }
 
 /* ---- inspection ---- */
@@ -122,8 +127,7 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;
-    fbp_team alone = {0, 1, NULL};
-    fbp_weights_pack(plan, call.pass.weights, &alone);
+    fbp_weights_pack(plan, call.pass.weights, &fbp_alone);
     for (int64_t first = 0; first < n; first += call.rows) {
         int64_t rows = n - first < call.rows ? n - first : call.rows;
         fbp_batch batch = {problem, NULL, first, rows, weight};

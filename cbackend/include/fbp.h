@@ -1,9 +1,9 @@
 /* fbp.h: the public face of the C core.
  *
- * Every function that can fail returns an fbp_status; the sentence that explains a failure (argument,
- * what was found, what was wanted) is fbp_message(), kept for each thread. The core never ends the
- * process, prints, or keeps a pointer to the caller's arrays beyond a call, fbp_training excepted,
- * which says so. All matrices are row-major. */
+ * Every function that can fail returns an fbp_status; the sentence that explains a failure
+ * (argument, what was found, what was wanted) is fbp_message(), kept for each thread. The core
+ * never ends the process, prints, or keeps a pointer to the caller's arrays beyond a call,
+ * fbp_training excepted, which says so. All matrices are row-major. */
 #ifndef FBP_H
 #define FBP_H
 
@@ -74,7 +74,8 @@ fbp_row_info fbp_row_describe(const fbp_row *row);
 /* Whether a row's attributes, all of them and in its order, lie in their ranges. */
 fbp_status fbp_row_check(const fbp_row *row, const double *attrs);
 
-/* A row run by itself, on n contiguous elements or `rows` samples: for functions, tests and looking. */
+/* A row run by itself, on n contiguous elements or `rows` samples: for functions, tests and
+ * looking. */
 fbp_status fbp_activation_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int order,
                               int64_t n, const void *x, void *out);
 fbp_status fbp_loss_run(const fbp_row *row, fbp_dtype dtype, const double *attrs, int64_t rows,
@@ -146,8 +147,8 @@ typedef struct {
 
 typedef struct fbp_plan fbp_plan;
 
-/* A network and its loss, compiled for a dtype. Each op may be followed by one activation. Immutable;
- * any number of threads may run it at once. */
+/* A network and its loss, compiled for a dtype. Each op may be followed by one activation.
+ * Immutable; any number of threads may run it at once. */
 fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *specs,
                            const fbp_row_spec *loss, fbp_dtype dtype, int sparse, fbp_plan **plan);
 void fbp_plan_destroy(fbp_plan *plan);
@@ -180,12 +181,13 @@ typedef struct {
 } fbp_memory;
 fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads);
 
-/* How evenly a step on `batch` samples spreads over threads: in each phase the mean thread's work over the
- * busiest one's, 1 where it is even; and how the phases are cut. */
+/* How evenly a step on `batch` dense samples spreads over so many threads, if it gets them (small
+ * steps run on fewer): in each phase the mean thread's work over the busiest one's, 1 where it is
+ * even; and how the phases are cut. */
 typedef struct {
     double rows, weights;
-    int by_columns; /* the rows phase cuts products by columns too, and the team meets after each layer */
-    int n_blocks; /* of rows, for which the weights phase forms partial gradients */
+    int by_columns; /* the rows phase cuts products by columns too, and meets after each layer */
+    int n_blocks;   /* of rows, for which the weights phase forms partial gradients */
 } fbp_balance;
 fbp_balance fbp_plan_balance(const fbp_plan *plan, int64_t batch, int n_threads);
 
@@ -197,8 +199,8 @@ typedef int (*fbp_poll_fn)(void *context);
 fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
                        int n_threads, fbp_poll_fn poll, void *poll_context, void *out);
 
-/* A plan with weights of its own, copied and packed once: for calls that come often. It never changes; any
- * number of threads may run it at once. The plan must live as long. */
+/* A plan with weights of its own, copied and packed once: for calls that come often. It never
+ * changes; any number of threads may run it at once. The plan must live as long. */
 typedef struct fbp_frozen fbp_frozen;
 fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **frozen);
 void fbp_frozen_destroy(fbp_frozen *frozen);
@@ -228,8 +230,9 @@ fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
 fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
                                const void *v, void *product);
 
-/* One forward and one backward pass laid open: for each layer the pre-activation z, the activation a
- * (of the last layer: the prediction) and delta, the gradient of the loss by z; each (rows, n_out). */
+/* One forward and one backward pass laid open: for each layer the pre-activation z, the activation
+ * a (of the last layer: the prediction) and delta, the gradient of the loss by z; each (rows,
+ * n_out). */
 fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem,
                        void *const *z, void *const *a, void *const *delta);
 
@@ -247,8 +250,8 @@ typedef struct {
 
 typedef struct fbp_training fbp_training;
 
-/* Borrows params (n_params), states (n_states vectors of n_params) and the problem's arrays until it is
- * destroyed. */
+/* Borrows params (n_params), states (n_states vectors of n_params) and the problem's arrays until
+ * it is destroyed. */
 fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
                                void *const *states, fbp_training **training);
 void fbp_training_destroy(fbp_training *training);
@@ -268,7 +271,8 @@ typedef struct {
 /* Runs whole epochs. If it does not return FBP_OK, params are those of the last whole epoch. */
 fbp_status fbp_training_run(fbp_training *training, fbp_run *run);
 
-/* After FBP_NOT_FINITE: where it happened. layer is -1 where no layer but the loss itself overflowed. */
+/* After FBP_NOT_FINITE: where it happened. layer is -1 where no layer but the loss itself
+ * overflowed. */
 typedef struct {
     int64_t epoch, step; /* epoch as counted from first_epoch; step within the epoch, from 0 */
     int layer;

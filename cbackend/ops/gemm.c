@@ -12,8 +12,8 @@
 #include "core/kernels.h"
 #include "math/scalar.h"
 
-/* Vectors are GNU C's, as wide as the target's registers. Without them a "vector" is one element, and
- * all below is plain C. */
+/* Vectors are GNU C's, as wide as the target's registers. Without them a "vector" is one element,
+ * and all below is plain C. */
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define REGISTERS 32
@@ -40,14 +40,14 @@
 #define SHUFFLES 0
 #endif
 
-/* Rows of a block for 1, 2 and 3 vectors a row: accumulators, the vectors of b and one broadcast must
- * fit the registers, and at least 8 accumulators hide the latency of a fused multiply-add. */
+/* Rows of a block for 1, 2 and 3 vectors a row: accumulators, the vectors of b and one broadcast
+ * must fit the registers, and at least 8 accumulators hide the latency of a fused multiply-add. */
 #define ROWS_1 8
 #define ROWS_2 (REGISTERS == 32 ? 8 : 4)
 #define ROWS_3 (REGISTERS == 32 ? 8 : 4)
 
-/* Bytes of b that a panel's rows pass through at a time: they, and what meets them, stay in the first
- * cache while all of the rows pass. */
+/* Bytes of b that a panel's rows pass through at a time: they, and what meets them, stay in the
+ * first cache while all of the rows pass. */
 enum { BLOCK_BYTES = 24576 };
 
 /* Vectors in the next panel when `left` remain: three where possible, never a lone one at the end
@@ -73,6 +73,9 @@ typedef sbits_t FN(lanes) __attribute__((vector_size(VECTOR_BYTES)));
 #define LANES ((int64_t)1)
 typedef real FN(vec);
 #endif
+
+/* At whose multiples a product may be cut by columns: of panels, and no less than a cache line. */
+#define COLUMNS (LANES > 1 ? 3 * LANES : 48)
 
 /* One block: rows mr, vectors nv, both constants once inlined. Element (i, p) of a is
  * a[i * a_row + p * a_step]; start (nv vectors) begins the chains unless it is NULL, or c does. */
@@ -118,8 +121,8 @@ FBP_INLINE void FN(panel)(const int mr, const int nv, int64_t m, int64_t k, cons
 #undef BLOCKS
 }
 
-/* One panel of so many vectors, `most` steps of k at a time: a chain that is stored and taken up again
- * keeps its bits. */
+/* One panel of so many vectors, `most` steps of k at a time: a chain that is stored and taken up
+ * again keeps its bits. */
 FBP_INLINE void FN(panel_in_steps)(const int mr, const int nv, int64_t m, int64_t k, int64_t most,
                                    const real *a, int64_t a_row, int64_t a_step, const real *b,
                                    int64_t ldb, const real *start, real *c, int64_t ldc) {
@@ -145,7 +148,7 @@ FBP_INLINE void FN(panel_of)(int64_t vectors, int64_t m, int64_t k, int64_t most
 
 /* Steps of k to take at a time: even parts, in which b keeps to BLOCK_BYTES. */
 static int64_t FN(steps_of)(int64_t k, int64_t vectors) {
-    int64_t pieces = fbp_pieces(k, BLOCK_BYTES / (vectors * VECTOR_BYTES));
+    int64_t pieces = fbp_pieces(k, BLOCK_BYTES / (vectors * LANES * (int64_t)sizeof(real)));
     return pieces > 1 ? fbp_pieces(k, pieces) : k;
 }
 
@@ -192,9 +195,10 @@ static void FN(add_tail)(int64_t m, int64_t n, int64_t k, const real *a, int64_t
     }
 }
 
-/* c is dense, so the last panel's whole vectors overrun the ends of its rows. Panels run from the last
- * to the first and rows upward: what is spilt into the next row is written again, rightly, later. With
- * `add` the chains start from c, which must not be spilt into: its last columns go by way of a copy. */
+/* c is dense, so the last panel's whole vectors overrun the ends of its rows. Panels run from the
+ * last to the first and rows upward: what is spilt into the next row is written again, rightly,
+ * later. With `add` the chains start from c, which must not be spilt into: its last columns go by
+ * way of a copy. */
 static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
                                     const void *b_, int64_t ldb, int add, void *c_) {
     const real *a = a_, *b = b_;
@@ -237,9 +241,9 @@ static void FN(pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void
     }
 }
 
-/* Columns [0, k) of LANES rows of w, k apart, become rows of a panel `width` apart. Blocks of LANES by
- * LANES are transposed in registers: shuffling the rows' two halves into each other, as cards are,
- * log2(LANES) times over is a transposition. */
+/* Columns [0, k) of LANES rows of w, k apart, become rows of a panel `width` apart. Blocks of LANES
+ * by LANES are transposed in registers: shuffling the rows' two halves into each other, as cards
+ * are, log2(LANES) times over is a transposition. */
 static void FN(transpose)(int64_t k, const real *w, int64_t width, real *panel) {
     int64_t p = 0;
 #if SHUFFLES
@@ -283,7 +287,7 @@ static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows,
             for (int64_t p = 0; p < k; p++) to[p * width] = from[p];
         }
         if (row + rows == n) /* with the last rows of w, the zeros after them */
-            for (int64_t j = n > column ? n - column : 0; j < width; j++)
+            for (int64_t j = n - column; j < width; j++)
                 for (int64_t p = 0; p < k; p++) panel[p * width + j] = (real)0;
         panel += k * width;
         column += width;
@@ -299,4 +303,5 @@ static const fbp_gemm_kernels FN(kernels) = {3 * LANES,
                                              FN(multiply_transposed)};
 
 #undef LANES
+#undef COLUMNS
 #endif

@@ -1,14 +1,11 @@
 /* The linear layer, y = x w + b, for dense samples and, as first layer, for CSR samples.
  *
- * The weights (n_in, n_out) and under them the bias (n_out) are one matrix of n_in + 1 rows: the bias is
- * the weight of an input that is always one. The tiles that a layer reads carry that one in column n_in,
- * so the bias needs no code of its own in backward. */
+ * The weights (n_in, n_out) and under them the bias (n_out) are one matrix of n_in + 1 rows: the
+ * bias is the weight of an input that is always one. The tiles that a layer reads carry that one in
+ * column n_in, so the bias needs no code of its own in backward. */
 #include <string.h>
 
 #include "core/layer.h"
-
-/* dx = dy w^T, dw = x^T dy, db = sum of dy over the rows.
- * (Rumelhart, Hinton and Williams, Nature 323, 1986.) */
 
 static size_t row_bytes(const fbp_layer *layer, int64_t columns) {
     return (size_t)columns * fbp_size(layer->dtype);
@@ -24,8 +21,8 @@ static void linear_packed_bytes(const fbp_layer *layer, size_t *packed, size_t *
     *packed_t = (size_t)fbp_packed_size(layer->dtype, layer->n_out, layer->n_in) * size;
 }
 
-/* The bias, padded to whole vectors. Reading the weights overruns their last row by less than a vector:
- * as far as the bias reaches, unless it is shorter. */
+/* The bias, padded to whole vectors. Reading the weights overruns their last row by less than a
+ * vector: as far as the bias reaches, unless it is shorter. */
 static size_t linear_direct_bytes(const fbp_layer *layer) {
     int64_t padded = fbp_round_up(layer->n_out, fbp_pad(layer->dtype));
     return padded - layer->n_out > layer->n_out ? 0 : (size_t)padded * fbp_size(layer->dtype);
@@ -34,9 +31,9 @@ static size_t linear_direct_bytes(const fbp_layer *layer) {
 static void linear_pack(const fbp_layer *layer, const fbp_weights *weights, int64_t begin,
                         int64_t end) {
     const void *rows = fbp_element(layer->dtype, weights->params, begin * layer->n_out);
-    if (weights->direct) {
+    if (weights->start != NULL) {
         if (end > layer->n_in)
-            memcpy(weights->packed, bias_of(layer, weights), row_bytes(layer, layer->n_out));
+            memcpy(weights->start, bias_of(layer, weights), row_bytes(layer, layer->n_out));
         return;
     }
     if (weights->packed != NULL)
@@ -52,9 +49,9 @@ static void linear_pack(const fbp_layer *layer, const fbp_weights *weights, int6
 static void linear_forward(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
                            int64_t begin, int64_t end, const void *x, void *y) {
     fbp_dtype dtype = layer->dtype;
-    if (weights->direct) { /* whole rows only: threads cut them, not columns */
+    if (weights->start != NULL) { /* predict, which cuts no columns */
         layer->gemm->multiply_unpacked(rows, layer->n_out, layer->n_in, x, layer->ld_in,
-                                       weights->params, weights->packed, y, layer->ld_out);
+                                       weights->params, weights->start, y, layer->ld_out);
         return;
     }
     if (weights->packed != NULL) {
@@ -74,6 +71,9 @@ static void linear_forward(const fbp_layer *layer, const fbp_weights *weights, i
                           fbp_element(dtype, y, begin), layer->ld_out);
     }
 }
+
+/* dx = dy w^T, dw = x^T dy, db = sum of dy over the rows.
+ * (Rumelhart, Hinton and Williams, Nature 323, 1986.) */
 
 static void linear_backward_input(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
                                   int64_t begin, int64_t end, const void *dy, void *dx) {
@@ -98,7 +98,9 @@ static void linear_backward_params(const fbp_layer *layer, int64_t begin, int64_
     if (layer->use_blas)
         fbp_blas_multiply(layer->dtype, 1, 0, end - begin, layer->n_out, rows, columns,
                           layer->ld_in, dy, layer->ld_out, add ? 1.0 : 0.0, g, layer->n_out);
-    else if (layer->n_out == 1) /* the column lies like a row, and x fills the lanes */
+    else if (layer->n_out ==
+             1) /* the column lies like a row, and x fills the lanes: whole ones, as */
+        /* tiles are cut, or to the padding of x */
         layer->gemm->multiply_transposed(1, end - begin, rows, dy, layer->ld_out, columns,
                                          layer->ld_in, add, g);
     else
@@ -106,8 +108,8 @@ static void linear_backward_params(const fbp_layer *layer, int64_t begin, int64_
                                          layer->ld_out, add, g);
 }
 
-/* The layer is linear in x and in w, so each tangent is the function itself applied to a tangent, once
- * for each of the two. Tangents always run on our own kernels. */
+/* The layer is linear in x and in w, so each tangent is the function itself applied to a tangent,
+ * once for each of the two. Tangents always run on our own kernels. */
 
 static void linear_forward_tangent(const fbp_layer *layer, const fbp_weights *weights,
                                    const fbp_weights *tweights, int64_t rows, const void *x,
@@ -157,8 +159,9 @@ static void sparse_pack(const fbp_layer *layer, const fbp_weights *weights, int6
 static void sparse_forward(const fbp_layer *layer, const fbp_weights *weights, int64_t rows,
                            int64_t begin, int64_t end, const void *x, void *y) {
     const fbp_sparse_rows *sparse = x;
-    layer->vector->csr_multiply(rows, layer->n_out, begin, end, layer->n_in, sparse->samples,
-                                sparse->first, sparse->index, weights->params, y, layer->ld_out);
+    (void)begin, (void)end; /* all columns: a piece of them would read all stored values too */
+    layer->vector->csr_multiply(rows, layer->n_out, layer->n_in, sparse->samples, sparse->first,
+                                sparse->index, weights->params, y, layer->ld_out);
 }
 
 static void sparse_backward_params(const fbp_layer *layer, int64_t begin, int64_t end, int64_t rows,

@@ -1,6 +1,6 @@
-/* Sums over vectors, the gathering of samples and the products of sparse rows: what the mechanism does
- * to arrays besides running rows. Sums are formed in FBP_LANES interleaved chains of doubles, added up
- * pairwise at the end: the same bits on every instruction set.
+/* Sums over vectors, the gathering of samples and the products of sparse rows: what the mechanism
+ * does to arrays besides running rows. Sums are formed in FBP_LANES interleaved chains of doubles,
+ * added up pairwise at the end: the same bits on every instruction set.
  *
  * The file includes itself, once for each dtype. */
 #ifndef real
@@ -11,10 +11,11 @@
 #if defined(__GNUC__)
 #define FBP_PREFETCH(address) __builtin_prefetch(address)
 #else
-#define FBP_PREFETCH(address) ((void)0)
+#define FBP_PREFETCH(address) ((void)(address))
 #endif
 
-enum { AHEAD = 6 }; /* samples */
+/* Samples to fetch ahead: from 2 to 16 gained the same few per cent of a step of 64-100-10. */
+enum { AHEAD = 6 };
 
 static double fold(double *lanes) {
     for (int width = FBP_LANES / 2; width > 0; width /= 2)
@@ -100,19 +101,19 @@ static void FN(set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value
     }
 }
 
-static void FN(csr_multiply)(int64_t rows, int64_t n, int64_t begin, int64_t end, int64_t cols,
-                             const fbp_samples *x, int64_t first, const uint32_t *index,
-                             const void *w_, void *y_, int64_t ldy) {
+static void FN(csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
+                             int64_t first, const uint32_t *index, const void *w_, void *y_,
+                             int64_t ldy) {
     const real *w = w_, *data = x->data;
     real *y = y_;
     for (int64_t r = 0; r < rows; r++) {
         int64_t sample = index == NULL ? first + r : (int64_t)index[r];
         real *to = y + r * ldy;
-        for (int64_t j = begin; j < end; j++) to[j] = w[cols * n + j];
-        for (int64_t j = n; end == n && j < ldy; j++) to[j] = (real)0;
+        for (int64_t j = 0; j < n; j++) to[j] = w[cols * n + j];
+        for (int64_t j = n; j < ldy; j++) to[j] = (real)0;
         for (int64_t e = x->indptr[sample]; e < x->indptr[sample + 1]; e++) {
             const real *from = w + (int64_t)x->indices[e] * n, value = data[e];
-            for (int64_t j = begin; j < end; j++) to[j] = FBP_FMA(value, from[j], to[j]);
+            for (int64_t j = 0; j < n; j++) to[j] = FBP_FMA(value, from[j], to[j]);
         }
     }
 }

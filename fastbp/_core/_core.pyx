@@ -160,6 +160,14 @@ cdef int64_t _whole(object number, str name, int64_t least) except? -1:
     return value
 
 
+cdef int64_t _rows(object number, str name, int64_t least) except? -1:
+    """A number of samples that the engine can count."""
+    count = _whole(number, name, least)
+    if count >= 2**32:
+        raise ValueError(f"{name}: found {number}, wanted less than 2**32")
+    return count
+
+
 cdef uint64_t _seed(object seed) except? 0:
     try:
         value = operator.index(seed)
@@ -661,11 +669,9 @@ cdef class Plan:
 
     def memory(self, batch_size, *, rule=None, n_samples=0, n_threads=1):
         """Bytes of a training step by part, known before anything runs."""
-        for name, number in (("batch_size", batch_size), ("n_samples", n_samples)):
-            if _whole(number, name, 0) >= 2**32:
-                raise ValueError(f"{name}: found {number}, wanted less than 2**32")
         cdef dict parts = fbp_plan_memory(
-            self.plan, _whole(batch_size, "batch_size", 1), n_samples, _threads(n_threads))
+            self.plan, _rows(batch_size, "batch_size", 1), _rows(n_samples, "n_samples", 0),
+            _threads(n_threads))
         parts["parameters"] = self.n_params * self.dtype.itemsize
         if rule is not None:
             parts["optimizer_state"] = (
@@ -674,13 +680,13 @@ cdef class Plan:
         return parts
 
     def balance(self, batch_size, n_threads):
-        """How evenly a step spreads over threads: each phase's mean work over the busiest one's.
+        """How evenly a step spreads over so many threads, if it is worth them to training.
 
-        Besides `rows` and `weights` it says how the phases are cut: `by_columns` too, and into
-        `n_blocks` of rows.
+        `rows` and `weights` are each phase's mean work of a thread over the busiest one's; and the
+        phases are cut `by_columns` too, and into `n_blocks` of rows.
         """
         balance = fbp_plan_balance(
-            self.plan, _whole(batch_size, "batch_size", 1), _whole(n_threads, "n_threads", 1))
+            self.plan, _rows(batch_size, "batch_size", 1), _threads(n_threads))
         return {
             "rows": balance.rows,
             "weights": balance.weights,

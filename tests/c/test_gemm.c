@@ -1,6 +1,7 @@
 /* The micro-kernel against its definition: every element of a product is one chain of fused
- * multiply-adds over k, in order. On instruction sets with a fused multiply-add the bits must be those
- * of fma(); on the others those of a multiplication and an addition. So nothing here has a tolerance. */
+ * multiply-adds over k, in order. On instruction sets with a fused multiply-add the bits must be
+ * those of fma(); on the others those of a multiplication and an addition. So nothing here has a
+ * tolerance. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,8 +122,8 @@ static void check_pack_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t
     fbp_free(panels), fbp_free(reference);
 }
 
-/* c (+)= a^T b; what lies more than a line beyond c's end must not be touched, nor anything beyond it
- * where the product is added. */
+/* c (+)= a^T b; what lies more than a line beyond c's end must not be touched, nor anything beyond
+ * it where the product is added. */
 static void check_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t k, int add) {
     const fbp_variant *variant = fbp_variant_current();
     const fbp_gemm_kernels *gemm = variant->gemm->kernels[dtype];

@@ -1,5 +1,6 @@
-/* Every allocation may fail: for the n-th, for every n until the work succeeds, the call must say so and
- * leave nothing behind (the sanitizer looks for leaks). And the steady state allocates nothing. */
+/* Every allocation may fail: for the n-th, for every n until the work succeeds, the call must say
+ * so and leave nothing behind (the sanitizer looks for leaks). And the steady state allocates
+ * nothing. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

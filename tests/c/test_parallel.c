@@ -1,5 +1,5 @@
-/* Teams, also with many more threads than cores: nobody leaves a barrier before all have come, and the
- * shares of a range cover it once. */
+/* Teams, also with many more threads than cores: nobody leaves a barrier before all have come, and
+ * the shares of a range cover it once. */
 #include <stdio.h>
 
 #include "core/parallel.h"

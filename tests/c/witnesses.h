@@ -1,5 +1,5 @@
-/* The functions of test_elementary.c as the C library computes them: what ours are measured against.
- * A template: `real` is the type, W(name) the name of its function. */
+/* The functions of test_elementary.c as the C library computes them: what ours are measured
+ * against. A template: `real` is the type, W(name) the name of its function. */
 
 static real W(exp_of)(real x) { return exp(x); }
 static real W(expm1_of)(real x) { return expm1(x); }
