@@ -32,6 +32,7 @@ lint: .venv/built .venv/has-dev
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/clang-format --dry-run --Werror $(C_FILES)
+	@! grep --line-number '.\{101,\}' $(C_FILES) || { echo "lines of more than 100 columns"; exit 1; }
 
 # Each tests/c/*.c is a program with a main of its own, linked to the objects of the core.
 c-tests: .venv/built

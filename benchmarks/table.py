@@ -3,7 +3,7 @@
     python -m benchmarks.table            some minutes; `make bench` does this
     python -m benchmarks.table --quick    once each, to see that it works: its figures mean nothing
 
-Losses are seen to agree before anything is timed. Times are of whole `fit` and `predict` calls in
+Losses are seen to agree before training is timed. Times are of whole `fit` and `predict` calls in
 float32. A figure is the median over rounds in which all have their turns, in one process, at equal
 threads; behind a ratio stand its smallest and largest round. "of sgemm" is the share that a
 training's FLOPs per second have of those of a large matrix product by NumPy's BLAS in the same

@@ -56,6 +56,10 @@ def test_memory_is_planned():
     assert 200 * 4 * (100 + 10) <= memory["deltas"] <= 1.5 * 200 * 4 * (100 + 10)
     assert memory["order"] >= 4 * 1797
     assert memory["total"] == sum(size for part, size in memory.items() if part != "total")
+    assert 0 <= memory["other"] <= 200 * 4 * 4 + 8192  # targets, scales and losses; small tables
+    assert memory["partial_gradients"] == 0
+    blocks = plan.memory(2048, rule="adam")
+    assert blocks["partial_gradients"] >= plan.balance(2048, 1)["n_blocks"] * memory["parameters"]
     larger = plan.memory(400, rule="adam", n_samples=1797)
     assert larger["activations"] == pytest.approx(2 * memory["activations"], rel=0.01)
     assert plan.memory(200, n_threads=2)["thread_scratch"] > plan.memory(200)["thread_scratch"]

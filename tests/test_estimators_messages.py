@@ -1,7 +1,9 @@
 """What errors and warnings say: the argument as the user knows it, what was found, what was wanted.
 
-Which mistakes are refused at all is in test_estimators_errors.py.
+Which mistakes are refused at all is in test_estimators_parameters.py and _wrong_data.py.
 """
+
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -278,3 +280,42 @@ def test_ctrl_c_names_the_epoch_whose_weights_are_shown(monkeypatch):
     monkeypatch.setattr(regressor, "r2", lambda *_: next(scores, None) or press_ctrl_c())
     with pytest.warns(UserWarning, match="after 3 whole epochs; .* one with the best score"):
         model.fit(X, Y)
+
+
+@pytest.mark.parametrize("bad", [None, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("form", [list, lambda y: np.array(y, dtype=object)])
+def test_a_target_that_is_not_finite_is_refused_and_the_model_kept(form, bad):
+    X = np.arange(6.0)[:, None]
+    model = MLPRegressor(3, max_iter=2, random_state=0).fit(X, np.arange(6.0))
+    before = model.predict(X)
+    with pytest.raises(ValueError, match="Input y contains"):
+        model.fit(X, form([1, 2, bad, 3, 4, 5]))
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+@pytest.mark.parametrize("name", ["X", "y", "sample_weight"])
+def test_integers_beyond_floats_are_named(name):
+    arguments = {"X": [[1], [2]], "y": [1, 2], "sample_weight": [1, 2]}
+    arguments[name] = [[10**400], [1]] if name == "X" else [10**400, 1]
+    with pytest.raises(ValueError, match=f"{name} cannot be read as real numbers"):
+        MLPRegressor(3, max_iter=2).fit(**arguments)
+
+
+def test_a_single_weight_may_be_any_number():
+    X, y = np.arange(6.0)[:, None], np.arange(6.0)
+    models = [
+        MLPRegressor(3, max_iter=2, random_state=0).fit(X, y, weight)
+        for weight in (2, np.array(2.0), Decimal(2), np.float32(2))
+    ]
+    for model in models[1:]:
+        np.testing.assert_array_equal(model.coefs_[0], models[0].coefs_[0])
+    with pytest.raises(ValueError, match="sample_weight cannot be read as real numbers"):
+        MLPRegressor(3, max_iter=2).fit(X, y, 10**400)
+
+
+@pytest.mark.parametrize(
+    "classes", [["a", 1], [1, "a"], ["a", np.nan], np.array([0, np.nan], object), [None, 1]]
+)
+def test_classes_are_of_one_kind_and_none_is_missing(classes):
+    with pytest.raises(ValueError, match=r"classes is .* all of one kind and none missing"):
+        MLPClassifier(3).partial_fit([[0.0], [1.0]], [0, 1], classes=classes)

@@ -140,3 +140,19 @@ def test_edited_weights_that_are_not_finite_are_named():
     model.intercepts_[1][0] = np.nan
     with pytest.raises(ValueError, match=r"^intercepts_\[1\] holds infinite or NaN"):
         model.fit(X, Y)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
+def test_a_sample_without_weight_is_absent_even_where_its_loss_overflows(solver):
+    """The largest float stands for "no data" in many files; masked by weight 0, it is not heard."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 4)).astype(np.float32)
+    y, weight = X[:, 0].copy(), np.ones(60)
+    weight[7] = 0
+    models = []
+    for missing in (y[7], np.finfo(np.float32).min):
+        y[7] = missing
+        model = MLPRegressor(5, solver=solver, max_iter=3, random_state=0)
+        models.append(model.fit(X, y, weight))
+    np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
+    assert models[0].loss_ == models[1].loss_

@@ -264,8 +264,22 @@ def test_sizes_below_one_are_refused():
             f(0)
     with pytest.raises(ValueError, match="n_threads: found 0"):
         NET.plan.memory(1, n_threads=0)
+    for n_threads in (0, 10**10):
+        with pytest.raises(ValueError, match=f"n_threads: found {n_threads}"):
+            NET.plan.balance(1, n_threads)
+    for f in (NET.plan.memory, lambda batch_size: NET.plan.balance(batch_size, 2)):
+        with pytest.raises(ValueError, match="batch_size: found 4294967296"):
+            f(2**32)
     with pytest.raises(ValueError, match="n: found -1"):
         _core.permutation(0, 0, -1)
+
+
+def test_an_indptr_past_the_stored_values_is_seen_before_it_is_followed():
+    """It would lead outside the arrays, which the sanitizer would see."""
+    X = SPARSE.X.copy()
+    X.indptr = np.array([0, 500_000] + (X.shape[0] - 1) * [X.nnz], X.indptr.dtype)
+    with pytest.raises(ValueError, match=r"X: found an indptr that .* at row 0"):
+        SPARSE.plan.predict(SPARSE.params, X)
 
 
 def test_plans_and_trainings_do_not_pickle():

@@ -19,8 +19,8 @@ typedef enum {
 } fbp_bias;
 
 typedef struct {
-    int64_t
-        columns; /* in a panel, but for the last panels: panels from such a column on stand alone */
+    /* A product may be cut by columns at multiples of this, where panels begin. */
+    int64_t columns;
     /* panels of b (k, n): rows [row, row + rows) of it are read from b (rows, n), dense. */
     void (*pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b, void *panels);
     /* panels of the transpose of w (n, k): rows [row, row + rows) of w, columns of the panels, are
@@ -80,6 +80,10 @@ static inline int64_t fbp_packed_size(fbp_dtype dtype, int64_t k, int64_t n) {
 
 static inline size_t fbp_size(fbp_dtype dtype) {
     return dtype == FBP_F32 ? sizeof(float) : sizeof(double);
+}
+
+static inline double fbp_real_at(fbp_dtype dtype, const void *base, int64_t index) {
+    return dtype == FBP_F32 ? (double)((const float *)base)[index] : ((const double *)base)[index];
 }
 
 /* The address of an element; whether it may be written to is the caller's to know. */

@@ -1,4 +1,5 @@
-/* OpenMP, atomics, locks and fork, and nothing else: kernels are serial and never come here.
+/* OpenMP, atomics, locks, fork and the clock, and nothing else: kernels are serial and never come
+ * here.
  *
  * Teams come from OpenMP, but meet at a barrier of our own. OpenMP's runtimes spin for milliseconds
  * before they sleep: on a busy machine a thread that waits then keeps the processor from the one it
@@ -9,6 +10,8 @@
  * not exist there. So the child is marked at fork and runs everything on one thread, with the same
  * bits. */
 #include "core/parallel.h"
+
+#include <time.h>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -143,6 +146,12 @@ fbp_range fbp_share(int64_t n, const fbp_team *team) {
     int64_t begin = each * thread + (thread < rest ? thread : rest);
     fbp_range share = {begin, begin + each + (thread < rest)};
     return share;
+}
+
+double fbp_seconds(void) {
+    struct timespec now = {0};
+    timespec_get(&now, TIME_UTC);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 /* ---- counters ---- */

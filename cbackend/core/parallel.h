@@ -1,4 +1,4 @@
-/* Threads: the only file that knows of OpenMP, locks, atomics and fork. */
+/* Threads: the only file that knows of OpenMP, locks, atomics, fork and the clock. */
 #ifndef FBP_CORE_PARALLEL_H
 #define FBP_CORE_PARALLEL_H
 
@@ -33,5 +33,7 @@ typedef struct {
 int64_t fbp_counter_add(fbp_counter *counter, int64_t by); /* the new value */
 int64_t fbp_counter_read(fbp_counter *counter);
 void fbp_counter_set(fbp_counter *counter, int64_t value);
+
+double fbp_seconds(void); /* since some moment; the system may set the clock */
 
 #endif

@@ -8,17 +8,12 @@
 
 /* ---- reading ---- */
 
-static double weight_of(const fbp_plan *plan, const void *weight, int64_t sample) {
-    return plan->dtype == FBP_F32 ? (double)((const float *)weight)[sample]
-                                  : ((const double *)weight)[sample];
-}
-
 double fbp_batch_weight(const fbp_plan *plan, const fbp_batch *batch) {
     const void *weight = batch->problem->weight;
     if (weight == NULL) return (double)batch->rows;
     double sum = 0.0;
     for (int64_t r = 0; r < batch->rows; r++)
-        sum += weight_of(plan, weight, fbp_batch_sample(batch, r));
+        sum += fbp_real_at(plan->dtype, weight, fbp_batch_sample(batch, r));
     return sum;
 }
 
@@ -26,8 +21,9 @@ void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, int64_t begi
                       void *scale) {
     const void *weight = batch->problem->weight;
     for (int64_t r = 0; r < rows; r++) {
-        double own =
-            weight == NULL ? 1.0 : weight_of(plan, weight, fbp_batch_sample(batch, begin + r));
+        double own = weight == NULL
+                         ? 1.0
+                         : fbp_real_at(plan->dtype, weight, fbp_batch_sample(batch, begin + r));
         if (plan->dtype == FBP_F32)
             ((float *)scale)[r] = (float)(own / batch->weight);
         else
@@ -95,8 +91,7 @@ static fbp_status check_targets(const fbp_plan *plan, const void *target, int64_
                                               : INFINITY;
     for (int64_t i = 0; i < n; i++) {
         double t = kind == FBP_TARGET_CLASS ? (double)((const int32_t *)target)[i]
-                   : plan->dtype == FBP_F32 ? (double)((const float *)target)[i]
-                                            : ((const double *)target)[i];
+                                            : fbp_real_at(plan->dtype, target, i);
         if (!(t >= 0.0 && t <= high))
             return fbp_fail(FBP_INVALID, "y: found %g, wanted 0 to %g: the targets of '%s'", t,
                             high, plan->loss->name);
@@ -106,7 +101,7 @@ static fbp_status check_targets(const fbp_plan *plan, const void *target, int64_
 
 static fbp_status check_weights(const fbp_plan *plan, const void *weight, int64_t rows) {
     for (int64_t i = 0; weight != NULL && i < rows; i++) {
-        double w = weight_of(plan, weight, i);
+        double w = fbp_real_at(plan->dtype, weight, i);
         if (!(w >= 0.0 && w < INFINITY))
             return fbp_fail(FBP_INVALID,
                             "sample_weight: found %g, wanted finite numbers of at least 0", w);

@@ -90,6 +90,19 @@ static void forward(fbp_pass *pass, const fbp_batch *batch, int l, const piece *
         plan->vector->set_bias_input(p->rows, layer->n_out, layer->ld_out, 1.0, out);
 }
 
+/* A sample of weight 0 is absent: should its loss overflow, 0 times infinity would be heard. */
+static void mute_weightless(fbp_pass *pass, int64_t row, int64_t rows) {
+    const fbp_plan *plan = pass->plan;
+    int last = plan->n_layers - 1;
+    int64_t ld = plan->layers[last].ld_out;
+    size_t size = fbp_size(plan->dtype);
+    for (int64_t r = row; r < row + rows; r++) {
+        if (fbp_real_at(plan->dtype, pass->scale, r) != 0.0) continue;
+        memset(fbp_at(plan, pass->loss, r), 0, size);
+        memset(tile_of(plan, pass->delta[last], r, ld), 0, (size_t)ld * size);
+    }
+}
+
 static void loss(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t rows,
                  const fbp_trace *trace) {
     const fbp_plan *plan = pass->plan;
@@ -106,6 +119,7 @@ static void loss(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t ro
             tile_of(plan, trace->a[last], trace->first + row, layer->n_out));
     fbp_plan_loss(plan)->forward(rows, layer->n_out, layer->ld_out, z, target, scale,
                                  fbp_at(plan, pass->loss, row), z, plan->loss_attrs);
+    if (batch->problem->weight != NULL) mute_weightless(pass, row, rows);
 }
 
 /* From the delta of layer l, above 0, to that of the layer before it, whose columns p names. */

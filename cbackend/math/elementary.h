@@ -1,6 +1,8 @@
 /* exp, log, tanh, erf and their relatives as straight-line code: selects instead of branches, bit
  * patterns instead of tables, no library call, so that a loop over them becomes vector code on
- * every instruction set. A template (expand.h); it holds no loop.
+ * every instruction set. A template (expand.h); it holds no loop. It is long because the functions
+ * lean on each other: tanh on expm1, softplus on log1p, erfc on the tail of the normal
+ * distribution.
  *
  * Above each function stands its error bound in units in the last place (ulp) of the exact result,
  * where the last place of a denormal is the smallest denormal. The bounds are for float and double,
@@ -289,7 +291,7 @@ typedef struct {
 } FN(tail);
 
 /* Its argument, as a + K = sum + lost: exp(a^2 / 2) Q(a) falls like 1 / a, which would pass the
- * rounding of the sum on in full. */
+ * rounding of the sum on in full. K has so few bits that sum - K is exact also where a is small. */
 typedef struct {
     real sum, lost;
 } FN(tail_argument);

@@ -174,8 +174,8 @@ class BaseMLP(BaseEstimator, ABC):
         BaseException
             Whatever a signal's handler raises ends training. A new model is then dropped; one that
             was trained on holds the weights of the last whole epoch. Ctrl-C ends it with a
-            UserWarning instead, and the model is that of the last whole epoch; if none was whole,
-            its weights are those from before training.
+            UserWarning instead, and the model is that of the last whole epoch, or of the best one
+            with `early_stopping`; if none was whole, its weights are those from before training.
 
         Examples
         --------

@@ -193,9 +193,9 @@ def _tell_of_small_weights(error: BaseException, problem: Problem, batch_size: i
     total = batch_size * float(problem.sample_weight.mean(dtype=np.float64))
     if total < problem.alpha:
         error.args = (
-            f"{str(error).rstrip('.')}. The penalty outweighs the loss, since it is divided by the"
-            f" sum of a batch's sample weights, here {total:.1g}: scale sample_weight up, or lower"
-            f" alpha={problem.alpha:g}.",
+            f"{str(error).rstrip('.')}. The penalty may outweigh the loss, since it is divided by"
+            f" the sum of a batch's sample weights, here {total:.1g}: scale sample_weight up, or"
+            f" lower alpha={problem.alpha:g}.",
         )
 
 

@@ -7,7 +7,7 @@ and nothing sparse becomes dense. What is not finite is refused. Targets are the
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from numbers import Real
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,9 @@ def training_data(
     X = _of_numbers(X, "X")
     y = _of_numbers(y, "y") if y_numeric else _without_dates(y, "y")
     numeric = {"X": X, "y": y} if y_numeric else {"X": X}
+    if y_numeric and np.dtype(object) in _dtypes(y):  # validate_data lets None and infinities pass
+        with _named(y=y):
+            y = np.asarray(y, dtype=np.float64)
     with np.errstate(over="ignore"), _named(**numeric):  # what overflows is refused as infinite
         X, y = validate_data(
             estimator,
@@ -77,8 +80,11 @@ def sample_weights(sample_weight: Any, n_samples: int, dtype: np.dtype[Any]) -> 
     """
     if sample_weight is None:
         return None
-    if isinstance(sample_weight, Real):
-        sample_weight = np.full(n_samples, sample_weight)
+    if isinstance(sample_weight, Number) or (
+        isinstance(sample_weight, np.ndarray) and sample_weight.ndim == 0
+    ):
+        with _named(sample_weight=sample_weight):
+            sample_weight = np.full(n_samples, float(sample_weight))  # type: ignore[arg-type]
     sample_weight = _of_numbers(sample_weight, "sample_weight")
     with np.errstate(over="ignore"), _named(sample_weight=sample_weight):
         weights: Array = check_array(
@@ -166,15 +172,14 @@ def _named(**arguments: Any) -> Iterator[None]:
     """Have an error of what is run within say which of the arguments cannot be read as numbers."""
     try:
         yield
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         for name, data in arguments.items():
             if not scipy.sparse.issparse(data):
                 try:
                     np.asarray(data, dtype=np.float64)
-                except (TypeError, ValueError) as reason:
-                    raise type(reason)(
-                        f"{name} cannot be read as real numbers: {reason}"
-                    ) from error
+                except (TypeError, ValueError, OverflowError) as reason:
+                    kind = ValueError if isinstance(reason, OverflowError) else type(reason)
+                    raise kind(f"{name} cannot be read as real numbers: {reason}") from error
         raise
 
 

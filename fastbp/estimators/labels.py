@@ -86,8 +86,12 @@ def distinct(classes: Any) -> Array:
     """The labels that a user lists as `classes`, sorted, each once."""
     try:
         listed = np.asarray(classes)
-        missing = listed.dtype.kind == "f" and not np.isfinite(listed).all()
-        if listed.ndim == 1 and listed.size > 0 and not missing:
+        # A list of numbers and strings would become strings: as objects, they cannot be sorted.
+        each = listed if isinstance(classes, np.ndarray) else np.asarray(classes, dtype=object)
+        mixed = listed.dtype.kind in "US" and not all(isinstance(c, str | bytes) for c in each)
+        missing = listed.dtype.kind in "fO" and any(c is None or c != c for c in listed)
+        infinite = listed.dtype.kind == "f" and bool(np.isinf(listed).any())
+        if listed.ndim == 1 and listed.size > 0 and not (mixed or missing or infinite):
             labels: Array = np.unique(listed)
             return labels
     except (TypeError, ValueError):  # ragged lists; labels without an order
