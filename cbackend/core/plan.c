@@ -182,7 +182,7 @@ static int64_t tile_rows(const fbp_plan *plan, const fbp_layer *layer) {
     if (elements > 8192) elements = 8192;
     int64_t rows = fbp_round_up(elements / layer->n_out + 1, 16);
     /* A sparse tile searches every sample: fewer, larger tiles. */
-    return layer->op->reads_sparse && rows < 256 ? 256 : rows;
+    return layer->op->reads_sparse && rows < 512 ? 512 : rows;
 }
 
 static fbp_status cut_tiles(fbp_plan *plan) {

@@ -111,8 +111,10 @@ static void FN(csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_sa
         real *to = y + r * ldy;
         for (int64_t j = 0; j < n; j++) to[j] = w[cols * n + j];
         for (int64_t j = n; j < ldy; j++) to[j] = (real)0;
-        for (int64_t e = x->indptr[sample]; e < x->indptr[sample + 1]; e++) {
+        int64_t end = x->indptr[sample + 1];
+        for (int64_t e = x->indptr[sample]; e < end; e++) {
             const real *from = w + (int64_t)x->indices[e] * n, value = data[e];
+            if (e + AHEAD < end) FN(fetch)(n, w + (int64_t)x->indices[e + AHEAD] * n);
             for (int64_t j = 0; j < n; j++) to[j] = FBP_FMA(value, from[j], to[j]);
         }
     }
