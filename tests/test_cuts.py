@@ -170,3 +170,29 @@ def test_sparse_samples_alone_are_no_reason_to_cut_columns():
     """Each piece of the first layer's columns would read all stored values again."""
     wide = network((100_000, 64, 2), sparse=True, n_samples=2).plan
     assert not any(wide.balance(64, n_threads)["by_columns"] for n_threads in (2, 16, 64))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "batch_size", "most"),
+    [
+        ((64, 100, 10), 200, 8),
+        ((20, 64, 32, 1), 32, 4),
+        ((54, 256, 256, 7), 256, 32),
+        ((784, 512, 256, 10), 128, 64),
+        ((1024, 2048, 2048, 1000), 1024, 16),
+        ((1, 64, 32, 1), 100, 2),
+        ((64,) + 32 * (64,) + (10,), 64, 16),
+    ],
+)
+def test_up_to_how_many_threads_half_of_them_work(sizes, batch_size, most):
+    """In both phases, of 2, 4, 8 ... 64 threads: the table of benchmarks/README.md."""
+    plan = network(sizes, dtype=np.float32, n_samples=2).plan
+    good = []
+    for n_threads in (2, 4, 8, 16, 32, 64):
+        balance = plan.balance(batch_size, n_threads)
+        assert 0 < balance["rows"] <= 1
+        assert 0 < balance["weights"] <= 1
+        if min(balance["rows"], balance["weights"]) < 0.5:
+            break
+        good.append(n_threads)
+    assert good[-1] == most
