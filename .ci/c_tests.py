@@ -13,12 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def load_setup():
-    """setup.py as a module; its guard keeps it from building anything."""
-    spec = importlib.util.spec_from_file_location("fastbp_setup", ROOT / "setup.py")
+    """The current folder's setup.py as a module; its guard keeps it from building anything."""
+    spec = importlib.util.spec_from_file_location("fastbp_setup", Path("setup.py").resolve())
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -34,26 +32,41 @@ def native_compiler():
     return compiler
 
 
+class Core:
+    """The core of the checkout in the current folder, compiled, and programs linked to it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.build = load_setup()
+        self.compiler = native_compiler()
+        objects = Path(folder, "objects")
+        self.objects, self.toolchain = self.build.compile_backend(self.compiler, objects)
+
+    def program(self, source):
+        """Compiles a C file that has a main, links it to all objects, and gives its path."""
+        made = self.compiler.compile(
+            [str(source)],
+            output_dir=self.folder,
+            macros=self.toolchain.macros,
+            include_dirs=self.build.INCLUDE_DIRS,
+            extra_postargs=self.toolchain.own,
+        )
+        program = str(Path(self.folder, source.stem))
+        self.compiler.link_executable(
+            [*made, *self.objects],
+            program,
+            libraries=[] if self.toolchain.msvc else ["m"],
+            extra_postargs=self.toolchain.link,
+        )
+        return program
+
+
 def main(folder):
-    build = load_setup()
-    compiler = native_compiler()
-    objects, toolchain = build.compile_backend(compiler, Path(folder, "objects"))
+    core = Core(folder)
     failed = []
     programs = sorted(Path("tests", "c").glob("*.c"))
     for source in programs:
-        made = compiler.compile(
-            [str(source)],
-            output_dir=folder,
-            macros=toolchain.macros,
-            include_dirs=build.INCLUDE_DIRS,
-            extra_postargs=toolchain.own,
-        )
-        program = str(Path(folder, source.stem))
-        libraries = [] if toolchain.msvc else ["m"]
-        compiler.link_executable(
-            [*made, *objects], program, libraries=libraries, extra_postargs=toolchain.link
-        )
-        status = subprocess.run([program]).returncode
+        status = subprocess.run([core.program(source)]).returncode
         print(f"{source}: {'ok' if status == 0 else f'failed with status {status}'}", flush=True)
         if status != 0:
             failed.append(source)
