@@ -9,9 +9,9 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard cbackend/*/*.[ch] fastbp/_core/*.p[xy][xd])
-C_FILES := $(wildcard cbackend/*/*.[ch] tests/c/*.[ch])
+C_FILES := $(wildcard cbackend/*/*.[ch] tests/c/*.[ch] benchmarks/count/*.c)
 
-.PHONY: build demo test lint c-tests check bench format clean
+.PHONY: build demo test lint c-tests check bench count count-update format clean
 
 build: .venv/built
 
@@ -40,6 +40,13 @@ c-tests: .venv/built
 
 bench: .venv/built .venv/has-bench
 	$(PY) -m benchmarks.table
+
+# Instructions, under valgrind; benchmarks/README.md says how to read them.
+count: .venv/has-build
+	FASTBP_WERROR=1 $(PY) .ci/count.py
+
+count-update: .venv/has-build
+	FASTBP_WERROR=1 $(PY) .ci/count.py update
 
 format: .venv/has-dev
 	.venv/bin/ruff format .
