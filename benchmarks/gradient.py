@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.rivals import equal_threads, interleaved
-from benchmarks.shapes import SHAPES
+from benchmarks.shapes import LIGHT, SHAPES
 
 ROUNDS = 15
 
@@ -47,7 +47,7 @@ class Gradient:
     `backward_over_forward` says what each side includes.
     """
 
-    params = (list(SHAPES),)
+    params = (LIGHT,)
     param_names = ("shape",)
     unit = "times forward"
 
