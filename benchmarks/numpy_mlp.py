@@ -12,6 +12,13 @@ import numpy as np
 BETA_1, BETA_2, EPSILON, ALPHA = 0.9, 0.999, 1e-8, 1e-4
 
 
+def rate_at(shape, step):
+    """What a step multiplies by, with Adam's corrections of the bias; `step` counts from 1."""
+    if shape.solver == "sgd":
+        return np.full(np.shape(step), shape.rate)
+    return shape.rate * np.sqrt(1 - BETA_2**step) / (1 - BETA_1**step)
+
+
 class NumpyMLP:
     """relu or tanh between linear layers; softmax with cross-entropy, or half squared error.
 
@@ -20,13 +27,14 @@ class NumpyMLP:
     shape : Shape
         Sizes, activation, kind of loss, batch, solver and rate.
     start : list of ndarray
-        Weights and biases of each layer in turn; copied.
+        Weights and biases of each layer in turn, from which each `fit` starts.
     """
 
     def __init__(self, shape, start):
         self.shape = shape
         dtype = start[0].dtype
-        self.params = np.concatenate([array.ravel() for array in start])
+        self.start = np.concatenate([array.ravel() for array in start])
+        self.params = self.start.copy()
         self.gradient, self.m, self.v, self.scratch = (np.zeros_like(self.params) for _ in range(4))
         self.w, self.b = self._views(self.params)
         self.dw, self.db = self._views(self.gradient)
@@ -35,7 +43,10 @@ class NumpyMLP:
         slopes = bool if shape.activation == "relu" else dtype
         self.slope = [np.empty((shape.batch, n), slopes) for n in shape.sizes[1:-1]]
         self.rows = np.arange(shape.batch)
-        self.step = 0
+
+    def arrays(self, X, y):
+        """The data as `fit` takes them."""
+        return X, y
 
     def _views(self, flat):
         weights, biases, at = [], [], 0
@@ -48,6 +59,10 @@ class NumpyMLP:
 
     def fit(self, X, y, *, epochs, shuffle=True):
         """Train; give the mean loss of each epoch. The number of samples is a multiple of batch."""
+        np.copyto(self.params, self.start)
+        self.m.fill(0)
+        self.v.fill(0)
+        self.step = 0
         rng = np.random.default_rng(0)
         n, batch = len(X), self.shape.batch
         order = np.arange(n)
@@ -66,11 +81,12 @@ class NumpyMLP:
         return losses
 
     def predict(self, X):
-        """Raw outputs, in blocks of the batch's size: they stay in cache."""
-        out = np.empty((len(X), self.shape.sizes[-1]), X.dtype)
+        """Classes, in blocks of the batch's size: they stay in cache."""
+        out = np.empty(len(X), np.intp)
         for first in range(0, len(X), self.shape.batch):
             block = X[first : first + self.shape.batch]
-            out[first : first + len(block)] = self._forward(block, len(block))
+            raw = self._forward(block, len(block))
+            raw.argmax(axis=1, out=out[first : first + len(block)])
         return out
 
     def _forward(self, x, n):
@@ -132,7 +148,6 @@ class NumpyMLP:
             g *= self.shape.rate
             self.params -= g
             return
-        rate = self.shape.rate * np.sqrt(1 - BETA_2**self.step) / (1 - BETA_1**self.step)
         m *= BETA_1
         np.multiply(g, 1 - BETA_1, out=scratch)
         m += scratch
@@ -143,5 +158,5 @@ class NumpyMLP:
         np.sqrt(v, out=scratch)
         scratch += EPSILON
         np.divide(m, scratch, out=scratch)
-        scratch *= float(rate)
+        scratch *= float(rate_at(self.shape, self.step))
         self.params -= scratch

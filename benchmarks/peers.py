@@ -11,7 +11,7 @@ from benchmarks.rivals import (
     ratios,
     training,
 )
-from benchmarks.shapes import SHAPES
+from benchmarks.shapes import LIGHT, SHAPES
 
 ROUNDS = 5
 
@@ -43,11 +43,11 @@ class Peers(_Ratio):
     several).
     """
 
-    params = (list(SHAPES), list(PEERS))
+    params = (LIGHT, list(PEERS))
     param_names = ("shape", "peer")
 
     def rivals(self, name):
-        return training(SHAPES[name])
+        return training(SHAPES[name], 1)
 
 
 class PredictPeers(_Ratio):
@@ -60,4 +60,4 @@ class PredictPeers(_Ratio):
     param_names = ("rows", "peer")
 
     def rivals(self, rows):
-        return prediction(SHAPES["54-256-256-7"], rows, calls=100 if rows == 1 else 1)
+        return prediction(SHAPES["54-256-256-7"], rows, 1, calls=100 if rows == 1 else 1)

@@ -1,13 +1,19 @@
-"""fastbp, scikit-learn and the plain NumPy class, ready to do the same work; and how it is timed.
+"""fastbp and its peers, ready to do the same work; and how it is timed.
+
+scikit-learn and a plain NumPy class are always there, PyTorch and JAX where they are installed.
 
 Before training is timed, `assert_agreement` has all of them train from the same weights on the same
 batches and compares their losses. Times are taken in rounds in which each has its turn, in one
 process and on the same number of threads, so that whatever else the machine does meets all alike.
 """
 
+import os
+import shutil
 import time
 import warnings
 from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 from sklearn import neural_network
@@ -17,9 +23,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from benchmarks.numpy_mlp import NumpyMLP
 
 FASTBP, SKLEARN, NUMPY = "fastbp", "scikit-learn", "NumPy"
+TORCH, COMPILED, JAX = "torch", "torch compiled", "JAX"
 PEERS = (SKLEARN, NUMPY)
 
-# Three epochs of a few steps: their rounding, some 1e-16 a step, is amplified by no more than a few
+# Three epochs of two steps: their rounding, some 1e-16 a step, is amplified by no more than a few
 # thousand on the way, even through 32 layers. A wrong factor shows in the first digits.
 AGREEMENT = 1e-9
 AGREEMENT_EPOCHS = 3
@@ -38,6 +45,34 @@ def equal_threads(n_threads):
         # The number of epochs is fixed on purpose.
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield
+
+
+def installed():
+    """Names of the peers that are here; none of them is imported for that."""
+    torch = (TORCH, COMPILED) if find_spec("torch") else ()
+    return PEERS + torch + ((JAX,) if find_spec("jax") else ())
+
+
+def has_cxx():
+    """Whether there is the C++ compiler that `torch.compile` calls."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def plain(name, shape, start, n_threads):
+    """The peer of this name, other than scikit-learn, with weights to start from.
+
+    `frameworks` has no `__init__.py`, so that asv, which imports every module that it finds, does
+    not find those that need PyTorch or JAX.
+    """
+    if name == NUMPY:
+        return NumpyMLP(shape, start)
+    if name == JAX:
+        from benchmarks.frameworks.peers_jax import JaxMLP
+
+        return JaxMLP(shape, start)
+    from benchmarks.frameworks.peers_torch import TorchMLP
+
+    return TorchMLP(shape, start, n_threads, compiled=name == COMPILED)
 
 
 def estimators(shape, epochs=None, *, n_threads=None, **options):
@@ -65,27 +100,33 @@ def starting_weights(shape, X, y):
     return arrays
 
 
-def training(shape):
+def training(shape, n_threads, peers=PEERS):
     """Functions that each train a model from the start for the shape's epochs, by rival.
 
-    Before, their losses are seen to agree.
+    Before, their losses are seen to agree. Other peers than the estimators have the data in their
+    own form beforehand.
     """
-    assert_agreement(shape)
+    assert_agreement(shape, n_threads, peers)
     X, y = shape.data()
-    ours, theirs = estimators(shape).values()
     start = starting_weights(shape, X, y)
-    return {
-        FASTBP: lambda: ours.fit(X, y),
-        SKLEARN: lambda: theirs.fit(X, y),
-        NUMPY: lambda: NumpyMLP(shape, start).fit(X, y, epochs=shape.epochs),
-    }
+    fits = {}
+    for name, model in estimators(shape).items():
+        fits[name] = partial(model.fit, X, y)
+    for name in peers:
+        if name != SKLEARN:
+            model = plain(name, shape, start, n_threads)
+            fits[name] = partial(model.fit, *model.arrays(X, y), epochs=shape.epochs)
+    return {name: fits[name] for name in (FASTBP, *peers)}
 
 
-def prediction(shape, rows, calls=1):
+def prediction(shape, rows, n_threads, peers=PEERS, calls=1):
     """Functions that each predict the classes of some rows, as often as told, by rival."""
     X, y = shape.data(n_samples=max(rows, shape.batch))
-    plain = NumpyMLP(shape, starting_weights(shape, X, y))
-    predict = {NUMPY: lambda X: plain.predict(X).argmax(axis=1)}
+    start = starting_weights(shape, X, y)
+    predict = {}
+    for name in peers:
+        if name != SKLEARN:
+            predict[name] = plain(name, shape, start, n_threads).predict
     for name, model in estimators(shape, epochs=1).items():
         predict[name] = model.fit(X[: shape.batch], y[: shape.batch]).predict
 
@@ -93,10 +134,10 @@ def prediction(shape, rows, calls=1):
         for _ in range(calls):
             function(X[:rows])
 
-    return {name: lambda name=name: repeated(predict[name]) for name in (FASTBP, SKLEARN, NUMPY)}
+    return {name: partial(repeated, predict[name]) for name in (FASTBP, *peers)}
 
 
-def assert_agreement(shape):
+def assert_agreement(shape, n_threads, peers=PEERS):
     """Have all rivals train in float64 from the same weights, unshuffled; compare their losses.
 
     Returns
@@ -109,7 +150,7 @@ def assert_agreement(shape):
     AssertionError
         It is above `AGREEMENT`: then they do not do the same work, and times mean nothing.
     """
-    X, y = shape.data(np.float64, n_samples=4 * shape.batch)
+    X, y = shape.data(np.float64, n_samples=2 * shape.batch)
     start = starting_weights(shape, X, y)
     ours, theirs = estimators(shape, AGREEMENT_EPOCHS, shuffle=False).values()
     layers = iter(list(zip(start[::2], start[1::2], strict=True)))
@@ -117,8 +158,12 @@ def assert_agreement(shape):
     losses = {
         FASTBP: ours.fit(X, y).loss_curve_,
         SKLEARN: theirs.fit(X, y).loss_curve_,
-        NUMPY: NumpyMLP(shape, start).fit(X, y, epochs=AGREEMENT_EPOCHS, shuffle=False),
     }
+    for name in peers:
+        if name != SKLEARN:
+            model = plain(name, shape, start, n_threads)
+            held = model.arrays(X, y)
+            losses[name] = model.fit(*held, epochs=AGREEMENT_EPOCHS, shuffle=False)
     worst = 0.0
     for name, found in losses.items():
         error = float(np.max(np.abs(np.divide(found, losses[FASTBP]) - 1)))
