@@ -11,7 +11,7 @@ PIP := $(PY) -m pip --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(wildcard cbackend/*/*.[ch] fastbp/_core/*.p[xy][xd])
 C_FILES := $(wildcard cbackend/*/*.[ch] tests/c/*.[ch] benchmarks/count/*.c)
 
-.PHONY: build demo test lint c-tests check bench count count-update format clean
+.PHONY: build demo test lint c-tests check bench bench-peers count count-update format clean
 
 build: .venv/built
 
@@ -38,8 +38,13 @@ lint: .venv/built .venv/has-dev
 c-tests: .venv/built
 	FASTBP_WERROR=1 $(PY) .ci/c_tests.py build/c
 
-bench: .venv/built .venv/has-bench
-	$(PY) -m benchmarks.table
+# With PyTorch and JAX among the peers once `make bench-peers` has been called.
+BENCH_ENV := $(if $(wildcard .venv-bench),.venv-bench,.venv)
+
+bench: $(if $(wildcard .venv-bench),.venv-bench/built,.venv/built .venv/has-bench)
+	$(BENCH_ENV)/bin/python -m benchmarks.table
+
+bench-peers: .venv-bench/built
 
 # Instructions, under valgrind; benchmarks/README.md says how to read them.
 count: .venv/has-build
@@ -54,7 +59,7 @@ format: .venv/has-dev
 	.venv/bin/clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build dist fastbp.egg-info fastbp/_core/_core.*.so .venv/built
+	rm -rf build dist fastbp.egg-info fastbp/_core/_core.*.so .venv/built .venv-bench/built
 
 .venv/built: $(SOURCES) .venv/has-build
 	@echo "building fastbp"
@@ -74,6 +79,22 @@ clean:
 	@$(PYTHON) .ci/requirements.py
 	@echo "making .venv"
 	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv-bench/built: $(SOURCES) .venv-bench/has-peers
+	@echo "building fastbp for .venv-bench"
+	@.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install \
+	  --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv-bench/has-peers: pyproject.toml .ci/wanted.py
+	@$(PYTHON) .ci/requirements.py
+	@echo "making .venv-bench with PyTorch and JAX"
+	@$(PYTHON) -m venv .venv-bench
+	@for name in build bench peers; do .venv-bench/bin/python .ci/wanted.py $$name; done \
+	  > .venv-bench/wanted.txt
+	@.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install \
+	  --requirement .venv-bench/wanted.txt
 	@touch $@
 
 # Stamps that only other stamps ask for are kept as well.
