@@ -170,6 +170,8 @@ def test_sparse_samples_alone_are_no_reason_to_cut_columns():
     """Each piece of the first layer's columns would read all stored values again."""
     wide = network((100_000, 64, 2), sparse=True, n_samples=2).plan
     assert not any(wide.balance(64, n_threads)["by_columns"] for n_threads in (2, 16, 64))
+    linear = network((100, 3), sparse=True, n_samples=2).plan
+    assert linear.balance(64, 8)["rows"] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_th
     double span = by_columns ? 2.0 * plan->n_layers * flops_per_meeting : 0.0;
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
-        double flops = fbp_product_flops(layer) * (double)rows;
-        if (layer->op->reads_sparse) continue;
+        int sparse = layer->op->reads_sparse;
+        double flops = (sparse ? (double)layer->n_out : fbp_product_flops(layer)) * (double)rows;
         int64_t out = by_columns ? fbp_column_pieces(layer, layer->n_out) : 1;
         int64_t in = by_columns ? fbp_column_pieces(layer, layer->n_in) : 1;
         span += flops * busiest(units * out, n_threads);

@@ -59,8 +59,7 @@ int64_t fbp_row_step(const fbp_plan *plan, int64_t batch);
  * threads so, but they meet after each layer. The bits are the same. */
 int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads);
 /* FLOPs of the busiest thread in either form, and of the meetings that it waits for. A sparse first
- * layer counts for nothing: it is small, and each piece of its columns would read all stored
- * values. */
+ * layer counts for next to nothing, and is not cut: each piece would read all stored values. */
 double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
                      int by_columns);
 

@@ -249,9 +249,11 @@ static void by_columns(fbp_pass *pass, const fbp_batch *batch, const fbp_team *t
         const fbp_layer *layer = &plan->layers[l];
         fbp_barrier(team);
         pieces left = pieces_of(pass, batch, layer, layer->n_in, team);
-        for (piece p; next_piece(&left, &p);) backward(pass, l, &p, fbp_thread_scratch(pass, team));
+        for (piece p; next_piece(&left, &p);) {
+            backward(pass, l, &p, fbp_thread_scratch(pass, team));
+            watch_piece(pass, layer, layer->n_in, &p, team);
+        }
     }
-    fbp_watch_work(&pass->watch, team, plan->flops * (double)batch->rows / team->size);
 }
 
 /* ---- the phase ---- */
