@@ -76,12 +76,13 @@ def _is_layers(value: object) -> bool:
         listed = value.ndim == 1
     else:
         listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    # mypy does not follow `listed`.
     units: list[Any] = list(value) if listed else [value]  # type: ignore[call-overload]
     return all(_is_int(n, 1) and n <= _MOST_UNITS for n in units)
 
 
 def _is_dtype(value: object) -> bool:
-    try:
+    try:  # what is no dtype raises, which is the question
         return value is None or np.dtype(value) in (np.float32, np.float64)  # type: ignore[call-overload]
     except TypeError:
         return False
