@@ -8,7 +8,7 @@
 
 /* The right operand of our products is packed into panels, a few vectors wide, each (k, width) and
  * contiguous, zeros beyond column n: it is read in the order in which it lies, and ragged widths
- * cost no special case. fbp_packed_size() counts its elements.
+ * cost no special case. fbp_packed_size() counts its elements. m, n and k are at least 1.
  *
  * Every element of a product is one chain of fused multiply-adds over k, in order: so its bits
  * depend neither on how many rows are computed together nor on the width of the vectors. */

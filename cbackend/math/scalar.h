@@ -48,6 +48,15 @@
 #define FBP_LANEWISE
 #endif
 
+/* Asks for the cache line at an address, which need not be anyone's; FAR: into the second cache. */
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define FBP_PREFETCH(address) __builtin_prefetch(address)
+#define FBP_PREFETCH_FAR(address) __builtin_prefetch(address, 0, 2)
+#else
+#define FBP_PREFETCH(address) ((void)(address))
+#define FBP_PREFETCH_FAR(address) ((void)(address))
+#endif
+
 /* Sums are formed in this many interleaved chains, whatever the width of the processor's vectors,
  * so that every instruction set adds in the same order. */
 #define FBP_LANES 16

@@ -6,6 +6,10 @@
  * -ffp-contract=fast, since C has no vector type with a fused multiply-add to call by name: every
  * `acc += a * b` here becomes one wherever the processor has it (a test compares with fma()).
  *
+ * While a block works on one part of b it asks for the next, at every step of k for one cache line:
+ * after a meeting of threads half of what a thread reads lies in the cache of another core, and
+ * would come more slowly than it is used.
+ *
  * The file includes itself, once for each dtype. */
 #ifndef real
 
@@ -77,27 +81,45 @@ typedef real FN(vec);
 /* At whose multiples a product may be cut by columns: of panels, and no less than a cache line. */
 #define COLUMNS (LANES > 1 ? 3 * LANES : 48)
 
-/* One block: rows mr, vectors nv, both constants once inlined. Element (i, p) of a is
- * a[i * a_row + p * a_step]; start (nv vectors) begins the chains unless it is NULL, or c does. */
-FBP_INLINE void FN(block)(const int mr, const int nv, int64_t k, const real *a, int64_t a_row,
-                          int64_t a_step, const real *b, int64_t ldb, const real *start, int add,
-                          real *c, int64_t ldc) {
+/* What a product reads. */
+typedef struct {
+    const real *a; /* element (i, p): a[i * a_row + p * a_step] */
+    int64_t a_row, a_step;
+    const real *b; /* element (p, j): b[p * ldb + j] */
+    int64_t ldb;
+    const real *start; /* where the chains start, a value for each column; NULL: at 0 */
+    const real *next;  /* k rows, ld_next apart, that will be read soon; NULL: what follows b */
+    int64_t ld_next;
+} FN(factors);
+
+/* What a block asks for: from `at` on, `step` bytes further at every step of k. */
+typedef struct {
+    const char *at;
+    int64_t step;
+} FN(ahead);
+
+/* One block: rows mr, vectors nv, both constants once inlined. With `add` the chains start at c. */
+FBP_INLINE void FN(block)(const int mr, const int nv, int64_t k, FN(factors) f, FN(ahead) ahead,
+                          int add, real *c, int64_t ldc) {
     FN(vec) acc[8][3];
     UNROLL for (int i = 0; i < mr; i++) {
         UNROLL for (int j = 0; j < nv; j++) {
             if (add)
                 acc[i][j] = *(const FN(vec) *)(c + i * ldc + j * LANES);
-            else if (start != NULL)
-                acc[i][j] = *(const FN(vec) *)(start + j * LANES);
+            else if (f.start != NULL)
+                acc[i][j] = *(const FN(vec) *)(f.start + j * LANES);
             else
                 acc[i][j] = (FN(vec)){0};
         }
     }
     for (int64_t p = 0; p < k; p++) {
+        if (mr > 1 && nv > 1) /* one row or one vector is bound by loads */
+            FBP_PREFETCH_FAR(ahead.at + p * ahead.step);
         FN(vec) row[3];
-        UNROLL for (int j = 0; j < nv; j++) row[j] = *(const FN(vec) *)(b + p * ldb + j * LANES);
+        UNROLL for (int j = 0; j < nv; j++) row[j] =
+            *(const FN(vec) *)(f.b + p * f.ldb + j * LANES);
         UNROLL for (int i = 0; i < mr; i++) {
-            const real factor = a[i * a_row + p * a_step];
+            const real factor = f.a[i * f.a_row + p * f.a_step];
             UNROLL for (int j = 0; j < nv; j++) acc[i][j] += factor * row[j];
         }
     }
@@ -106,14 +128,20 @@ FBP_INLINE void FN(block)(const int mr, const int nv, int64_t k, const real *a, 
     }
 }
 
-/* All m rows of one panel: blocks of mr rows, then what is left in blocks of 4, 2 and 1. */
-FBP_INLINE void FN(panel)(const int mr, const int nv, int64_t m, int64_t k, const real *a,
-                          int64_t a_row, int64_t a_step, const real *b, int64_t ldb,
-                          const real *start, int add, real *c, int64_t ldc) {
-    int64_t i = 0;
+/* All m rows of one panel: blocks of mr rows, then what is left in blocks of 4, 2 and 1. Of rows
+ * ahead each block asks for another line of them; what follows b, as much as b itself, they share.
+ */
+FBP_INLINE void FN(panel)(const int mr, const int nv, int64_t m, int64_t k, FN(factors) f, int add,
+                          real *c, int64_t ldc) {
+    const int64_t size = sizeof(real), line = 64;
+    int64_t share = f.ldb * size * mr / m, i = 0;
+    FN(ahead) rows = {(const char *)f.next, f.ld_next * size};
+    FN(ahead) bytes = {(const char *)(f.b + k * f.ldb), share};
+    FN(ahead) ahead = f.next != NULL ? rows : bytes;
+    int64_t further = f.next != NULL ? line : share * k;
 #define BLOCKS(rows)                                                                               \
-    for (; i + (rows) <= m; i += (rows))                                                           \
-    FN(block)(rows, nv, k, a + i * a_row, a_row, a_step, b, ldb, start, add, c + i * ldc, ldc)
+    for (; i + (rows) <= m; i += (rows), f.a += (rows) * f.a_row, ahead.at += further)             \
+    FN(block)(rows, nv, k, f, ahead, add, c + i * ldc, ldc)
     BLOCKS(mr);
     if (mr > 4) BLOCKS(4);
     if (mr > 2) BLOCKS(2);
@@ -124,26 +152,26 @@ FBP_INLINE void FN(panel)(const int mr, const int nv, int64_t m, int64_t k, cons
 /* One panel of so many vectors, `most` steps of k at a time: a chain that is stored and taken up
  * again keeps its bits. */
 FBP_INLINE void FN(panel_in_steps)(const int mr, const int nv, int64_t m, int64_t k, int64_t most,
-                                   const real *a, int64_t a_row, int64_t a_step, const real *b,
-                                   int64_t ldb, const real *start, real *c, int64_t ldc) {
+                                   FN(factors) f, real *c, int64_t ldc) {
     int64_t first = 0;
     do {
         int64_t steps = k - first < most ? k - first : most;
-        FN(panel)(mr, nv, m, steps, a + first * a_step, a_row, a_step, b + first * ldb, ldb, start,
-                  first > 0, c, ldc);
+        FN(panel)(mr, nv, m, steps, f, first > 0, c, ldc);
+        f.a += steps * f.a_step;
+        f.b += steps * f.ldb;
+        if (f.next != NULL) f.next += steps * f.ld_next;
         first += steps;
     } while (first < k);
 }
 
-FBP_INLINE void FN(panel_of)(int64_t vectors, int64_t m, int64_t k, int64_t most, const real *a,
-                             int64_t a_row, int64_t a_step, const real *b, int64_t ldb,
-                             const real *start, real *c, int64_t ldc) {
+FBP_INLINE void FN(panel_of)(int64_t vectors, int64_t m, int64_t k, int64_t most, FN(factors) f,
+                             real *c, int64_t ldc) {
     if (vectors == 1)
-        FN(panel_in_steps)(ROWS_1, 1, m, k, most, a, a_row, a_step, b, ldb, start, c, ldc);
+        FN(panel_in_steps)(ROWS_1, 1, m, k, most, f, c, ldc);
     else if (vectors == 2)
-        FN(panel_in_steps)(ROWS_2, 2, m, k, most, a, a_row, a_step, b, ldb, start, c, ldc);
+        FN(panel_in_steps)(ROWS_2, 2, m, k, most, f, c, ldc);
     else
-        FN(panel_in_steps)(ROWS_3, 3, m, k, most, a, a_row, a_step, b, ldb, start, c, ldc);
+        FN(panel_in_steps)(ROWS_3, 3, m, k, most, f, c, ldc);
 }
 
 /* Steps of k to take at a time: even parts, in which b keeps to BLOCK_BYTES. */
@@ -152,44 +180,48 @@ static int64_t FN(steps_of)(int64_t k, int64_t vectors) {
     return pieces > 1 ? fbp_pieces(k, pieces) : k;
 }
 
-static void FN(multiply)(int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
+static void FN(multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                          const void *panels, fbp_bias bias, void *c_, int64_t ldc) {
-    const real *a = a_, *b = panels;
     real *c = c_;
+    FN(factors) f = {.a = a, .a_row = lda, .a_step = 1, .b = panels};
+    int64_t left = (n + LANES - 1) / LANES;
+    while (left > 0) {
+        int64_t vectors = panel_vectors(left);
+        f.ldb = vectors * LANES;
+        f.start = bias == FBP_BIAS_START ? f.b + k * f.ldb : NULL;
+        FN(panel_of)(vectors, m, k, FN(steps_of)(k, vectors), f, c, ldc);
+        f.b += (k + (bias != FBP_BIAS_NONE)) * f.ldb;
+        c += f.ldb;
+        left -= vectors;
+    }
+}
+
+static void FN(multiply_unpacked)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                                  const void *b, const void *start, void *c_, int64_t ldc) {
+    real *c = c_;
+    FN(factors) f = {.a = a, .a_row = lda, .a_step = 1, .b = b, .ldb = n, .start = start};
+    f.ld_next = n;
     int64_t left = (n + LANES - 1) / LANES;
     while (left > 0) {
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
-        const real *start = bias == FBP_BIAS_START ? b + k * width : NULL;
-        FN(panel_of)(vectors, m, k, FN(steps_of)(k, vectors), a, lda, 1, b, width, start, c, ldc);
-        b += (k + (bias != FBP_BIAS_NONE)) * width;
+        f.next = f.b + width;
+        FN(panel_of)(vectors, m, k, k, f, c, ldc);
+        f.b += width;
+        f.start += width;
         c += width;
         left -= vectors;
     }
 }
 
-static void FN(multiply_unpacked)(int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
-                                  const void *b_, const void *start_, void *c_, int64_t ldc) {
-    const real *a = a_, *b = b_, *start = start_;
-    real *c = c_;
-    int64_t left = (n + LANES - 1) / LANES, column = 0;
-    while (left > 0) {
-        int64_t vectors = panel_vectors(left);
-        FN(panel_of)(vectors, m, k, k, a, lda, 1, b + column, n, start + column, c + column, ldc);
-        column += vectors * LANES;
-        left -= vectors;
-    }
-}
-
 /* The last n_tail columns of a product that adds to c, by way of a block of whole vectors. */
-static void FN(add_tail)(int64_t m, int64_t n, int64_t k, const real *a, int64_t lda, const real *b,
-                         int64_t ldb, int64_t n_tail, real *c) {
+static void FN(add_tail)(int64_t m, int64_t n, int64_t k, FN(factors) f, int64_t n_tail, real *c) {
     real block[ROWS_1 * (VECTOR_BYTES / sizeof(real))];
-    for (int64_t i = 0; i < m; i += ROWS_1) {
+    for (int64_t i = 0; i < m; i += ROWS_1, f.a += ROWS_1) {
         int64_t rows = m - i < ROWS_1 ? m - i : ROWS_1;
         for (int64_t r = 0; r < rows; r++)
             for (int64_t j = 0; j < LANES; j++)
                 block[r * LANES + j] = j < n_tail ? c[(i + r) * n + j] : (real)0;
-        FN(panel)(ROWS_1, 1, rows, k, a + i, 1, lda, b, ldb, NULL, 1, block, LANES);
+        FN(panel)(ROWS_1, 1, rows, k, f, 1, block, LANES);
         for (int64_t r = 0; r < rows; r++)
             for (int64_t j = 0; j < n_tail; j++) c[(i + r) * n + j] = block[r * LANES + j];
     }
@@ -198,25 +230,30 @@ static void FN(add_tail)(int64_t m, int64_t n, int64_t k, const real *a, int64_t
 /* c is dense, so the last panel's whole vectors overrun the ends of its rows. Panels run from the
  * last to the first and rows upward: what is spilt into the next row is written again, rightly,
  * later. With `add` the chains start from c, which must not be spilt into: its last columns go by
- * way of a copy. */
-static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a_, int64_t lda,
+ * way of a copy.
+ *
+ * After the last panel the columns of a to the right are likely to come next. */
+static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                                     const void *b_, int64_t ldb, int add, void *c_) {
-    const real *a = a_, *b = b_;
+    const real *b = b_;
     real *c = c_;
+    FN(factors) f = {.a = a, .a_row = 1, .a_step = lda, .b = b, .ldb = ldb};
     if (add) {
         int64_t whole = n / LANES * LANES;
-        for (int64_t j = 0; j < whole; j += LANES)
-            FN(panel)(ROWS_1, 1, m, k, a, 1, lda, b + j, ldb, NULL, 1, c + j, n);
-        if (whole < n) FN(add_tail)(m, n, k, a, lda, b + whole, ldb, n - whole, c + whole);
+        for (int64_t j = 0; j < whole; j += LANES, f.b += LANES)
+            FN(panel)(ROWS_1, 1, m, k, f, 1, c + j, n);
+        if (whole < n) FN(add_tail)(m, n, k, f, n - whole, c + whole);
         return;
     }
     int64_t left = (n + LANES - 1) / LANES, ragged = n % LANES != 0;
     while (left > 0) {
         int64_t vectors = panel_vectors(left), column = (left - vectors) * LANES;
-        /* A ragged panel must not read again what it has spilt: all of k at once. */
-        int64_t steps = ragged ? k : FN(steps_of)(k, vectors);
-        FN(panel_of)(vectors, m, k, steps, a, 1, lda, b + column, ldb, NULL, c + column, n);
         left -= vectors;
+        f.b = b + column;
+        f.next = left > 0 ? f.b - panel_vectors(left) * LANES : f.a + m;
+        f.ld_next = left > 0 ? ldb : lda;
+        /* A ragged panel must not read again what it has spilt: all of k at once. */
+        FN(panel_of)(vectors, m, k, ragged ? k : FN(steps_of)(k, vectors), f, c + column, n);
         ragged = 0;
     }
 }

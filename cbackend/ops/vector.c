@@ -8,12 +8,6 @@
 #include "core/kernels.h"
 #include "math/scalar.h"
 
-#if defined(__GNUC__)
-#define FBP_PREFETCH(address) __builtin_prefetch(address)
-#else
-#define FBP_PREFETCH(address) ((void)(address))
-#endif
-
 /* Samples to fetch ahead: from 2 to 16 gained the same few per cent of a step of 64-100-10. */
 enum { AHEAD = 6 };
 
