@@ -4,9 +4,10 @@
 
 A step takes, on T threads, the work of the busiest one in each phase (`plan.balance`, computed by
 the code that cuts the phases), T's meetings, and the bytes that one core writes and another reads:
-activations and deltas between the rows phase and the weights phase, packed weights between this
-step and the next. The three constants were measured on two cores (benchmarks/README.md); that they
-hold for 64 is what this model assumes and no machine here can show.
+activations and deltas between the rows phase and the weights phase, weights or their packed copies
+between this step and the next. The three constants were measured on two cores
+(benchmarks/README.md); that they hold for 64 is what this model assumes and no machine here can
+show.
 """
 
 from benchmarks.shapes import SHAPES
@@ -20,7 +21,12 @@ CROSSING = 8.5e9  # bytes a second that one core gets from another's cache
 def crossing_bytes(plan, batch):
     """What threads write for each other in a step: read by all in about equal parts."""
     memory = plan.memory(batch)
-    return memory["activations"] + memory["deltas"] + memory["weight_copies"]
+    as_they_lie = sum(
+        layer["n_in"] * layer["n_out"] * plan.dtype.itemsize
+        for layer in plan.layers
+        if layer["products"] != "packed"
+    )
+    return memory["activations"] + memory["deltas"] + memory["weight_copies"] + as_they_lie
 
 
 def step_seconds(shape, n_threads):

@@ -21,6 +21,13 @@ def force_isa():
     _core.set_isa(None)
 
 
+@pytest.fixture
+def leave_more_to_blas(force_isa):
+    """The kernels of v4 leave only the very widest layers to BLAS: those of v3 instead."""
+    if "v4" in _core.build_info()["isas"]:
+        force_isa("v3")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def ctrl_c():
     """Ctrl-C as in a terminal, also where a shell has started the suite in the background and so

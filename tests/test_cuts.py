@@ -77,9 +77,27 @@ def test_columns_begin_where_panels_do_on_every_instruction_set(isa, dtype, forc
 @pytest.mark.threads
 @over_dtypes
 @pytest.mark.parametrize(("sizes", "batch_size"), [BLAS_COLUMNS, BLAS_TILES])
-def test_columns_on_blas_give_the_same_bits_for_any_number_of_threads(sizes, batch_size, dtype):
+def test_columns_on_blas_give_the_same_bits_for_any_number_of_threads(
+    sizes, batch_size, dtype, leave_more_to_blas
+):
     net = network(sizes, dtype=dtype, n_samples=batch_size + 30)
-    assert net.plan.layers[1]["uses_blas"]
+    assert net.plan.layers[1]["products"] == "blas"
+    assert net.plan.balance(batch_size, 7)["by_columns"]
+    first, expected = trained(net, batch_size, 1, epochs=1)
+    for n_threads in (2, 7):
+        run, losses = trained(net, batch_size, n_threads, epochs=1)
+        run.same_as(first)
+        np.testing.assert_array_equal(losses, expected)
+
+
+@pytest.mark.threads
+@over_dtypes
+@pytest.mark.parametrize("batch_size", [70, 1100])
+def test_weights_read_in_parts_give_the_same_bits_for_any_number_of_threads(batch_size, dtype):
+    """By rows on one thread and on two, where one tile of 512 rows and one of 1100 differ; by
+    columns on seven."""
+    net = network((1600, 700, 1510, 3), dtype=dtype, n_samples=batch_size + 30)
+    assert {layer["products"] for layer in net.plan.layers} == {"in parts", "packed"}
     assert net.plan.balance(batch_size, 7)["by_columns"]
     first, expected = trained(net, batch_size, 1, epochs=1)
     for n_threads in (2, 7):
@@ -181,14 +199,25 @@ def test_sparse_samples_alone_are_no_reason_to_cut_columns():
         ((20, 64, 32, 1), 32, 4),
         ((54, 256, 256, 7), 256, 32),
         ((784, 512, 256, 10), 128, 64),
-        ((1024, 2048, 2048, 1000), 1024, 16),
         ((1, 64, 32, 1), 100, 2),
         ((64,) + 32 * (64,) + (10,), 64, 16),
     ],
 )
 def test_up_to_how_many_threads_half_of_them_work(sizes, batch_size, most):
     """In both phases, of 2, 4, 8 ... 64 threads: the table of benchmarks/README.md."""
-    plan = network(sizes, dtype=np.float32, n_samples=2).plan
+    assert most_at_work(network(sizes, dtype=np.float32, n_samples=2).plan, batch_size) == most
+
+
+def test_up_to_how_many_threads_half_of_them_work_on_wide_layers(leave_more_to_blas):
+    """BLAS takes whole tiles of rows; the kernels of v4, which need it here no more, do not."""
+    sizes = (1024, 2048, 2048, 1000)
+    assert most_at_work(network(sizes, dtype=np.float32, n_samples=2).plan, 1024) == 16
+    _core.set_isa(None)
+    if _core.build_info()["isa"] == "v4":
+        assert most_at_work(network(sizes, dtype=np.float32, n_samples=2).plan, 1024) == 64
+
+
+def most_at_work(plan, batch_size):
     good = []
     for n_threads in (2, 4, 8, 16, 32, 64):
         balance = plan.balance(batch_size, n_threads)
@@ -197,4 +226,4 @@ def test_up_to_how_many_threads_half_of_them_work(sizes, batch_size, most):
         if min(balance["rows"], balance["weights"]) < 0.5:
             break
         good.append(n_threads)
-    assert good[-1] == most
+    return good[-1]

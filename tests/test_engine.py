@@ -77,9 +77,10 @@ def test_training_is_the_hand_update_bit_for_bit(rule, shuffle, sparse, dtype):
 
 
 @over_dtypes
-def test_training_on_blas_is_the_hand_update(dtype):
+def test_training_on_blas_is_the_hand_update(dtype, leave_more_to_blas):
     """Layers that run on BLAS: its sums may depend on the batch's place, so not to the bit."""
     net = network((1030, 1025, 3), dtype=dtype, n_samples=40)
+    assert net.plan.uses_blas
     options = {"batch_size": 40, "shuffle": True, "seed": 0, "alpha": 0.1}
     run = Run(net, "sgd", **options)
     run.training.run([0.01, 0.01])

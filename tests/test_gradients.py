@@ -159,9 +159,18 @@ def test_any_number_of_blocks_of_samples(n_samples, sparse, dtype):
 
 
 @over_dtypes
-def test_layers_wide_enough_for_blas(dtype):
+def test_layers_wide_enough_for_blas(dtype, leave_more_to_blas):
     net = network((1030, 1100, 1025, 3), dtype=dtype, n_samples=40)
-    assert any(layer["uses_blas"] for layer in net.plan.layers)
+    assert any(layer["products"] == "blas" for layer in net.plan.layers)
+    assert_near_the_witness(net)
+
+
+@over_dtypes
+@pytest.mark.parametrize("n_samples", [40, 600])
+def test_layers_whose_weights_are_read_in_parts(n_samples, dtype):
+    """Both products by the weights, of more samples than a tile has rows, and of fewer."""
+    net = network((1600, 700, 1510, 3), dtype=dtype, n_samples=n_samples)
+    assert [layer["products"] for layer in net.plan.layers] == ["in parts", "in parts", "packed"]
     assert_near_the_witness(net)
 
 

@@ -13,7 +13,7 @@ fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int index) {
     fbp_layer_info info = {
         layer->op->name, layer->activation == NULL ? NULL : layer->activation->name,
         layer->n_in,     layer->n_out,
-        layer->offset,   layer->use_blas};
+        layer->offset,   layer->products};
     return info;
 }
 

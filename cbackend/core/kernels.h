@@ -35,6 +35,12 @@ typedef struct {
      * padded to whole vectors. */
     void (*multiply_unpacked)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                               const void *b, const void *start, void *c, int64_t ldc);
+    /* The same from b (k, n), rows ldb apart, or from its transpose (n, k), for many rows, where a
+     * packed copy of all of b would not stay in cache. bias (n), which begins each chain, may be
+     * NULL. */
+    void (*multiply_in_parts)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                              const void *b, int64_t ldb, int transposed, const void *bias, void *c,
+                              int64_t ldc);
     /* c (m, n), dense, = a^T b, or c + a^T b: a (k, m) and b (k, n), b padded with zeros to whole
      * vectors. Without `add` it writes up to fbp_pad() elements beyond the end of c. */
     void (*multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,

@@ -14,8 +14,8 @@ typedef struct {
     int64_t ld_in, ld_out; /* leading dimensions of the tiles it reads and writes */
     int64_t offset;        /* of its parameters in the flat buffer, in elements */
     int64_t param_rows;    /* rows of its parameters: n_in of weights, then the bias */
-    int use_blas;          /* in training; predict always runs on our own kernels */
-    int64_t columns;       /* its products may be cut by output columns, at multiples of this */
+    fbp_products products;
+    int64_t columns; /* its products may be cut by output columns, at multiples of this */
     fbp_dtype dtype;
     const fbp_gemm_kernels *gemm;
     const fbp_vector_kernels *vector;

@@ -7,7 +7,7 @@ fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_pur
     for (int l = 0; l < plan->n_layers; l++) {
         const fbp_layer *layer = &plan->layers[l];
         size_t packed_bytes = 0, packed_t_bytes = 0;
-        if (purpose != FBP_FOR_TRAINING || !layer->use_blas)
+        if (purpose != FBP_FOR_TRAINING || layer->products == FBP_PACKED)
             fbp_layer_ops(layer)->packed_bytes(layer, &packed_bytes, &packed_t_bytes);
         int backward = purpose == FBP_FOR_TRAINING || purpose == FBP_FOR_TANGENTS;
         if (l == 0 || !backward) packed_t_bytes = 0; /* no gradient goes there */

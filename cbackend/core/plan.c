@@ -7,20 +7,33 @@
 
 #include "core/status.h"
 
-/* ---- the rule that chooses between our own kernels and BLAS ---- */
+/* ---- the rules that choose how a layer's products are formed ---- */
 
 /* A layer runs its training products on BLAS when both its sides are at least this wide: from there
- * on BLAS's blocking for the cache beats our kernels' lack of it. Measured with
- * benchmarks/products.py. */
-static const int64_t blas_from_width[2] = {1024, 768}; /* float, double */
+ * on BLAS's blocking for the cache beats our own kernels. Measured with benchmarks/products.py. */
+static const struct {
+    const char *isa;       /* NULL: any other */
+    int64_t from_width[2]; /* float, double */
+} blas_rules[] = {{"v4", {4096, 1024}}, {NULL, {1024, 768}}};
 
 /* Columns of one call of BLAS: few enough to occupy many threads, enough to be fast. */
 static const int64_t blas_columns = 512;
 
-static int wants_blas(const fbp_layer *layer, int sparse_input) {
-    int64_t from = blas_from_width[layer->dtype];
-    return !sparse_input && layer->n_in >= from && layer->n_out >= from &&
-           fbp_blas_present(layer->dtype);
+/* From so many weights on our own kernels read them in parts, as they lie: packed copies would
+ * leave the cache between steps, and double or treble the memory that the weights take. */
+static const int64_t parts_from = 1 << 20;
+
+static int wants_blas(const fbp_plan *plan, const fbp_layer *layer) {
+    int i = 0;
+    while (blas_rules[i].isa != NULL && strcmp(blas_rules[i].isa, plan->variant->isa) != 0) i++;
+    int64_t from = blas_rules[i].from_width[layer->dtype];
+    return layer->n_in >= from && layer->n_out >= from && fbp_blas_present(layer->dtype);
+}
+
+static fbp_products products_of(const fbp_plan *plan, const fbp_layer *layer) {
+    if (layer->op->reads_sparse) return FBP_PACKED;
+    if (wants_blas(plan, layer)) return FBP_BLAS;
+    return layer->n_in * layer->n_out < parts_from ? FBP_PACKED : FBP_IN_PARTS;
 }
 
 int64_t fbp_leading(fbp_dtype dtype, int64_t n) {
@@ -29,8 +42,8 @@ int64_t fbp_leading(fbp_dtype dtype, int64_t n) {
 }
 
 int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch) {
-    if (!plan->uses_blas) return 64;
-    int64_t whole = fbp_round_up(batch, 64); /* BLAS packs the weights anew for each tile */
+    if (!plan->copies_weights) return 64;
+    int64_t whole = fbp_round_up(batch, 64); /* each tile copies the weights anew */
     return whole < 512 ? whole : 512;
 }
 
@@ -75,9 +88,35 @@ double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_th
     return span;
 }
 
+/* What it costs to read a weight in parts, or to have BLAS pack it, where it comes from the third
+ * cache at some 10 GB/s. */
+static const double flops_per_copy = 60.0;
+
+/* FLOPs that are worth what the busiest thread copies of the weights. */
+static double copying(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
+                      int by_columns) {
+    int64_t units = fbp_pieces(rows, fbp_row_step(plan, batch));
+    int64_t own = fbp_pieces(units, n_threads) * fbp_row_step(plan, batch);
+    int64_t tiles = fbp_pieces(by_columns ? rows : own, fbp_row_tile(plan, batch));
+    double elements = 0.0;
+    for (int l = 0; l < plan->n_layers; l++) {
+        const fbp_layer *layer = &plan->layers[l];
+        if (layer->products == FBP_PACKED) continue;
+        double weights = (double)layer->n_in * (double)layer->n_out;
+        int64_t out = fbp_column_pieces(layer, layer->n_out);
+        int64_t in = fbp_column_pieces(layer, layer->n_in);
+        elements += weights * (by_columns ? busiest(units * out, n_threads) : 1.0);
+        if (l > 0) elements += weights * (by_columns ? busiest(units * in, n_threads) : 1.0);
+    }
+    return flops_per_copy * elements * (double)tiles;
+}
+
 int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads) {
-    return n_threads > 1 && fbp_rows_span(plan, rows, batch, n_threads, 1) <
-                                fbp_rows_span(plan, rows, batch, n_threads, 0);
+    double span[2];
+    for (int form = 0; form < 2; form++)
+        span[form] = fbp_rows_span(plan, rows, batch, n_threads, form) +
+                     copying(plan, rows, batch, n_threads, form);
+    return n_threads > 1 && span[1] < span[0];
 }
 
 /* About 10 us of one core's work where a team stays together (two quiet cores meet in a quarter of
@@ -144,10 +183,11 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
     layer->gemm = plan->gemm;
     layer->vector = plan->vector;
     layer->offset = plan->n_params;
-    layer->use_blas = wants_blas(layer, sparse_input);
-    layer->columns = layer->use_blas ? blas_columns : plan->gemm->columns;
+    layer->products = products_of(plan, layer);
+    layer->columns = layer->products == FBP_BLAS ? blas_columns : plan->gemm->columns;
     if (row->reads_sparse) layer->columns = spec->units; /* whole */
-    plan->uses_blas |= layer->use_blas;
+    plan->uses_blas |= layer->products == FBP_BLAS;
+    plan->copies_weights |= layer->products != FBP_PACKED;
     plan->n_params += layer->param_rows * layer->n_out;
     if (!sparse_input && layer->ld_in > plan->widest) plan->widest = layer->ld_in;
     if (layer->ld_out > plan->widest) plan->widest = layer->ld_out;
@@ -171,15 +211,16 @@ static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_i
     return add_op(plan, spec, n_in);
 }
 
-/* Parameter rows of a tile: about 64 tiles in a small network, and hardly more than 8192 elements
- * where our own kernels run, so that gradient, weights and optimiser state of a tile stay in cache
- * together. Whole groups of 16 rows: tiles meet at the ends of cache lines in the transposed
- * copies, and of vectors where a single output has the rows fill them. */
+/* Parameter rows of a tile: about 64 tiles, each of which reads the deltas of the whole batch, and
+ * hardly more than 65536 elements where our own kernels run, so that gradient, weights and
+ * optimiser state of a tile stay in the second cache together. Whole groups of 16 rows: tiles meet
+ * at the ends of cache lines in the transposed copies, and of vectors where a single output has the
+ * rows fill them. */
 static int64_t tile_rows(const fbp_plan *plan, const fbp_layer *layer) {
-    if (layer->use_blas) return 256;
+    if (layer->products == FBP_BLAS) return 256;
     int64_t elements = plan->n_params / 64;
     if (elements < 1024) elements = 1024;
-    if (elements > 8192) elements = 8192;
+    if (elements > 65536) elements = 65536;
     int64_t rows = fbp_round_up(elements / layer->n_out + 1, 16);
     /* A sparse tile searches every sample: fewer, larger tiles. */
     return layer->op->reads_sparse && rows < 512 ? 512 : rows;

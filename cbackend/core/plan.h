@@ -17,7 +17,7 @@ typedef struct {
 
 struct fbp_plan {
     fbp_dtype dtype;
-    int sparse, uses_blas;
+    int sparse, uses_blas, copies_weights; /* some layer: FBP_BLAS; not FBP_PACKED */
     int n_layers;
     fbp_layer *layers;
     int64_t n_inputs, n_outputs, n_params;

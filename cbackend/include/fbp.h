@@ -163,11 +163,19 @@ typedef struct {
 } fbp_plan_info;
 fbp_plan_info fbp_plan_describe(const fbp_plan *plan);
 
+/* How a layer's products are formed in training. Predict always packs the weights, or reads them as
+ * they lie. */
+typedef enum {
+    FBP_PACKED = 0, /* by our own kernels, from packed copies of the weights */
+    FBP_IN_PARTS,   /* by our own kernels, which copy parts of the weights as they go */
+    FBP_BLAS
+} fbp_products;
+
 typedef struct {
     const char *op, *activation; /* activation is NULL where there is none */
     int64_t n_in, n_out;
     int64_t offset; /* of the weights (n_in, n_out) in the flat buffer; the bias (n_out) follows */
-    int uses_blas;
+    fbp_products products;
 } fbp_layer_info;
 fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int layer);
 

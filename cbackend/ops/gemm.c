@@ -13,6 +13,8 @@
  * The file includes itself, once for each dtype. */
 #ifndef real
 
+#include <string.h>
+
 #include "core/kernels.h"
 #include "math/scalar.h"
 
@@ -152,11 +154,11 @@ FBP_INLINE void FN(panel)(const int mr, const int nv, int64_t m, int64_t k, FN(f
 /* One panel of so many vectors, `most` steps of k at a time: a chain that is stored and taken up
  * again keeps its bits. */
 FBP_INLINE void FN(panel_in_steps)(const int mr, const int nv, int64_t m, int64_t k, int64_t most,
-                                   FN(factors) f, real *c, int64_t ldc) {
+                                   FN(factors) f, int add, real *c, int64_t ldc) {
     int64_t first = 0;
     do {
         int64_t steps = k - first < most ? k - first : most;
-        FN(panel)(mr, nv, m, steps, f, first > 0, c, ldc);
+        FN(panel)(mr, nv, m, steps, f, add || first > 0, c, ldc);
         f.a += steps * f.a_step;
         f.b += steps * f.ldb;
         if (f.next != NULL) f.next += steps * f.ld_next;
@@ -165,13 +167,13 @@ FBP_INLINE void FN(panel_in_steps)(const int mr, const int nv, int64_t m, int64_
 }
 
 FBP_INLINE void FN(panel_of)(int64_t vectors, int64_t m, int64_t k, int64_t most, FN(factors) f,
-                             real *c, int64_t ldc) {
+                             int add, real *c, int64_t ldc) {
     if (vectors == 1)
-        FN(panel_in_steps)(ROWS_1, 1, m, k, most, f, c, ldc);
+        FN(panel_in_steps)(ROWS_1, 1, m, k, most, f, add, c, ldc);
     else if (vectors == 2)
-        FN(panel_in_steps)(ROWS_2, 2, m, k, most, f, c, ldc);
+        FN(panel_in_steps)(ROWS_2, 2, m, k, most, f, add, c, ldc);
     else
-        FN(panel_in_steps)(ROWS_3, 3, m, k, most, f, c, ldc);
+        FN(panel_in_steps)(ROWS_3, 3, m, k, most, f, add, c, ldc);
 }
 
 /* Steps of k to take at a time: even parts, in which b keeps to BLOCK_BYTES. */
@@ -189,7 +191,7 @@ static void FN(multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t
         int64_t vectors = panel_vectors(left);
         f.ldb = vectors * LANES;
         f.start = bias == FBP_BIAS_START ? f.b + k * f.ldb : NULL;
-        FN(panel_of)(vectors, m, k, FN(steps_of)(k, vectors), f, c, ldc);
+        FN(panel_of)(vectors, m, k, FN(steps_of)(k, vectors), f, 0, c, ldc);
         f.b += (k + (bias != FBP_BIAS_NONE)) * f.ldb;
         c += f.ldb;
         left -= vectors;
@@ -205,7 +207,7 @@ static void FN(multiply_unpacked)(int64_t m, int64_t n, int64_t k, const void *a
     while (left > 0) {
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         f.next = f.b + width;
-        FN(panel_of)(vectors, m, k, k, f, c, ldc);
+        FN(panel_of)(vectors, m, k, k, f, 0, c, ldc);
         f.b += width;
         f.start += width;
         c += width;
@@ -253,8 +255,19 @@ static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void 
         f.next = left > 0 ? f.b - panel_vectors(left) * LANES : f.a + m;
         f.ld_next = left > 0 ? ldb : lda;
         /* A ragged panel must not read again what it has spilt: all of k at once. */
-        FN(panel_of)(vectors, m, k, ragged ? k : FN(steps_of)(k, vectors), f, c + column, n);
+        FN(panel_of)(vectors, m, k, ragged ? k : FN(steps_of)(k, vectors), f, 0, c + column, n);
         ragged = 0;
+    }
+}
+
+/* Rows of a panel from `columns` columns of b, and zeros after them. */
+FBP_INLINE void FN(copy)(int64_t rows, int64_t columns, const real *b, int64_t ldb, int64_t width,
+                         real *panel) {
+    for (int64_t r = 0; r < rows; r++) {
+        const real *from = b + r * ldb;
+        real *to = panel + r * width;
+        for (int64_t j = 0; j < columns; j++) to[j] = from[j];
+        for (int64_t j = columns; j < width; j++) to[j] = (real)0;
     }
 }
 
@@ -266,22 +279,17 @@ static void FN(pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void
     while (left > 0) {
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         int64_t filled = n - column < width ? n - column : width;
-        for (int64_t r = 0; r < rows; r++) {
-            real *to = panel + (row + r) * width;
-            const real *from = b + r * n + column;
-            for (int64_t j = 0; j < filled; j++) to[j] = from[j];
-            for (int64_t j = filled; j < width; j++) to[j] = (real)0;
-        }
+        FN(copy)(rows, filled, b + column, n, width, panel + row * width);
         panel += k * width;
         column += width;
         left -= vectors;
     }
 }
 
-/* Columns [0, k) of LANES rows of w, k apart, become rows of a panel `width` apart. Blocks of LANES
- * by LANES are transposed in registers: shuffling the rows' two halves into each other, as cards
- * are, log2(LANES) times over is a transposition. */
-static void FN(transpose)(int64_t k, const real *w, int64_t width, real *panel) {
+/* Columns [0, k) of LANES rows of w, ldw apart, become rows of a panel `width` apart. Blocks of
+ * LANES by LANES are transposed in registers: shuffling the rows' two halves into each other, as
+ * cards are, log2(LANES) times over is a transposition. */
+static void FN(transpose)(int64_t k, const real *w, int64_t ldw, int64_t width, real *panel) {
     int64_t p = 0;
 #if SHUFFLES
     FN(lanes) low, high;
@@ -291,7 +299,7 @@ static void FN(transpose)(int64_t k, const real *w, int64_t width, real *panel) 
     }
     for (; p + LANES <= k; p += LANES) {
         FN(vec) rows[LANES], mixed[LANES];
-        UNROLL for (int i = 0; i < LANES; i++) rows[i] = *(const FN(vec) *)(w + i * k + p);
+        UNROLL for (int i = 0; i < LANES; i++) rows[i] = *(const FN(vec) *)(w + i * ldw + p);
         UNROLL for (int step = 1; step < LANES; step *= 2) {
             UNROLL for (int i = 0; i < LANES / 2; i++) {
                 mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + LANES / 2], low);
@@ -303,7 +311,16 @@ static void FN(transpose)(int64_t k, const real *w, int64_t width, real *panel) 
     }
 #endif
     for (; p < k; p++)
-        for (int i = 0; i < LANES; i++) panel[p * width + i] = w[i * k + p];
+        for (int i = 0; i < LANES; i++) panel[p * width + i] = w[i * ldw + p];
+}
+
+/* Columns of a panel from `rows` rows of w. */
+static void FN(copy_transposed)(int64_t k, int64_t rows, const real *w, int64_t ldw, int64_t width,
+                                real *panel) {
+    int64_t i = 0;
+    for (; i + LANES <= rows; i += LANES) FN(transpose)(k, w + i * ldw, ldw, width, panel + i);
+    for (; i < rows; i++)
+        for (int64_t p = 0; p < k; p++) panel[p * width + i] = w[i * ldw + p];
 }
 
 static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *w_,
@@ -315,18 +332,46 @@ static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows,
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         int64_t begin = row > column ? row : column;
         int64_t end = row + rows < column + width ? row + rows : column + width;
-        int64_t i = begin;
-        for (; i + LANES <= end; i += LANES)
-            FN(transpose)(k, w + (i - row) * k, width, panel + (i - column));
-        for (; i < end; i++) {
-            const real *from = w + (i - row) * k;
-            real *to = panel + (i - column);
-            for (int64_t p = 0; p < k; p++) to[p * width] = from[p];
-        }
+        if (begin < end)
+            FN(copy_transposed)(k, end - begin, w + (begin - row) * k, k, width,
+                                panel + (begin - column));
         if (row + rows == n) /* with the last rows of w, the zeros after them */
             for (int64_t j = n - column; j < width; j++)
                 for (int64_t p = 0; p < k; p++) panel[p * width + j] = (real)0;
         panel += k * width;
+        column += width;
+        left -= vectors;
+    }
+}
+
+/* Each part of a panel is copied to where all rows of a pass it from the first cache. What comes
+ * next is not asked for: it lies on as many pages as it has rows, and to look them up took longer
+ * than to wait. */
+static void FN(multiply_in_parts)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
+                                  const void *b_, int64_t ldb, int transposed, const void *bias_,
+                                  void *c_, int64_t ldc) {
+    const real *b = b_, *bias = bias_;
+    real *c = c_;
+    _Alignas(64) real part[BLOCK_BYTES / sizeof(real)];
+    real start[3 * VECTOR_BYTES / sizeof(real)];
+    FN(factors) f = {.a_row = lda, .a_step = 1, .b = part, .next = part, .ld_next = 0};
+    if (bias != NULL) f.start = start;
+    int64_t left = (n + LANES - 1) / LANES, column = 0;
+    while (left > 0) {
+        int64_t vectors = panel_vectors(left), width = vectors * LANES;
+        int64_t filled = n - column < width ? n - column : width, most = FN(steps_of)(k, vectors);
+        if (bias != NULL) FN(copy)(1, filled, bias + column, n, width, start);
+        if (transposed && filled < width) memset(part, 0, sizeof part);
+        f.ldb = width;
+        for (int64_t first = 0; first < k; first += most) {
+            int64_t steps = k - first < most ? k - first : most;
+            if (transposed)
+                FN(copy_transposed)(steps, filled, b + column * ldb + first, ldb, width, part);
+            else
+                FN(copy)(steps, filled, b + first * ldb + column, ldb, width, part);
+            f.a = (const real *)a + first;
+            FN(panel_of)(vectors, m, steps, steps, f, first > 0, c + column, ldc);
+        }
         column += width;
         left -= vectors;
     }
@@ -337,6 +382,7 @@ static const fbp_gemm_kernels FN(kernels) = {3 * LANES,
                                              FN(pack_transposed),
                                              FN(multiply),
                                              FN(multiply_unpacked),
+                                             FN(multiply_in_parts),
                                              FN(multiply_transposed)};
 
 #undef LANES

@@ -61,6 +61,12 @@ static void linear_forward(const fbp_layer *layer, const fbp_weights *weights, i
         return;
     }
     const void *bias = fbp_element(dtype, bias_of(layer, weights), begin);
+    if (layer->products == FBP_IN_PARTS) {
+        layer->gemm->multiply_in_parts(rows, end - begin, layer->n_in, x, layer->ld_in,
+                                       fbp_element(dtype, weights->params, begin), layer->n_out, 0,
+                                       bias, fbp_element(dtype, y, begin), layer->ld_out);
+        return;
+    }
     for (int64_t r = 0; r < rows; r++)
         memcpy(fbp_element(dtype, y, r * layer->ld_out + begin), bias,
                row_bytes(layer, end - begin));
@@ -84,6 +90,13 @@ static void linear_backward_input(const fbp_layer *layer, const fbp_weights *wei
                               FBP_BIAS_NONE, fbp_element(dtype, dx, begin), layer->ld_in);
         return;
     }
+    if (layer->products == FBP_IN_PARTS) {
+        const void *from = fbp_element(dtype, weights->params, begin * layer->n_out);
+        layer->gemm->multiply_in_parts(rows, end - begin, layer->n_out, dy, layer->ld_out, from,
+                                       layer->n_out, 1, NULL, fbp_element(dtype, dx, begin),
+                                       layer->ld_in);
+        return;
+    }
     for (int64_t next; begin < end; begin = next) {
         next = fbp_piece_end(layer, begin, layer->n_in);
         fbp_blas_multiply(dtype, 0, 1, rows, next - begin, layer->n_out, dy, layer->ld_out,
@@ -95,7 +108,7 @@ static void linear_backward_input(const fbp_layer *layer, const fbp_weights *wei
 static void linear_backward_params(const fbp_layer *layer, int64_t begin, int64_t end, int64_t rows,
                                    const void *x, const void *dy, int add, void *g) {
     const void *columns = fbp_element(layer->dtype, x, begin);
-    if (layer->use_blas)
+    if (layer->products == FBP_BLAS)
         fbp_blas_multiply(layer->dtype, 1, 0, end - begin, layer->n_out, rows, columns,
                           layer->ld_in, dy, layer->ld_out, add ? 1.0 : 0.0, g, layer->n_out);
     else if (layer->n_out ==

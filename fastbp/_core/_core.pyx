@@ -31,6 +31,7 @@ fbp_set_blas(<fbp_sgemm_fn>sgemm, <fbp_dgemm_fn>dgemm)
 
 KINDS = {"op": FBP_OP, "activation": FBP_ACTIVATION, "loss": FBP_LOSS, "rule": FBP_RULE}
 READS = {FBP_READS_NOTHING: "nothing", FBP_READS_INPUT: "input", FBP_READS_OUTPUT: "output"}
+PRODUCTS = {FBP_PACKED: "packed", FBP_IN_PARTS: "in parts", FBP_BLAS: "blas"}
 TARGETS = {
     FBP_TARGET_REAL: "real",
     FBP_TARGET_NONNEGATIVE: "nonnegative",
@@ -549,7 +550,7 @@ cdef class Plan:
                 "activation": None if layer.activation == NULL else layer.activation.decode(),
                 "n_in": layer.n_in,
                 "n_out": layer.n_out,
-                "uses_blas": bool(layer.uses_blas),
+                "products": PRODUCTS[layer.products],
             })
             tensors.append({"name": f"layer{i}.weight", "layer": i, "offset": layer.offset,
                             "shape": (layer.n_in, layer.n_out)})

@@ -126,12 +126,17 @@ cdef extern from "fbp.h" nogil:
         const fbp_row *loss
     fbp_plan_info fbp_plan_describe(const fbp_plan *plan)
 
+    ctypedef enum fbp_products:
+        FBP_PACKED
+        FBP_IN_PARTS
+        FBP_BLAS
+
     ctypedef struct fbp_layer_info:
         const char *op
         const char *activation
         int64_t n_in, n_out
         int64_t offset
-        int uses_blas
+        fbp_products products
     fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int layer)
 
     void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward)

@@ -56,6 +56,15 @@ static void expect(int same, const char *what, const char *isa, int64_t m, int64
            (long long)n, (long long)k);
 }
 
+static int same_columns(fbp_dtype dtype, int64_t m, int64_t n, int64_t ld, const void *c,
+                        const void *d) {
+    int same = 1;
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++)
+            same &= at(dtype, c, i * ld + j) == at(dtype, d, i * ld + j);
+    return same;
+}
+
 static void check_multiply(fbp_dtype dtype, int64_t m, int64_t n, int64_t k) {
     const fbp_variant *variant = fbp_variant_current();
     const fbp_gemm_kernels *gemm = variant->gemm->kernels[dtype];
@@ -85,14 +94,14 @@ static void check_multiply(fbp_dtype dtype, int64_t m, int64_t n, int64_t k) {
         void *d = filled(dtype, m * ldc);
         memcpy(start, (char *)w + (size_t)(k * n) * fbp_size(dtype), (size_t)n * fbp_size(dtype));
         gemm->multiply_unpacked(m, n, k, a, lda, w, start, d, ldc);
-        int same = 1;
-        for (int64_t i = 0; i < m; i++)
-            for (int64_t j = 0; j < n; j++)
-                same &= at(dtype, d, i * ldc + j) == at(dtype, c, i * ldc + j);
-        expect(same, "multiply_unpacked", variant->isa, m, n, k);
+        expect(same_columns(dtype, m, n, ldc, c, d), "multiply_unpacked", variant->isa, m, n, k);
         fbp_free(start), fbp_free(d);
     }
-    fbp_free(a), fbp_free(w), fbp_free(c), fbp_free(panels);
+    void *d = filled(dtype, m * ldc);
+    gemm->multiply_in_parts(m, n, k, a, lda, w, n, 0, (char *)w + (size_t)(k * n) * fbp_size(dtype),
+                            d, ldc);
+    expect(same_columns(dtype, m, n, ldc, c, d), "multiply_in_parts", variant->isa, m, n, k);
+    fbp_free(a), fbp_free(w), fbp_free(c), fbp_free(d), fbp_free(panels);
 }
 
 /* c = a b^T through the packed transpose, for b (n, k). */
@@ -113,11 +122,10 @@ static void check_pack_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t
     gemm->pack_transposed(k, n, half, n - half, (char *)b + (size_t)(half * k) * size, panels);
     gemm->multiply(m, n, k, a, k, reference, FBP_BIAS_NONE, expected, ldc);
     gemm->multiply(m, n, k, a, k, panels, FBP_BIAS_NONE, c, ldc);
-    int same = 1;
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++)
-            same &= at(dtype, c, i * ldc + j) == at(dtype, expected, i * ldc + j);
-    expect(same, "pack_transposed", variant->isa, m, n, k);
+    expect(same_columns(dtype, m, n, ldc, expected, c), "pack_transposed", variant->isa, m, n, k);
+    gemm->multiply_in_parts(m, n, k, a, k, b, k, 1, NULL, c, ldc);
+    expect(same_columns(dtype, m, n, ldc, expected, c), "multiply_in_parts of a transpose",
+           variant->isa, m, n, k);
     fbp_free(a), fbp_free(b), fbp_free(c), fbp_free(direct), fbp_free(expected);
     fbp_free(panels), fbp_free(reference);
 }
