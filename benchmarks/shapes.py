@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import random_array
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Shape:
         Of the hidden layers.
     solver : {"adam", "sgd"}
         With the estimators' default rate, or a plain step of 0.01.
+    density : float or None
+        The share of values that are stored, where the samples are CSR.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Shape:
     classifier: bool = True
     activation: str = "relu"
     solver: str = "adam"
+    density: float | None = None
 
     def __str__(self):
         return self.name
@@ -55,12 +59,16 @@ class Shape:
 
         Returns
         -------
-        X : ndarray of shape (n_samples, sizes[0])
+        X : ndarray or CSR array of shape (n_samples, sizes[0])
         y : ndarray of shape (n_samples,), int32 for a classifier, else `dtype`
         """
         rng = np.random.default_rng(0)
         n = self.n_samples if n_samples is None else n_samples
-        X = rng.standard_normal((n, self.sizes[0]), dtype=np.float32)
+        if self.density is None:
+            X = rng.standard_normal((n, self.sizes[0]), dtype=np.float32)
+        else:
+            shape = (n, self.sizes[0])
+            X = random_array(shape, density=self.density, format="csr", dtype=np.float32, rng=rng)
         teacher = rng.standard_normal((self.sizes[0], self.sizes[-1]), dtype=np.float32)
         raw = X @ teacher / np.sqrt(np.float32(self.sizes[0]))
         raw += 0.3 * rng.standard_normal(raw.shape, dtype=np.float32)
@@ -102,7 +110,8 @@ class Shape:
             layers += [("linear", {"units": units}), (self.activation, {})]
         layers.append(("linear", {"units": self.sizes[-1]}))
         loss = "softmax_cross_entropy" if self.classifier else "squared_error"
-        return _core.Plan(self.sizes[0], layers, (loss, {}), dtype=dtype)
+        sparse = self.density is not None
+        return _core.Plan(self.sizes[0], layers, (loss, {}), dtype=dtype, sparse=sparse)
 
     def weights(self, plan):
         """Random weights of the usual size, one flat array."""
@@ -152,6 +161,16 @@ SHAPES = {
         Shape(WIDE, (1024, 2048, 2048, 1000), batch=1024, n_samples=2_048, epochs=1),
     )
 }
+
+# Of the peers, scikit-learn alone takes CSR samples.
+SPARSE = Shape(
+    "10000-100-10, CSR of 1 %",
+    (10_000, 100, 10),
+    batch=200,
+    n_samples=4_000,
+    epochs=10,
+    density=0.01,
+)
 
 # Those of which a measurement takes a fraction of a second.
 LIGHT = [name for name in SHAPES if name != WIDE]

@@ -48,14 +48,15 @@ from benchmarks.rivals import (
     ratios,
     training,
 )
-from benchmarks.shapes import LIGHT, SHAPES, cores
+from benchmarks.shapes import LIGHT, SHAPES, SPARSE, cores
 
 ROUNDS = 7
 SGEMM = "sgemm"
 SGEMM_WIDTH = 1024
-PREDICTED = {1: 200, 100_000: 1}  # rows of a call: calls that make a measurement
+PREDICTED = {1: 200, 1_000_000: 1}  # rows of a call: calls that make a measurement
 QUIET = 0.3  # load average, beyond which the machine was not quiet
 PREDICTING = "54-256-256-7"
+ALL = {**SHAPES, SPARSE.name: SPARSE}
 PACKAGES = {SKLEARN: "scikit-learn", NUMPY: "numpy", TORCH: "torch", JAX: "jax"}
 
 
@@ -65,8 +66,11 @@ def sgemm():
     return lambda: np.matmul(a, b, out=c), 2.0 * SGEMM_WIDTH**3
 
 
-def limited(peers, n_threads):
-    """Those peers that keep to this many threads in this process: JAX takes all of its cores."""
+def limited(peers, n_threads, shape):
+    """Those peers that keep to this many threads in this process: JAX takes all of its cores; and
+    that take the shape's samples: scikit-learn alone where they are sparse."""
+    if shape.density is not None:
+        return [peer for peer in peers if peer == SKLEARN]
     return [peer for peer in peers if peer != JAX or n_threads >= cores()]
 
 
@@ -74,20 +78,21 @@ def training_line(shape, n_threads, peers, rounds):
     product, product_flops = sgemm()
     with equal_threads(n_threads):
         seconds = interleaved(
-            {**training(shape, n_threads, limited(peers, n_threads)), SGEMM: product}, rounds
+            {**training(shape, n_threads, limited(peers, n_threads, shape)), SGEMM: product}, rounds
         )
     samples = shape.n_samples * shape.epochs
     flops = sum(shape.plan().flops(samples).values())
     share = np.median(flops / seconds[FASTBP] * seconds[SGEMM] / product_flops)
+    of_sgemm = f"{share:.0%}" if shape.density is None else ""
     name = f"{shape.name}, {shape.activation}, {shape.solver}, {shape.batch} a batch"
-    return [name, str(n_threads), *_compared(seconds, peers, samples), f"{share:.0%}"]
+    return [name, str(n_threads), *_compared(seconds, peers, samples), of_sgemm]
 
 
 def prediction_line(shape, rows, n_threads, peers, rounds):
     calls = PREDICTED[rows]
     with equal_threads(n_threads):
         seconds = interleaved(
-            prediction(shape, rows, n_threads, limited(peers, n_threads), calls), rounds
+            prediction(shape, rows, n_threads, limited(peers, n_threads, shape), calls), rounds
         )
     name = f"{shape.name}, predict {rows:,} row{'s' if rows > 1 else ''}"
     return [name, str(n_threads), *_compared(seconds, peers, rows * calls), ""]
@@ -121,7 +126,7 @@ def lines(n_threads, shapes, peers, rounds):
     found = []
     for name in shapes:
         print(f"  {name}, threads: {n_threads}", file=sys.stderr)
-        found.append(training_line(SHAPES[name], n_threads, peers, rounds))
+        found.append(training_line(ALL[name], n_threads, peers, rounds))
     if PREDICTING in shapes:
         for rows in PREDICTED:
             found.append(prediction_line(SHAPES[PREDICTING], rows, n_threads, peers, rounds))
@@ -165,7 +170,7 @@ def markdown(peers, lines):
 def gradients(shapes):
     """What backward costs, in forwards, for each shape."""
     costs = []
-    for shape in map(SHAPES.get, shapes):
+    for shape in (SHAPES[name] for name in shapes if name in SHAPES):
         time, flops = backward_over_forward(shape)
         costs.append(f"{shape.name} {time:.1f} ({flops:.1f})")
     return (
@@ -214,13 +219,13 @@ def chosen():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.table")
     parser.add_argument("--quick", action="store_true", help="one round; the figures mean nothing")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
-    parser.add_argument("--shapes", nargs="+", choices=list(SHAPES), metavar="SHAPE")
+    parser.add_argument("--shapes", nargs="+", choices=list(ALL), metavar="SHAPE")
     parser.add_argument("--peers", nargs="+", choices=here, default=here, metavar="PEER")
     parser.add_argument("--threads", nargs="+", type=int, choices=range(1, cores() + 1))
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.rounds = 1
-    arguments.shapes = arguments.shapes or (LIGHT if arguments.quick else list(SHAPES))
+    arguments.shapes = arguments.shapes or (LIGHT if arguments.quick else list(ALL))
     arguments.threads = arguments.threads or sorted({1, cores()})
     return arguments
 
