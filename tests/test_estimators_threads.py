@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from multiprocessing import get_context
@@ -13,7 +15,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from fastbp import MLPClassifier, MLPRegressor, _core
+from fastbp import MLPClassifier, MLPRegressor, NonFiniteError, _core
 from fastbp._core import blas
 from fastbp.estimators import locking
 from fastbp.train import threads
@@ -38,6 +40,70 @@ def test_threads_are_resolved(monkeypatch):
 def test_threads_obey_limits():
     with threadpool_limits(1):
         assert threads.resolve(None) == 1
+
+
+def said_by(program, **environment):
+    """What a Python program prints in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+RESOLVED = "from fastbp.train import threads; print(threads.resolve(None))"
+
+
+def test_threads_obey_omp_num_threads():
+    assert said_by(RESOLVED, OMP_NUM_THREADS="1") == "1"
+
+
+def test_threads_keep_to_the_quota():
+    """Of a cgroup, which joblib reads, as it reads this variable: no test may set up a cgroup."""
+    assert said_by(RESOLVED, LOKY_MAX_CPU_COUNT="1") == "1"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_threads_keep_to_the_affinity():
+    one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+    assert said_by(one + RESOLVED) == "1"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="threads are counted by /proc")
+@pytest.mark.parametrize(("hidden", "wakes"), [((8,), False), ((512, 512), True)])
+def test_tiny_networks_wake_no_second_thread(hidden, wakes):
+    program = f"""
+import os, warnings
+import numpy as np
+from fastbp import MLPRegressor
+warnings.simplefilter("ignore")
+X = np.ones((64, 20), np.float32)
+before = len(os.listdir("/proc/self/task"))
+MLPRegressor({hidden}, max_iter=2, batch_size=32, n_threads=2).fit(X, X[:, 0])
+print(len(os.listdir("/proc/self/task")) > before)
+"""
+    assert said_by(program) == str(wakes)
+
+
+def blas_threads():
+    return [lib["num_threads"] for lib in blas._controller().info()]
+
+
+def test_blas_has_its_threads_back_after_a_fit_and_after_an_error(leave_more_to_blas):
+    X, y = np.ones((40, 1030), np.float32), np.arange(40) % 2
+    before = blas_threads()
+    model = MLPClassifier((1100,), batch_size=20, max_iter=1).fit(X, y)
+    assert model._network.plan().uses_blas
+    assert blas_threads() == before
+    with pytest.raises(NonFiniteError):
+        MLPClassifier(
+            (1100,), batch_size=20, max_iter=9, solver="sgd", learning_rate_init=1e30
+        ).fit(X, y)
+    assert blas_threads() == before
 
 
 def test_threads_share_the_cores_among_joblibs_threads(monkeypatch):
