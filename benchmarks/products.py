@@ -3,10 +3,10 @@
     python -m benchmarks.products            some minutes
     python -m benchmarks.products --quick    one round of the smallest: figures mean nothing
 
-Behind this stand `blas_rules` in cbackend/core/plan.c, the widths from which a plan leaves a layer's
-training products to BLAS. The plan goes by the narrower side of a layer, and neither choice can be
-forced, so what is timed is the gradient of a two-layer network: once as wide on both sides,
-and once, where that brings BLAS, with one side just too narrow for it. Below the constant the third
+A plan leaves a layer's training products to BLAS from the widths in `blas_rules` of
+cbackend/core/plan.c. It goes by the narrower side of a layer, and neither choice can be forced, so
+what is timed is the gradient of a two-layer network: once as wide on both sides, and once, where
+that brings BLAS, with one side just too narrow for it. Below the constant the third
 figure stands in for BLAS: the same five products by SciPy's BLAS alone, on the tiles that the plan
 would cut, without packing or loss. That flatters BLAS by a few per cent, as its two figures at
 larger widths show. Figures are the best of all rounds, since only disturbances make a round slower.

@@ -10,8 +10,8 @@
 /* ---- the rules that choose how a layer's products are formed ---- */
 
 /* A layer runs its training products on BLAS when both its sides are at least this wide: from there
- * on BLAS's blocking for the cache beats our own kernels, which in float and v4 were the faster ones
- * wherever training was measured both ways, in batches of 128 and 1024 and up to a width of 3072.
+ * on BLAS's blocking for the cache beats our own kernels. In float these were the faster ones of v4
+ * wherever training was measured both ways, in batches of 128 and 1024 and up to a width of 3072;
  * benchmarks/products.py compares the products by themselves. */
 static const struct {
     const char *isa;       /* NULL: any other */
