@@ -158,7 +158,7 @@ SHAPES = {
         ),
         # As many steps an epoch as iris makes with its 150 samples.
         Shape("4-10-3", (4, 10, 3), batch=32, n_samples=160, epochs=200),
-        # Eight steps, since the first weights take as long as a third of one.
+        # Eight steps, since the first weights take as long as a quarter of one.
         Shape(WIDE, (1024, 2048, 2048, 1000), batch=1024, n_samples=4_096, epochs=2),
     )
 }

@@ -29,11 +29,11 @@ def trained(net, batch_size, n_threads, epochs=2):
     return run, losses
 
 
-def same_for_all_threads(net, batch_size):
-    first, expected = trained(net, batch_size, THREADS[0])
+def same_for_all_threads(net, batch_size, others=THREADS[1:], epochs=2):
+    first, expected = trained(net, batch_size, 1, epochs)
     assert np.isfinite(expected).all()
-    for n_threads in THREADS[1:]:
-        run, losses = trained(net, batch_size, n_threads)
+    for n_threads in others:
+        run, losses = trained(net, batch_size, n_threads, epochs)
         run.same_as(first)
         np.testing.assert_array_equal(losses, expected)
 
@@ -83,11 +83,7 @@ def test_columns_on_blas_give_the_same_bits_for_any_number_of_threads(
     net = network(sizes, dtype=dtype, n_samples=batch_size + 30)
     assert net.plan.layers[1]["products"] == "blas"
     assert net.plan.balance(batch_size, 7)["by_columns"]
-    first, expected = trained(net, batch_size, 1, epochs=1)
-    for n_threads in (2, 7):
-        run, losses = trained(net, batch_size, n_threads, epochs=1)
-        run.same_as(first)
-        np.testing.assert_array_equal(losses, expected)
+    same_for_all_threads(net, batch_size, others=(2, 7), epochs=1)
 
 
 @pytest.mark.threads
@@ -99,11 +95,7 @@ def test_weights_read_in_parts_give_the_same_bits_for_any_number_of_threads(batc
     net = network((1600, 700, 1510, 3), dtype=dtype, n_samples=batch_size + 30)
     assert {layer["products"] for layer in net.plan.layers} == {"in parts", "packed"}
     assert net.plan.balance(batch_size, 7)["by_columns"]
-    first, expected = trained(net, batch_size, 1, epochs=1)
-    for n_threads in (2, 7):
-        run, losses = trained(net, batch_size, n_threads, epochs=1)
-        run.same_as(first)
-        np.testing.assert_array_equal(losses, expected)
+    same_for_all_threads(net, batch_size, others=(2, 7), epochs=1)
 
 
 def near_the_witness(net, grad, loss):

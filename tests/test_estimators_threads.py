@@ -176,7 +176,7 @@ def test_a_forked_child_is_told_once():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python's own, of fork with threads
 def test_a_child_forked_while_another_thread_trains_is_free():
     model = MLPRegressor(3, max_iter=1, warm_start=True, n_threads=1).fit(X, Y)
-    before = [lib["num_threads"] for lib in blas._controller().info()]
+    before = blas_threads()
     entered, leave = threading.Event(), threading.Event()
 
     def work():
@@ -198,7 +198,7 @@ def test_a_child_forked_while_another_thread_trains_is_free():
         code = 1
         try:
             signal.alarm(20)  # instead of a deadlock
-            restored = [lib["num_threads"] for lib in blas._controller().info()] == before
+            restored = blas_threads() == before
             model.fit(X, Y)
             code = 0 if restored and not blas._in_flight and not locking._in_training else 2
         finally:
@@ -207,7 +207,7 @@ def test_a_child_forked_while_another_thread_trains_is_free():
     leave.set()
     worker.join()
     assert status == 0
-    assert [lib["num_threads"] for lib in blas._controller().info()] == before
+    assert blas_threads() == before
 
 
 # ------------------------------------------------------------------------------- calls side by side
