@@ -68,7 +68,9 @@ class Shape:
             X = rng.standard_normal((n, self.sizes[0]), dtype=np.float32)
         else:
             shape = (n, self.sizes[0])
-            X = random_array(shape, density=self.density, format="csr", dtype=np.float32, rng=rng)
+            # SciPy before 1.15 knows no `rng`.
+            drawn = {"dtype": np.float32, "random_state": rng}
+            X = random_array(shape, density=self.density, format="csr", **drawn)
         teacher = rng.standard_normal((self.sizes[0], self.sizes[-1]), dtype=np.float32)
         raw = X @ teacher / np.sqrt(np.float32(self.sizes[0]))
         raw += 0.3 * rng.standard_normal(raw.shape, dtype=np.float32)
