@@ -146,6 +146,14 @@ ACTIVATIONS = {
     ),
 }
 
+# --------------------------------------------------------------------------------------- functions
+
+# Elementwise functions that are no activations, in the same form.
+FUNCTIONS = {
+    "exp": Activation(np.exp, np.exp, np.exp),
+    "log": Activation(np.log, lambda x: 1 / x, lambda x: -1 / x**2),
+}
+
 # ------------------------------------------------------------------------------------------ losses
 
 

@@ -8,6 +8,7 @@ test_gradients.py and test_engine.py.
 import numpy as np
 import pytest
 import reference
+import reference_ops
 from helpers import aligned, bits, over, over_dtypes
 
 from fastbp import _core
@@ -16,7 +17,8 @@ from fastbp.testing import activation_inputs, cases, loss_inputs, rows
 ACTIVATIONS = cases("activation")
 LOSSES = cases("loss")
 EVERY = {
-    "op": dict.fromkeys(reference.OPS),
+    "op": {**dict.fromkeys(reference.OPS), **reference_ops.OPS},
+    "function": reference.FUNCTIONS,
     "activation": reference.ACTIVATIONS,
     "loss": reference.LOSSES,
     "rule": reference.RULES,

@@ -198,19 +198,16 @@ static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in)
 }
 
 static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
-    for (int i = 0; i < plan->variant->families[FBP_ACTIVATION]->n_rows; i++) {
-        const fbp_row *row = &plan->variant->families[FBP_ACTIVATION]->rows[i];
-        if (strcmp(row->name, spec->name) != 0) continue;
-        fbp_layer *layer = plan->n_layers == 0 ? NULL : &plan->layers[plan->n_layers - 1];
-        if (layer == NULL || layer->activation != NULL)
-            return fbp_fail(FBP_INVALID,
-                            "layers: found the activation '%s' %s, wanted a layer before it",
-                            row->name, layer == NULL ? "at the start" : "after another activation");
-        layer->activation = row;
-        memcpy(layer->activation_attrs, spec->attrs, sizeof layer->activation_attrs);
-        return fbp_row_check(row, layer->activation_attrs);
-    }
-    return add_op(plan, spec, n_in);
+    const fbp_row *row = fbp_variant_look(plan->variant, FBP_ACTIVATION, spec->name);
+    if (row == NULL) return add_op(plan, spec, n_in);
+    fbp_layer *layer = plan->n_layers == 0 ? NULL : &plan->layers[plan->n_layers - 1];
+    if (layer == NULL || layer->activation != NULL)
+        return fbp_fail(FBP_INVALID,
+                        "layers: found the activation '%s' %s, wanted a layer before it", row->name,
+                        layer == NULL ? "at the start" : "after another activation");
+    layer->activation = row;
+    memcpy(layer->activation_attrs, spec->attrs, sizeof layer->activation_attrs);
+    return fbp_row_check(row, layer->activation_attrs);
 }
 
 /* Parameter rows of a tile: about 64 tiles, each of which reads the deltas of the whole batch, and

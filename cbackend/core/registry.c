@@ -7,19 +7,20 @@
 #include "core/status.h"
 
 /* The symbols that one variant's files export, and the row of the list of variants made of them. */
+#define FAMILY_OF(name, isa) fbp_family_##name##_##isa
+#define DECLARE_FAMILY(name, isa) extern const fbp_family FAMILY_OF(name, isa);
 #define DECLARE(isa)                                                                               \
-    extern const fbp_family fbp_family_op_##isa, fbp_family_activation_##isa,                      \
-        fbp_family_loss_##isa, fbp_family_rule_##isa;                                              \
-    extern const fbp_kernel_pair fbp_family_gemm_##isa, fbp_family_vector_##isa;                   \
-    extern const fbp_elementary fbp_family_elementary_##isa[];
+    FBP_FAMILIES(DECLARE_FAMILY, isa)                                                              \
+    extern const fbp_kernel_pair FAMILY_OF(gemm, isa), FAMILY_OF(vector, isa);                     \
+    extern const fbp_elementary FAMILY_OF(elementary, isa)[];
 
+#define ADDRESS(name, isa) &FAMILY_OF(name, isa),
 #define VARIANT(isa)                                                                               \
     {#isa,                                                                                         \
-     {&fbp_family_op_##isa, &fbp_family_activation_##isa, &fbp_family_loss_##isa,                  \
-      &fbp_family_rule_##isa},                                                                     \
-     &fbp_family_gemm_##isa,                                                                       \
-     &fbp_family_vector_##isa,                                                                     \
-     fbp_family_elementary_##isa}
+     {FBP_FAMILIES(ADDRESS, isa)},                                                                 \
+     &FAMILY_OF(gemm, isa),                                                                        \
+     &FAMILY_OF(vector, isa),                                                                      \
+     FAMILY_OF(elementary, isa)}
 
 #if defined(FBP_HAVE_BASE)
 DECLARE(base)
@@ -110,27 +111,36 @@ fbp_status fbp_isa_force(const char *name) {
 
 int fbp_row_count(void) {
     int count = 0;
-    for (int kind = 0; kind < 4; kind++) count += fbp_variant_current()->families[kind]->n_rows;
+    for (int f = 0; f < fbp_n_families; f++) count += fbp_variant_current()->families[f]->n_rows;
     return count;
 }
 
 const fbp_row *fbp_row_at(int index) {
-    for (int kind = 0; kind < 4 && index >= 0; kind++) {
-        const fbp_family *family = fbp_variant_current()->families[kind];
+    for (int f = 0; f < fbp_n_families && index >= 0; f++) {
+        const fbp_family *family = fbp_variant_current()->families[f];
         if (index < family->n_rows) return &family->rows[index];
         index -= family->n_rows;
     }
     return NULL;
 }
 
-const fbp_row *fbp_variant_find(const fbp_variant *variant, fbp_kind kind, const char *name) {
-    static const char *const kinds[] = {"layer op", "activation", "loss", "update rule"};
-    const fbp_family *family = variant->families[kind];
-    for (int i = 0; i < family->n_rows; i++)
-        if (strcmp(family->rows[i].name, name) == 0) return &family->rows[i];
-    fbp_fail(FBP_INVALID, "found '%s', wanted the name of a row of the table: there is no such %s",
-             name, kinds[kind]);
+const fbp_row *fbp_variant_look(const fbp_variant *variant, fbp_kind kind, const char *name) {
+    for (int f = 0; f < fbp_n_families; f++) {
+        const fbp_family *family = variant->families[f];
+        for (int i = 0; i < family->n_rows; i++)
+            if (family->rows[i].kind == kind && strcmp(family->rows[i].name, name) == 0)
+                return &family->rows[i];
+    }
     return NULL;
+}
+
+const fbp_row *fbp_variant_find(const fbp_variant *variant, fbp_kind kind, const char *name) {
+    static const char *const kinds[] = {"op", "activation", "loss", "update rule", "function"};
+    const fbp_row *row = fbp_variant_look(variant, kind, name);
+    if (row == NULL)
+        fbp_fail(FBP_INVALID, "found '%s', wanted the name of a row of the table: there is no %s",
+                 name, kinds[kind]);
+    return row;
 }
 
 const fbp_row *fbp_row_find(fbp_kind kind, const char *name) {

@@ -5,15 +5,25 @@
 #include "core/kernels.h"
 #include "ops/elementary.h"
 
+/* The families under ops/ that have rows. A file that makes a family adds its name here: in the
+ * order op, function, activation, loss, rule of their kinds. */
+#define FBP_FAMILIES(X, isa)                                                                       \
+    X(op, isa) X(function, isa) X(activation, isa) X(loss, isa) X(rule, isa)
+
+#define FBP_COUNT_FAMILY(name, isa) +1
+enum { fbp_n_families = 0 FBP_FAMILIES(FBP_COUNT_FAMILY, ) };
+
 /* All that one instruction set's files export. */
 typedef struct {
     const char *isa;
-    const fbp_family *families[4]; /* by fbp_kind */
+    const fbp_family *families[fbp_n_families];
     const fbp_kernel_pair *gemm, *vector;
     const fbp_elementary *elementary; /* ends with a NULL name */
 } fbp_variant;
 
 const fbp_variant *fbp_variant_current(void);
+/* NULL if absent; `find` leaves a message then. */
+const fbp_row *fbp_variant_look(const fbp_variant *variant, fbp_kind kind, const char *name);
 const fbp_row *fbp_variant_find(const fbp_variant *variant, fbp_kind kind, const char *name);
 
 #endif

@@ -56,6 +56,7 @@ typedef struct {
 } fbp_rule_kernels;
 
 typedef struct fbp_layer_kernels fbp_layer_kernels; /* core/layer.h: rows with parameters */
+typedef struct fbp_node_kernels fbp_node_kernels;   /* core/node.h: ops as nodes of a graph */
 
 struct fbp_row {
     const char *name;
@@ -72,6 +73,18 @@ struct fbp_row {
     int couples_samples;     /* output row i depends on other rows than input row i */
     double flops; /* activations, losses: FLOPs per element of one value, for the plan's count */
     const void *kernels[2]; /* by fbp_dtype: fbp_activation_kernels, fbp_loss_kernels, ... */
+
+    /* Ops as nodes. `infer` checks the shapes in node->in and settles those in node->out; a failure
+     * names op, argument and shapes. */
+    fbp_op_info op;
+    fbp_status (*infer)(fbp_node *node);
+    const fbp_node_kernels *node[2]; /* by fbp_dtype */
+    int bilinear;                    /* see fbp_node_kernels */
+    int divisible;                   /* backward_shared can form some rows of a gradient alone */
+    /* Bit i: rows of input i, and of its gradient, are padded as fbp_leading() says, and a one
+     * follows the last column. */
+    unsigned padded;
+    int padded_results; /* likewise those of the results, whose gradients have zeros there */
 };
 
 typedef struct {

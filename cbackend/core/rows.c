@@ -2,17 +2,21 @@
 #include <string.h>
 
 #include "core/arena.h"
+#include "core/node_run.h"
 #include "core/plan.h"
 #include "core/registry.h"
 #include "core/status.h"
 
 fbp_row_info fbp_row_describe(const fbp_row *row) {
     int tangent = 1, backward_tangent = 1;
-    if (row->kind == FBP_OP) {
+    if (row->kind == FBP_OP && row->infer != NULL) {
+        tangent = fbp_has_tangent(row);
+        backward_tangent = fbp_has_backward_tangent(row);
+    } else if (row->kind == FBP_OP) {
         const fbp_layer_kernels *kernels = row->kernels[FBP_F64];
         tangent = kernels->forward_tangent != NULL;
         backward_tangent = kernels->backward_params_tangent != NULL;
-    } else if (row->kind == FBP_ACTIVATION) {
+    } else if (row->kind == FBP_ACTIVATION || row->kind == FBP_FUNCTION) {
         backward_tangent =
             ((const fbp_activation_kernels *)row->kernels[FBP_F64])->backward_tangent != NULL;
     } else if (row->kind == FBP_LOSS) {

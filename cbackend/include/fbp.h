@@ -30,7 +30,8 @@ const char *fbp_message(void);
 /* ---- the table ---- */
 
 typedef enum { FBP_F32 = 0, FBP_F64 = 1 } fbp_dtype;
-typedef enum { FBP_OP = 0, FBP_ACTIVATION, FBP_LOSS, FBP_RULE } fbp_kind;
+/* A function is elementwise, as an activation is, but nothing to put between layers. */
+typedef enum { FBP_OP = 0, FBP_ACTIVATION, FBP_LOSS, FBP_RULE, FBP_FUNCTION } fbp_kind;
 typedef enum { FBP_READS_NOTHING = 0, FBP_READS_INPUT, FBP_READS_OUTPUT } fbp_reads;
 typedef enum {
     FBP_TARGET_REAL = 0,    /* any finite number */
@@ -39,16 +40,18 @@ typedef enum {
     FBP_TARGET_CLASS        /* the index of a class, int32_t */
 } fbp_target;
 
-#define FBP_MAX_ATTRS 4
+#define FBP_MAX_ATTRS 8
 #define FBP_MAX_STATES 4 /* state vectors of an update rule */
 
-/* A number that a row takes, with its range. */
+/* A number that a row takes, with its range; of an op also a list of such. */
 typedef struct {
     const char *name;
-    double fallback; /* its value when none is given */
+    double fallback; /* its value when none is given; NAN: it has to be given */
     double low, high;
     int low_open, high_open; /* whether the bound itself is excluded */
     const char *doc;
+    int whole;       /* integers only */
+    int least, most; /* numbers in a list; 0 and 0: a single number */
 } fbp_attr;
 
 typedef struct fbp_row fbp_row;
@@ -90,6 +93,90 @@ fbp_status fbp_rule_run(const fbp_row *row, fbp_dtype dtype, const double *attrs
 fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x,
                               void *out);
 const char *fbp_elementary_name(int index); /* NULL past the last */
+
+/* ---- nodes: ops on arrays, one at a time ---- */
+
+#define FBP_MAX_DIMS 8
+#define FBP_MAX_INPUTS 8
+#define FBP_MAX_OUTPUTS 4 /* with what is kept for backward */
+
+typedef enum {
+    FBP_REAL = 0, /* of the node's dtype */
+    FBP_INDEX     /* int32_t */
+} fbp_content;
+
+/* An operand that is `batched` has one array of this shape for each sample; one that is not, a
+ * parameter or a constant, has one for all. The shape never counts the sample axis. */
+typedef struct {
+    fbp_content content;
+    int batched;
+    int ndim; /* 0: a number */
+    int64_t shape[FBP_MAX_DIMS];
+} fbp_shape;
+
+/* Where the callers of single ops have the sample axis of an operand: nowhere, all of their array
+ * being one sample; as the first axis of the operands that are data; or as the first axis of those
+ * that span the first axis of the result. */
+typedef enum { FBP_AXIS_NONE = 0, FBP_AXIS_DATA, FBP_AXIS_SPANNED } fbp_sample_axis;
+
+typedef struct {
+    int least_inputs, most_inputs; /* equal, unless inputs are optional or any number */
+    const char *const *inputs;     /* (most_inputs) their names */
+    fbp_sample_axis axis;
+    unsigned data; /* FBP_AXIS_DATA: bit i: input i is data */
+} fbp_op_info;
+fbp_op_info fbp_op_describe(const fbp_row *row);
+
+/* What random masks are functions of: sample s of a call is sample first + s of its batch. */
+typedef struct {
+    uint64_t seed;
+    uint64_t step;
+    uint32_t stream; /* the node's own */
+    int64_t first;
+} fbp_draws;
+
+/* The arrays of one call on `samples` samples: inputs, results and what is kept, and in d.. their
+ * gradients, in t.. their tangents, in td.. the tangents of the gradients. A pointer that a
+ * function has no use for may hold anything. Of what is read, NULL is zero; of what is written, it
+ * is not wanted. Gradients are written, not added to. */
+typedef struct {
+    int64_t samples;
+    int training;
+    fbp_draws draws;
+    const void *x[FBP_MAX_INPUTS];
+    void *y[FBP_MAX_OUTPUTS];
+    const void *dy[FBP_MAX_OUTPUTS];
+    void *dx[FBP_MAX_INPUTS];
+    const void *tx[FBP_MAX_INPUTS];
+    void *ty[FBP_MAX_OUTPUTS];
+    const void *tdy[FBP_MAX_OUTPUTS];
+    void *tdx[FBP_MAX_INPUTS];
+} fbp_arrays;
+
+/* An op with its attributes on operands of these shapes: numbers holds those of all attributes one
+ * after the other, counts how many each has. Immutable; any number of threads may run it. */
+typedef struct fbp_node fbp_node;
+fbp_status fbp_node_create(const fbp_row *row, fbp_dtype dtype, const double *numbers,
+                           const int *counts, int n_inputs, const fbp_shape *inputs,
+                           fbp_node **node);
+void fbp_node_destroy(fbp_node *node);
+
+typedef struct {
+    int n_results, n_outputs; /* results come first, then what is kept for backward alone */
+    fbp_shape outputs[FBP_MAX_OUTPUTS];
+    unsigned differentiable; /* bit i: input i may have a gradient */
+    unsigned reads_inputs, reads_outputs;
+    double flops_forward, flops_backward; /* of one sample */
+} fbp_node_info;
+fbp_node_info fbp_node_describe(const fbp_node *node);
+
+/* Runs a node on dense arrays, as a plan would, with the same bits. `forward` reads x and writes y;
+ * `backward` reads x, y and dy and writes dx; `tangent` also reads tx and writes ty;
+ * `backward_tangent` reads all but dx and writes tdx. */
+fbp_status fbp_node_forward(const fbp_node *node, const fbp_arrays *arrays);
+fbp_status fbp_node_backward(const fbp_node *node, const fbp_arrays *arrays);
+fbp_status fbp_node_tangent(const fbp_node *node, const fbp_arrays *arrays);
+fbp_status fbp_node_backward_tangent(const fbp_node *node, const fbp_arrays *arrays);
 
 /* ---- instruction sets, threads, BLAS ---- */
 

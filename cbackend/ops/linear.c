@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/layer.h"
+#include "core/node.h"
 
 static size_t row_bytes(const fbp_layer *layer, int64_t columns) {
     return (size_t)columns * fbp_size(layer->dtype);
@@ -216,13 +217,81 @@ static const fbp_layer_kernels linear_csr = {sparse_packed_bytes,
                                              NULL,
                                              sparse_backward_params_tangent};
 
+/* ---- as a node: inputs x (..., n_in), w (n_in, n_out) and, if there is one, b (n_out) ---- */
+
+static const char *const inputs[] = {"x", "w", "b"};
+
+static fbp_status node_infer(fbp_node *node) {
+    const fbp_shape *x = &node->in[0].is, *w = &node->in[1].is, *b = &node->in[2].is;
+    int64_t n_in = fbp_width(&node->in[0]), n_out = fbp_width(&node->in[1]);
+    if (x->ndim < 1 || w->ndim != 2 || w->batched || w->shape[0] != n_in || n_in < 1 || n_out < 1)
+        return fbp_fail(FBP_INVALID,
+                        "linear: found x of shape %s and w of shape %s, wanted w of shape "
+                        "(features of x, outputs)",
+                        fbp_shape_words(x), fbp_shape_words(w));
+    if (node->n_in == 3 && (b->ndim != 1 || b->batched || b->shape[0] != n_out))
+        return fbp_fail(FBP_INVALID, "linear: found b of shape %s, wanted (%lld,) as w is %s",
+                        fbp_shape_words(b), (long long)n_out, fbp_shape_words(w));
+    fbp_like_first(node);
+    node->out[0].is.shape[x->ndim - 1] = n_out;
+    node->reads_in = 3u;
+    node->flops[0] = 2.0 * (double)fbp_elements(&node->in[0]) * (double)n_out;
+    node->flops[1] = 2.0 * node->flops[0];
+    return FBP_OK;
+}
+
+static void node_forward(const fbp_node *node, const fbp_call *call) {
+    const fbp_operand *x = &node->in[0], *y = &node->out[0];
+    const void *bias = node->n_in == 3 ? call->at.x[2] : NULL;
+    node->gemm->multiply_in_parts(fbp_rows_of(x, call->at.samples), fbp_width(y), fbp_width(x),
+                                  call->at.x[0], x->row_stride, call->at.x[1], fbp_width(y), 0,
+                                  bias, call->at.y[0], y->row_stride);
+}
+
+static void node_input_gradient(const fbp_node *node, const fbp_call *call) {
+    const fbp_operand *x = &node->in[0], *y = &node->out[0];
+    node->gemm->multiply_in_parts(fbp_rows_of(x, call->at.samples), fbp_width(x), fbp_width(y),
+                                  call->at.dy[0], y->row_stride, call->at.x[1], fbp_width(y), 1,
+                                  NULL, call->at.dx[0], x->row_stride);
+}
+
+/* The bias is the weight of the one that follows each row of x. */
+static void node_shared_gradient(const fbp_node *node, const fbp_call *call, int input,
+                                 int64_t begin, int64_t end, int add, void *g) {
+    const fbp_operand *x = &node->in[0], *y = &node->out[0];
+    int64_t column = input == 2 ? fbp_width(x) : 0;
+    node->gemm->multiply_transposed(end - begin, fbp_width(y), fbp_rows_of(x, call->at.samples),
+                                    fbp_element(node->dtype, call->at.x[0], begin + column),
+                                    x->row_stride, call->at.dy[0], y->row_stride, add, g);
+}
+
+static void node_backward(const fbp_node *node, const fbp_call *call) {
+    if (call->at.dx[0] != NULL) node_input_gradient(node, call);
+    for (int i = 1; i < node->n_in; i++) { /* of a node without samples */
+        if (call->at.dx[i] == NULL || node->shared & 1u << i) continue;
+        const fbp_operand *w = &node->in[i];
+        memset(call->at.dx[i], 0, (size_t)fbp_elements(w) * fbp_size(node->dtype));
+        node_shared_gradient(node, call, i, 0, fbp_positions(w), 1, call->at.dx[i]);
+    }
+}
+
+static const fbp_node_kernels node = {
+    .forward = node_forward, .backward = node_backward, .backward_shared = node_shared_gradient};
+
 static const fbp_row rows[] = {
     {.name = "linear",
      .doc = "x w + b, with w (n_in, n_out) and b (n_out)",
      .kind = FBP_OP,
      .reads = FBP_READS_INPUT,
      .sparse_form = "linear_csr",
-     .kernels = {&linear, &linear}},
+     .kernels = {&linear, &linear},
+     .op = {2, 3, inputs, FBP_AXIS_DATA, 1u},
+     .infer = node_infer,
+     .node = {&node, &node},
+     .bilinear = 1,
+     .divisible = 1,
+     .padded = 1u,
+     .padded_results = 1},
     {.name = "linear_csr",
      .doc = "x w + b for samples x in compressed sparse rows; a first layer",
      .kind = FBP_OP,

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-#include "core/row.h"
+#include "core/loss_node.h"
 #include "math/attributes.h"
 #include "math/scalar.h"
 
@@ -31,7 +31,8 @@
      .target = FBP_TARGET_##target_,                                                               \
      .link = #link_,                                                                               \
      .flops = flops_,                                                                              \
-     .kernels = {&name_##_kernels_f32, &name_##_kernels_f64}},
+     .kernels = {&name_##_kernels_f32, &name_##_kernels_f64},                                      \
+     FBP_LOSS_NODE},
 #define ATTR ATTR_ENTRY
 #define LOSS(name, target, link, attributes, flops, doc, value, slope, curvature)                  \
     LOSS_ROW(name, target, link, flops, doc, ATTR_COUNT(attributes), ENTRIES_##attributes)

@@ -1,6 +1,7 @@
 """The compiled engine: the C core behind typed Python calls. It names no row of the table."""
 
 from fastbp._core._core import (
+    Node,
     Plan,
     Training,
     activation,
@@ -22,6 +23,7 @@ from fastbp._core._core import (
 )
 
 __all__ = [
+    "Node",
     "Plan",
     "Training",
     "activation",

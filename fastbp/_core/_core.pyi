@@ -34,6 +34,68 @@ def permutation(seed: int, epoch: int, n: int) -> NDArray[np.uint32]: ...
 def uniform(seed: int, stream: int, n: int, low: float, high: float, dtype: DTypeLike) -> Array: ...
 def normal(seed: int, stream: int, n: int, dtype: DTypeLike) -> Array: ...
 
+Shape = tuple[int | None, ...]
+Draws = tuple[int, int, int] | None
+
+class Node:
+    name: str
+    dtype: np.dtype[Any]
+    samples: int | None
+    shapes: tuple[Shape, ...]
+    contents: tuple[np.dtype[Any], ...]
+    batched: tuple[bool, ...]
+    outputs: tuple[Shape, ...]
+    n_results: int
+    differentiable: tuple[bool, ...]
+    reads_inputs: tuple[bool, ...]
+    reads_outputs: tuple[bool, ...]
+    flops_forward: float
+    flops_backward: float
+    def __init__(
+        self,
+        name: str,
+        shapes: Sequence[Shape],
+        *,
+        dtype: DTypeLike,
+        attrs: Mapping[str, float | Sequence[float]] | None = None,
+        indices: Sequence[int] = (),
+    ) -> None: ...
+    def forward(
+        self, x: Sequence[Array | None], *, draws: Draws = None, training: bool = False
+    ) -> list[Array]: ...
+    def backward(
+        self,
+        x: Sequence[Array | None],
+        y: Sequence[Array | None],
+        dy: Sequence[Array | None],
+        wanted: Sequence[bool],
+        *,
+        draws: Draws = None,
+        training: bool = False,
+    ) -> list[Array | None]: ...
+    def tangent(
+        self,
+        x: Sequence[Array | None],
+        y: Sequence[Array | None],
+        tx: Sequence[Array | None],
+        *,
+        draws: Draws = None,
+        training: bool = False,
+    ) -> list[Array]: ...
+    def backward_tangent(
+        self,
+        x: Sequence[Array | None],
+        y: Sequence[Array | None],
+        tx: Sequence[Array | None],
+        ty: Sequence[Array | None],
+        dy: Sequence[Array | None],
+        tdy: Sequence[Array | None],
+        wanted: Sequence[bool],
+        *,
+        draws: Draws = None,
+        training: bool = False,
+    ) -> list[Array | None]: ...
+
 class Plan:
     n_inputs: int
     n_outputs: int

@@ -29,7 +29,8 @@ if fbp_isa_count() == 0:
     raise ImportError("fastbp was built for x86-64-v2 and later, which this processor is not")
 fbp_set_blas(<fbp_sgemm_fn>sgemm, <fbp_dgemm_fn>dgemm)
 
-KINDS = {"op": FBP_OP, "activation": FBP_ACTIVATION, "loss": FBP_LOSS, "rule": FBP_RULE}
+KINDS = {"op": FBP_OP, "function": FBP_FUNCTION, "activation": FBP_ACTIVATION, "loss": FBP_LOSS,
+         "rule": FBP_RULE}
 READS = {FBP_READS_NOTHING: "nothing", FBP_READS_INPUT: "input", FBP_READS_OUTPUT: "output"}
 PRODUCTS = {FBP_PACKED: "packed", FBP_IN_PARTS: "in parts", FBP_BLAS: "blas"}
 TARGETS = {
@@ -199,6 +200,7 @@ cdef int _threads(object n_threads) except -1:
 
 cdef dict _row_dict(const fbp_row *row):
     cdef fbp_row_info info = fbp_row_describe(row)
+    cdef fbp_op_info op = fbp_op_describe(row)
     return {
         "name": info.name.decode(),
         "kind": {code: kind for kind, code in KINDS.items()}[info.kind],
@@ -212,9 +214,13 @@ cdef dict _row_dict(const fbp_row *row):
                 "low_open": bool(info.attrs[i].low_open),
                 "high_open": bool(info.attrs[i].high_open),
                 "doc": info.attrs[i].doc.decode(),
+                "whole": bool(info.attrs[i].whole),
+                "counts": (info.attrs[i].least, info.attrs[i].most) if info.attrs[i].most else None,
             }
             for i in range(info.n_attrs)
         ),
+        "inputs": tuple(op.inputs[i].decode() for i in range(op.most_inputs)),
+        "least_inputs": op.least_inputs,
         "reads": READS[info.reads],
         "target": TARGETS[info.target],
         "link": "identity" if info.link == NULL else info.link.decode(),
@@ -255,12 +261,19 @@ cdef int _attrs(const fbp_row *row, object given, double *attrs) except -1:
     return 0
 
 
+cdef const fbp_row *_unary_row(str name) except NULL:
+    """An elementwise function, or an activation."""
+    encoded = name.encode()
+    cdef const fbp_row *row = fbp_row_find(FBP_FUNCTION, encoded)
+    return row if row != NULL else _row(FBP_ACTIVATION, name)
+
+
 def activation(str name, x, attrs=None, int order=0):
-    """Value (order 0), first or second derivative of an activation at each element of x."""
+    """Value (order 0), first or second derivative of an activation or function at each element of x."""
     if order not in (0, 1, 2):
         raise ValueError(f"order: found {order}, wanted 0, 1 or 2")
     cdef double values[FBP_MAX_ATTRS]
-    cdef const fbp_row *row = _row(FBP_ACTIVATION, name)
+    cdef const fbp_row *row = _unary_row(name)
     _attrs(row, attrs, values)
     array = _reals(x, "x")
     cdef fbp_dtype dtype = <fbp_dtype>_dtype(array.dtype)
@@ -389,6 +402,234 @@ def elementary(str name, x):
     if status != FBP_OK:
         _raise(status)
     return out
+
+
+# ---- nodes ----
+
+cdef const fbp_row *_op_row(str name) except NULL:
+    """The row of a node: an op, an elementwise function or activation, or a loss."""
+    encoded = name.encode()
+    cdef const fbp_row *row
+    for kind in (FBP_LOSS, FBP_FUNCTION, FBP_ACTIVATION, FBP_OP):
+        row = fbp_row_find(kind, encoded)
+        if row != NULL:
+            return row
+    _raise(FBP_INVALID)
+
+
+cdef object _numbers(const fbp_row *row, object given):
+    """The numbers of a node's attributes, one after the other, and how many each has."""
+    cdef fbp_row_info info = fbp_row_describe(row)
+    rest, numbers, counts = dict(given or {}), [], []
+    for i in range(info.n_attrs):
+        name = info.attrs[i].name.decode()
+        value = rest.pop(name, None)
+        if value is None:
+            value = () if info.attrs[i].most and not info.attrs[i].least else info.attrs[i].fallback
+        listed = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+        for number in listed:
+            if number != number:
+                raise ValueError(f"{name} of {info.name.decode()}: found none, wanted a number")
+        numbers.extend(float(number) for number in listed)
+        counts.append(len(listed))
+    if rest:
+        wanted = ", ".join(info.attrs[i].name.decode() for i in range(info.n_attrs)) or "none"
+        raise ValueError(f"attributes of '{info.name.decode()}': found {sorted(rest)}, wanted {wanted}")
+    return np.array(numbers, np.float64), np.array(counts, np.intc)
+
+
+cdef object _fill_shape(fbp_shape *to, object shape, bint batched):
+    if len(shape) > FBP_MAX_DIMS:
+        raise ValueError(f"shape: found {len(shape)} dimensions, wanted at most {FBP_MAX_DIMS}")
+    to.batched, to.ndim = batched, len(shape)
+    for i, n in enumerate(shape):
+        to.shape[i] = n
+
+
+cdef class Node:
+    """An op on operands of given shapes, to be run on arrays; immutable.
+
+    `shapes` are those of whole arrays; a first axis of None is that of the samples, whose number is
+    then open. `samples` is their number, 1 where the op knows no sample axis.
+    """
+
+    cdef fbp_node *node
+    cdef fbp_node_info info
+    cdef readonly object dtype, samples
+    cdef readonly str name
+    cdef readonly tuple shapes, contents, outputs, batched
+    cdef readonly int n_results
+    cdef readonly tuple differentiable
+    cdef readonly tuple reads_inputs, reads_outputs
+    cdef readonly double flops_forward, flops_backward
+
+    def __cinit__(self, str name, shapes, *, dtype, attrs=None, indices=()):
+        cdef const fbp_row *row = _op_row(name)
+        cdef fbp_shape operands[FBP_MAX_INPUTS]
+        memset(operands, 0, sizeof(operands))
+        if len(shapes) > FBP_MAX_INPUTS:
+            raise ValueError(f"{name}: found {len(shapes)} inputs, wanted at most {FBP_MAX_INPUTS}")
+        self.name, self.shapes = name, tuple(tuple(shape) for shape in shapes)
+        self.dtype = np.dtype(dtype)
+        batched = self._sample_axis(row)
+        for i, shape in enumerate(self.shapes):
+            _fill_shape(&operands[i], shape[1:] if batched[i] else shape, batched[i])
+            operands[i].content = FBP_INDEX if i in indices else FBP_REAL
+        self.batched = tuple(batched)
+        self.contents = tuple(np.dtype(np.int32) if i in indices else self.dtype
+                              for i in range(len(self.shapes)))
+        numbers, counts = _numbers(row, attrs)
+        cdef fbp_status status = fbp_node_create(
+            row, <fbp_dtype>_dtype(self.dtype), <const double *>_data(numbers),
+            <const int *>_data(counts), len(self.shapes), operands, &self.node)
+        if status != FBP_OK:
+            _raise(status)
+        self._describe()
+
+    cdef list _sample_axis(self, const fbp_row *row):
+        """Which operands have the samples along their first axis; sets their number."""
+        cdef fbp_op_info op = fbp_op_describe(row)
+        shapes = self.shapes
+        open_axis = [bool(shape) and shape[0] is None for shape in shapes]
+        if any(open_axis):
+            self.samples = None
+            return open_axis
+        batched = [False] * len(shapes)
+        most = max((len(shape) for shape in shapes), default=0)
+        if op.axis == FBP_AXIS_DATA:
+            batched = [bool(op.data >> i & 1) for i in range(len(shapes))]
+            for i, shape in enumerate(shapes):
+                if batched[i] and not shape:
+                    raise ValueError(f"{self.name}: found a number as input {i}, wanted an array "
+                                     "with the samples along its first axis")
+        elif op.axis == FBP_AXIS_SPANNED and most > 0:
+            longest = max(shape[0] for shape in shapes if len(shape) == most)
+            batched = [len(shape) == most and shape[0] == longest for shape in shapes]
+        lengths = {shape[0] for shape, has in zip(shapes, batched) if has}
+        if len(lengths) > 1:
+            raise ValueError(f"{self.name}: found {sorted(lengths)} samples, wanted as many in each input")
+        self.samples = lengths.pop() if lengths else 1
+        return batched
+
+    cdef object _describe(self):
+        self.info = fbp_node_describe(self.node)
+        self.n_results = self.info.n_results
+        outputs = []
+        for i in range(self.info.n_outputs):
+            shape = tuple(self.info.outputs[i].shape[j] for j in range(self.info.outputs[i].ndim))
+            outputs.append((self.samples, *shape) if self.info.outputs[i].batched else shape)
+        self.outputs = tuple(outputs)
+        n = len(self.shapes)
+        self.differentiable = tuple(bool(self.info.differentiable >> i & 1) for i in range(n))
+        self.reads_inputs = tuple(bool(self.info.reads_inputs >> i & 1) for i in range(n))
+        self.reads_outputs = tuple(bool(self.info.reads_outputs >> i & 1) for i in range(len(outputs)))
+        self.flops_forward, self.flops_backward = self.info.flops_forward, self.info.flops_backward
+
+    def __dealloc__(self):
+        fbp_node_destroy(self.node)
+
+    def __reduce__(self):
+        raise TypeError("a Node belongs to this process and cannot be pickled: make it again")
+
+    cdef object _start(self, fbp_arrays *arrays, object draws, bint training):
+        memset(arrays, 0, sizeof(fbp_arrays))
+        if self.samples is None:
+            raise ValueError(f"{self.name}: found an open number of samples, wanted arrays of a known one")
+        arrays.samples, arrays.training = self.samples, training
+        if draws is not None:
+            arrays.draws.seed, arrays.draws.step, arrays.draws.stream = draws
+
+    cdef object _inputs(self, object given, const void **pointers, str name):
+        """The arrays to be read in place of `shapes`; None is zero."""
+        if len(given) != len(self.shapes):
+            raise ValueError(f"{name} of {self.name}: found {len(given)} arrays, wanted {len(self.shapes)}")
+        for i, array in enumerate(given):
+            if array is not None:
+                pointers[i] = _data(_dense(array, name, self.contents[i], self.shapes[i]))
+
+    cdef object _results(self, object given, const void **pointers, str name, int count):
+        if len(given) != count:
+            raise ValueError(f"{name} of {self.name}: found {len(given)} arrays, wanted {count}")
+        for i, array in enumerate(given):
+            if array is not None:
+                pointers[i] = _data(_dense(array, name, self.dtype, self.outputs[i]))
+
+    cdef list _new_outputs(self, void **pointers):
+        made = [np.empty(shape, self.dtype) for shape in self.outputs]
+        for i, array in enumerate(made):
+            pointers[i] = _data(array)
+        return made
+
+    cdef list _new_gradients(self, object wanted, void **pointers):
+        made = [np.empty(shape, self.dtype) if want else None
+                for shape, want in zip(self.shapes, wanted, strict=True)]
+        for i, array in enumerate(made):
+            if array is not None:
+                pointers[i] = _data(array)
+        return made
+
+    def forward(self, x, *, draws=None, bint training=False):
+        """Results and what is kept for backward, of the arrays x.
+
+        `draws`, (seed, step, stream), is what random masks are functions of."""
+        cdef fbp_arrays arrays
+        cdef fbp_status status
+        self._start(&arrays, draws, training)
+        self._inputs(x, arrays.x, "x")
+        made = self._new_outputs(arrays.y)
+        with nogil:
+            status = fbp_node_forward(self.node, &arrays)
+        if status != FBP_OK:
+            _raise(status)
+        return made
+
+    def backward(self, x, y, dy, wanted, *, draws=None, bint training=False):
+        """Gradients of the wanted inputs along dy, the gradients of the results; the others None."""
+        cdef fbp_arrays arrays
+        cdef fbp_status status
+        self._start(&arrays, draws, training)
+        self._inputs(x, arrays.x, "x")
+        self._results(y, <const void **>arrays.y, "y", len(self.outputs))
+        self._results(dy, arrays.dy, "dy", self.n_results)
+        made = self._new_gradients(wanted, arrays.dx)
+        with nogil:
+            status = fbp_node_backward(self.node, &arrays)
+        if status != FBP_OK:
+            _raise(status)
+        return made
+
+    def tangent(self, x, y, tx, *, draws=None, bint training=False):
+        """Tangents of the results and of what is kept, along tx."""
+        cdef fbp_arrays arrays
+        cdef fbp_status status
+        self._start(&arrays, draws, training)
+        self._inputs(x, arrays.x, "x")
+        self._inputs(tx, arrays.tx, "tx")
+        self._results(y, <const void **>arrays.y, "y", len(self.outputs))
+        made = self._new_outputs(arrays.ty)
+        with nogil:
+            status = fbp_node_tangent(self.node, &arrays)
+        if status != FBP_OK:
+            _raise(status)
+        return made
+
+    def backward_tangent(self, x, y, tx, ty, dy, tdy, wanted, *, draws=None, bint training=False):
+        """Tangents of the wanted inputs' gradients, along tx, its ty, and tdy."""
+        cdef fbp_arrays arrays
+        cdef fbp_status status
+        self._start(&arrays, draws, training)
+        self._inputs(x, arrays.x, "x")
+        self._inputs(tx, arrays.tx, "tx")
+        self._results(y, <const void **>arrays.y, "y", len(self.outputs))
+        self._results(ty, <const void **>arrays.ty, "ty", len(self.outputs))
+        self._results(dy, arrays.dy, "dy", self.n_results)
+        self._results(tdy, arrays.tdy, "tdy", self.n_results)
+        made = self._new_gradients(wanted, arrays.tdx)
+        with nogil:
+            status = fbp_node_backward_tangent(self.node, &arrays)
+        if status != FBP_OK:
+            _raise(status)
+        return made
 
 
 # ---- instruction sets, threads, memory ----

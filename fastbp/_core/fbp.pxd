@@ -20,6 +20,7 @@ cdef extern from "fbp.h" nogil:
         FBP_ACTIVATION
         FBP_LOSS
         FBP_RULE
+        FBP_FUNCTION
     ctypedef enum fbp_reads:
         FBP_READS_NOTHING
         FBP_READS_INPUT
@@ -38,6 +39,8 @@ cdef extern from "fbp.h" nogil:
         double fallback, low, high
         int low_open, high_open
         const char *doc
+        int whole
+        int least, most
 
     ctypedef struct fbp_row:
         pass
@@ -73,6 +76,70 @@ cdef extern from "fbp.h" nogil:
                             int64_t step, int64_t n, const void *g, void *w, void **states)
     fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x, void *out)
     const char *fbp_elementary_name(int index)
+
+    enum: FBP_MAX_DIMS
+    enum: FBP_MAX_INPUTS
+    enum: FBP_MAX_OUTPUTS
+
+    ctypedef enum fbp_content:
+        FBP_REAL
+        FBP_INDEX
+
+    ctypedef struct fbp_shape:
+        fbp_content content
+        int batched
+        int ndim
+        int64_t shape[8]
+
+    ctypedef enum fbp_sample_axis:
+        FBP_AXIS_NONE
+        FBP_AXIS_DATA
+        FBP_AXIS_SPANNED
+
+    ctypedef struct fbp_op_info:
+        int least_inputs, most_inputs
+        const char **inputs
+        fbp_sample_axis axis
+        unsigned data
+    fbp_op_info fbp_op_describe(const fbp_row *row)
+
+    ctypedef struct fbp_draws:
+        uint64_t seed
+        uint64_t step
+        uint32_t stream
+        int64_t first
+
+    ctypedef struct fbp_arrays:
+        int64_t samples
+        int training
+        fbp_draws draws
+        const void *x[8]
+        void *y[4]
+        const void *dy[4]
+        void *dx[8]
+        const void *tx[8]
+        void *ty[4]
+        const void *tdy[4]
+        void *tdx[8]
+
+    ctypedef struct fbp_node:
+        pass
+    fbp_status fbp_node_create(const fbp_row *row, fbp_dtype dtype, const double *numbers,
+                               const int *counts, int n_inputs, const fbp_shape *inputs,
+                               fbp_node **node)
+    void fbp_node_destroy(fbp_node *node)
+
+    ctypedef struct fbp_node_info:
+        int n_results, n_outputs
+        fbp_shape outputs[4]
+        unsigned differentiable
+        unsigned reads_inputs, reads_outputs
+        double flops_forward, flops_backward
+    fbp_node_info fbp_node_describe(const fbp_node *node)
+    fbp_status fbp_node_forward(const fbp_node *node, const fbp_arrays *arrays)
+    fbp_status fbp_node_backward(const fbp_node *node, const fbp_arrays *arrays)
+    fbp_status fbp_node_tangent(const fbp_node *node, const fbp_arrays *arrays)
+    fbp_status fbp_node_backward_tangent(const fbp_node *node, const fbp_arrays *arrays)
 
     int fbp_isa_count()
     const char *fbp_isa_name(int index)

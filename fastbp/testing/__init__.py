@@ -1,7 +1,9 @@
 """Cases for every row of the table: attributes, inputs, targets and small networks.
 
 Tests and benchmarks share them, so that a new row is exercised by both without a line of its own.
-Nothing here knows a row by name or says what a row ought to compute: that is tests/reference.py.
+Nothing here says what a row ought to compute: that is tests/reference.py and tests/reference_ops.
+Ops have their cases in modules of their own, one a family, since only a family knows what shapes
+and attributes it takes.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import sparse as sp
 
 from fastbp import _core
+from fastbp.testing import products
+from fastbp.testing.opcase import OpCase
 
 Attributes = Mapping[str, float]
 
@@ -55,8 +59,13 @@ class RowCase:
 
 
 def rows(kind: str) -> tuple[Mapping[str, Any], ...]:
-    """The rows of the table of one kind: "op", "activation", "loss" or "rule"."""
+    """The rows of one kind: "op", "function", "activation", "loss" or "rule"."""
     return tuple(row for row in _core.table() if row["kind"] == kind)
+
+
+def op_cases() -> tuple[OpCase, ...]:
+    """The cases of every op of the table that runs as a node of a graph."""
+    return tuple(case for family in (products,) for case in family.CASES)
 
 
 def cases(kind: str, *, attributes: bool = True) -> tuple[RowCase, ...]:
@@ -67,7 +76,7 @@ def cases(kind: str, *, attributes: bool = True) -> tuple[RowCase, ...]:
 
     Parameters
     ----------
-    kind : {"activation", "loss", "rule"}
+    kind : {"function", "activation", "loss", "rule"}
         Which rows.
     attributes : bool, default=True
         Whether attributes leave their defaults.

@@ -1,0 +1,124 @@
+/* Nodes: the ops of a graph. A node is a row of the table with its attributes, on operands whose
+ * shapes are settled. This header is the contract between the mechanism, which decides what runs
+ * when, on which samples and in which memory, and the families under ops/, which compute.
+ *
+ * Operands. The array of an operand lies in rows: its last axis is contiguous, and all positions
+ * of all samples, one sample after the other, are evenly spaced. So `x` is a matrix of
+ * fbp_rows_of(x, samples) rows of fbp_width(x) elements, x->row_stride apart. Rows may be padded; the
+ * padding holds anything.
+ *
+ * Samples. A node runs on any number of consecutive samples, and what it yields for a sample
+ * depends on that sample alone: not on how many run together, nor on the thread. Sums over samples
+ * are formed in one place only, `backward_shared`. */
+#ifndef FBP_CORE_NODE_H
+#define FBP_CORE_NODE_H
+
+#include "core/kernels.h"
+#include "core/status.h"
+
+#define FBP_MAX_NUMBERS 64  /* of all attributes together */
+#define FBP_MAX_GEOMETRY 32 /* what a family notes of its shapes */
+
+typedef struct {
+    fbp_shape is;
+    int64_t row_stride;            /* all in elements */
+    int64_t strides[FBP_MAX_DIMS]; /* of its axes; the last is 1 */
+    int64_t sample_stride;         /* 0 unless batched */
+} fbp_operand;
+
+static inline int64_t fbp_width(const fbp_operand *x) {
+    return x->is.ndim == 0 ? 1 : x->is.shape[x->is.ndim - 1];
+}
+static inline int64_t fbp_positions(const fbp_operand *x) {
+    int64_t n = 1;
+    for (int i = 0; i + 1 < x->is.ndim; i++) n *= x->is.shape[i];
+    return n;
+}
+static inline int64_t fbp_elements(const fbp_operand *x) { return fbp_positions(x) * fbp_width(x); }
+/* Rows of so many samples, of which an operand that is not batched has its own alone. */
+static inline int64_t fbp_rows_of(const fbp_operand *x, int64_t samples) {
+    return x->is.batched ? samples * fbp_positions(x) : fbp_positions(x);
+}
+/* Elements from the first to past the last, padding included. */
+static inline int64_t fbp_extent(const fbp_operand *x, int64_t samples) {
+    return fbp_rows_of(x, samples) * x->row_stride;
+}
+
+struct fbp_node {
+    const fbp_row *row;
+    fbp_dtype dtype;
+    const fbp_gemm_kernels *gemm;
+    const fbp_vector_kernels *vector;
+    /* The numbers of attribute i are numbers[first[i]] to numbers[first[i + 1] - 1]. */
+    double numbers[FBP_MAX_NUMBERS];
+    int first[FBP_MAX_ATTRS + 1];
+    int n_in, n_out, n_kept; /* results out[0 .. n_out - 1], then what is kept for backward alone */
+    fbp_operand in[FBP_MAX_INPUTS], out[FBP_MAX_OUTPUTS];
+
+    /* What a family's `infer` settles besides the shapes in `out`: */
+    unsigned reads_in, reads_out; /* bit i: backward, or its tangent, reads in[i], out[i] */
+    unsigned differentiable; /* bit i: in[i] can have a gradient; at first, all that are real */
+    unsigned passes;         /* bit i: in[i]'s gradient is that of out[0], unchanged */
+    int in_place;            /* out[0] may lie where in[0] lies, and likewise their gradients */
+    double flops[2]; /* of one sample: forward, and backward to all that is differentiable */
+    int64_t geometry[FBP_MAX_GEOMETRY];
+
+    /* By the mechanism: of the differentiable inputs, those that are not batched where the results
+     * are, so that their gradient is a sum over samples. */
+    unsigned shared;
+};
+
+/* Number `i` of attribute `attr`, and how many it has. */
+static inline double fbp_number(const fbp_node *node, int attr, int i) {
+    return node->numbers[node->first[attr] + i];
+}
+static inline int64_t fbp_whole(const fbp_node *node, int attr, int i) {
+    return (int64_t)fbp_number(node, attr, i);
+}
+static inline int fbp_count(const fbp_node *node, int attr) {
+    return node->first[attr + 1] - node->first[attr];
+}
+
+/* One call of a family's functions: the arrays, which lie as the node's operands say, and what else
+ * the mechanism provides. */
+typedef struct {
+    fbp_arrays at;
+    void *scratch; /* scratch_bytes() of them */
+} fbp_call;
+
+/* The functions of a row, one set for each dtype. Tangents: where `tangent` is NULL the results are
+ * linear in all differentiable inputs together or, with row.bilinear, in inputs 0 and 1 each and in
+ * the further ones together; the mechanism then makes all three tangents from the first three
+ * functions. */
+struct fbp_node_kernels {
+    void (*forward)(const fbp_node *node, const fbp_call *call);
+    /* dx of every input that is differentiable and not shared. NULL: there is none. */
+    void (*backward)(const fbp_node *node, const fbp_call *call);
+    /* g, dense, (+)= rows [begin, end) of in[input]'s gradient, that is the sum over the samples
+     * of the call, one after the other. The rows are all, unless row.divisible. NULL: no input is
+     * ever shared. */
+    void (*backward_shared)(const fbp_node *node, const fbp_call *call, int input, int64_t begin,
+                            int64_t end, int add, void *g);
+    void (*tangent)(const fbp_node *node, const fbp_call *call); /* ty along tx */
+    /* tdx along tx and tdy, of the inputs that backward serves; NULL: there is no such tangent. */
+    void (*backward_tangent)(const fbp_node *node, const fbp_call *call);
+    void (*shared_tangent)(const fbp_node *node, const fbp_call *call, int input, int64_t begin,
+                           int64_t end, int add, void *tg);
+    size_t (*scratch_bytes)(const fbp_node *node, int64_t samples); /* NULL: none is needed */
+};
+
+static inline const fbp_node_kernels *fbp_node_ops(const fbp_node *node) {
+    return node->row->node[node->dtype];
+}
+
+/* ---- for `infer` ---- */
+
+/* A shape in words, "(n, 3, 4)" for a batched one of (3, 4). Holds at most a few at a time. */
+const char *fbp_shape_words(const fbp_shape *shape);
+/* An axis counted from the front; from the end where it is negative. -1, with a message, where
+ * there is none. */
+int fbp_axis_of(const fbp_node *node, int attr, int i, const fbp_shape *shape);
+/* out[0] becomes what in[0] is. */
+void fbp_like_first(fbp_node *node);
+
+#endif

@@ -1,0 +1,356 @@
+/* Nodes run by themselves on dense arrays: what eager evaluation is made of. The kernels, and the
+ * cuts that decide bits, are those of plans. */
+#include "core/node_run.h"
+
+#include <string.h>
+
+#include "core/arena.h"
+
+/* ---- the order of a sum over samples ---- */
+
+/* A shared gradient of few elements, over many rows, is formed in blocks of samples: for more
+ * threads than it has tiles. A block of fewer rows would cost more to add up than it saves. */
+enum { elements_in_blocks = 65536, least_block_rows = 256 };
+
+int64_t fbp_shared_blocks(const fbp_node *node, int input, int64_t samples) {
+    int64_t elements = fbp_elements(&node->in[input]);
+    int64_t rows = samples * fbp_positions(&node->out[0]);
+    int64_t blocks = elements > 0 ? elements_in_blocks / elements : 1;
+    if (blocks > rows / least_block_rows) blocks = rows / least_block_rows;
+    if (blocks > samples) blocks = samples;
+    return blocks < 1 ? 1 : blocks;
+}
+
+/* ---- tangents that follow from linearity ---- */
+
+int fbp_has_tangent(const fbp_row *row) { return row->infer != NULL && row->node[0] != NULL; }
+
+int fbp_has_backward_tangent(const fbp_row *row) {
+    return fbp_has_tangent(row) &&
+           (row->node[0]->tangent == NULL || row->node[0]->backward_tangent != NULL);
+}
+
+/* The call with inputs that are differentiable replaced by their tangents: all, or one alone of the
+ * first two. */
+static fbp_call along(const fbp_node *node, const fbp_call *call, unsigned which) {
+    fbp_call other = *call;
+    for (int i = 0; i < node->n_in; i++)
+        if (which & node->differentiable & 1u << i) other.at.x[i] = call->at.tx[i];
+    return other;
+}
+
+void fbp_run_tangent(const fbp_node *node, const fbp_call *call, void *const *again) {
+    const fbp_node_kernels *ops = fbp_node_ops(node);
+    if (ops->tangent != NULL) {
+        ops->tangent(node, call);
+        return;
+    }
+    /* f(tx0, x1, tb...) + f(x0, tx1, 0): what is added, the bias, counts once. */
+    fbp_call first = along(node, call, node->row->bilinear ? ~2u : ~0u);
+    for (int i = 0; i < node->n_out + node->n_kept; i++) first.at.y[i] = call->at.ty[i];
+    ops->forward(node, &first);
+    if (!node->row->bilinear || !(node->differentiable & 2u)) return;
+    fbp_call second = along(node, call, 2u);
+    second.at.x[2] = NULL;
+    for (int i = 0; i < node->n_out; i++) second.at.y[i] = again[i];
+    ops->forward(node, &second);
+    for (int i = 0; i < node->n_out; i++)
+        node->vector->add_scaled(fbp_extent(&node->out[i], call->at.samples), 1.0, again[i],
+                                 call->at.ty[i]);
+}
+
+void fbp_run_backward_tangent(const fbp_node *node, const fbp_call *call, void *const *again) {
+    const fbp_node_kernels *ops = fbp_node_ops(node);
+    if (ops->tangent != NULL) {
+        ops->backward_tangent(node, call);
+        return;
+    }
+    fbp_call first = *call;
+    for (int i = 0; i < node->n_out; i++) first.at.dy[i] = call->at.tdy[i];
+    for (int i = 0; i < node->n_in; i++) first.at.dx[i] = call->at.tdx[i];
+    ops->backward(node, &first);
+    if (!node->row->bilinear) return;
+    fbp_call second = along(node, call, 3u);
+    int wanted = 0;
+    for (int i = 0; i < node->n_in; i++) {
+        int serves = i < 2 && call->at.tdx[i] != NULL && !(node->shared & 1u << i);
+        second.at.dx[i] = serves ? again[i] : NULL;
+        wanted |= serves;
+    }
+    if (!wanted) return;
+    ops->backward(node, &second);
+    for (int i = 0; i < 2; i++)
+        if (second.at.dx[i] != NULL)
+            node->vector->add_scaled(fbp_extent(&node->in[i], call->at.samples), 1.0, again[i],
+                                     call->at.tdx[i]);
+}
+
+void fbp_run_shared_tangent(const fbp_node *node, const fbp_call *call, int input, int64_t begin,
+                            int64_t end, int add, void *tg) {
+    const fbp_node_kernels *ops = fbp_node_ops(node);
+    if (ops->tangent != NULL) {
+        ops->shared_tangent(node, call, input, begin, end, add, tg);
+        return;
+    }
+    fbp_call first = *call;
+    for (int i = 0; i < node->n_out; i++) first.at.dy[i] = call->at.tdy[i];
+    ops->backward_shared(node, &first, input, begin, end, add, tg);
+    if (!node->row->bilinear || input > 1) return;
+    fbp_call second = along(node, call, 3u);
+    ops->backward_shared(node, &second, input, begin, end, 1, tg);
+}
+
+/* ---- arrays as the kernels want them ---- */
+
+typedef enum { FORWARD, BACKWARD, TANGENT, BACKWARD_TANGENT } what;
+
+/* Dense arrays become padded ones where the node's operands are, and back. */
+typedef struct {
+    const fbp_node *node;
+    const fbp_arrays *arrays;
+    what run;
+    fbp_call call;
+    void *zeros;
+    size_t zero_bytes;
+    void *partial; /* a block's part of a shared gradient, in elements as many as the largest */
+    void *again[FBP_MAX_INPUTS];
+} running;
+
+static size_t element_bytes(const running *run, const fbp_operand *x) {
+    return x->is.content == FBP_INDEX ? sizeof(int32_t) : fbp_size(run->node->dtype);
+}
+
+static int is_padded(const fbp_operand *x) { return x->row_stride != fbp_width(x); }
+
+static int64_t rows_of(const running *run, const fbp_operand *x) {
+    return fbp_rows_of(x, run->arrays->samples);
+}
+
+/* Room for an operand; kernels may overrun its end by less than a cache line. */
+static void *room_for(const running *run, const fbp_operand *x, fbp_carver *carver) {
+    int64_t n = fbp_extent(x, run->arrays->samples) + fbp_pad(run->node->dtype);
+    return fbp_carve(carver, n, element_bytes(run, x));
+}
+
+static void copy_rows(const running *run, const fbp_operand *x, const void *from, int64_t from_row,
+                      void *to, int64_t to_row) {
+    size_t size = fbp_size(run->node->dtype);
+    for (int64_t r = 0; r < rows_of(run, x); r++)
+        memcpy((char *)to + (size_t)(r * to_row) * size,
+               (const char *)from + (size_t)(r * from_row) * size, (size_t)fbp_width(x) * size);
+}
+
+/* What a kernel is to read: zeros for NULL, a padded copy with `after` behind each row, or the
+ * caller's array itself. */
+static const void *to_read(running *run, const fbp_operand *x, const void *from, double after,
+                           fbp_carver *carver) {
+    size_t bytes = (size_t)(fbp_extent(x, run->arrays->samples)) * element_bytes(run, x);
+    if (from == NULL) {
+        if (bytes > run->zero_bytes) run->zero_bytes = bytes;
+        return run->zeros;
+    }
+    if (!is_padded(x)) return from;
+    void *to = room_for(run, x, carver);
+    if (carver->base == NULL) return NULL;
+    copy_rows(run, x, from, fbp_width(x), to, x->row_stride);
+    run->node->vector->set_bias_input(rows_of(run, x), fbp_width(x), x->row_stride, after, to);
+    return to;
+}
+
+static void *to_write(const running *run, const fbp_operand *x, void *to, fbp_carver *carver) {
+    return to == NULL || !is_padded(x) ? to : room_for(run, x, carver);
+}
+
+/* The outputs of forward lie in y, which later runs read. */
+static void *to_read_again(running *run, const fbp_operand *y, void *from, fbp_carver *carver) {
+    if (from == NULL || !is_padded(y)) return from;
+    void *to = room_for(run, y, carver);
+    if (carver->base != NULL) copy_rows(run, y, from, fbp_width(y), to, y->row_stride);
+    return to;
+}
+
+static void carve_inputs(running *run, int i, fbp_carver *carver) {
+    const fbp_operand *x = &run->node->in[i];
+    const fbp_arrays *from = run->arrays;
+    fbp_arrays *at = &run->call.at;
+    int tangents = run->run == TANGENT || run->run == BACKWARD_TANGENT;
+    at->x[i] = to_read(run, x, from->x[i], 1.0, carver);
+    if (tangents) at->tx[i] = to_read(run, x, from->tx[i], 0.0, carver);
+    at->dx[i] = run->run == BACKWARD ? to_write(run, x, from->dx[i], carver) : NULL;
+    at->tdx[i] = run->run == BACKWARD_TANGENT ? to_write(run, x, from->tdx[i], carver) : NULL;
+}
+
+static void carve_outputs(running *run, int i, fbp_carver *carver) {
+    const fbp_operand *y = &run->node->out[i];
+    const fbp_arrays *from = run->arrays;
+    fbp_arrays *at = &run->call.at;
+    int back = run->run == BACKWARD || run->run == BACKWARD_TANGENT;
+    if (run->run == FORWARD)
+        at->y[i] = to_write(run, y, from->y[i], carver);
+    else
+        at->y[i] = to_read_again(run, y, from->y[i], carver);
+    if (run->run == TANGENT) at->ty[i] = to_write(run, y, from->ty[i], carver);
+    if (run->run == BACKWARD_TANGENT) at->ty[i] = to_read_again(run, y, from->ty[i], carver);
+    if (back && i < run->node->n_out) at->dy[i] = to_read(run, y, from->dy[i], 0.0, carver);
+    if (run->run == BACKWARD_TANGENT && i < run->node->n_out)
+        at->tdy[i] = to_read(run, y, from->tdy[i], 0.0, carver);
+}
+
+static void carve(void *context, fbp_carver *carver) {
+    running *run = context;
+    const fbp_node *node = run->node;
+    run->call.at = *run->arrays;
+    run->zeros = fbp_carve(carver, (int64_t)run->zero_bytes, 1);
+    int64_t largest = 0;
+    for (int i = 0; i < node->n_in; i++) {
+        carve_inputs(run, i, carver);
+        int64_t elements = fbp_elements(&node->in[i]);
+        if (node->shared & 1u << i && elements > largest) largest = elements;
+        run->again[i] = NULL;
+        if (node->row->bilinear && run->run == BACKWARD_TANGENT && i < 2)
+            run->again[i] = room_for(run, &node->in[i], carver);
+    }
+    for (int i = 0; i < node->n_out + node->n_kept; i++) {
+        carve_outputs(run, i, carver);
+        if (node->row->bilinear && run->run == TANGENT)
+            run->again[i] = room_for(run, &node->out[i], carver);
+    }
+    int64_t sum = run->run == FORWARD || run->run == TANGENT ? 0 : largest;
+    run->partial = fbp_carve(carver, sum + fbp_pad(node->dtype), fbp_size(node->dtype));
+    size_t (*scratch)(const fbp_node *, int64_t) = fbp_node_ops(node)->scratch_bytes;
+    size_t bytes = scratch == NULL ? 0 : scratch(node, run->arrays->samples);
+    run->call.scratch = fbp_carve(carver, (int64_t)bytes, 1);
+}
+
+/* Results go back to the caller's dense arrays. */
+static void give_back(const running *run, const fbp_operand *x, const void *from, void *to) {
+    if (to != NULL && from != to) copy_rows(run, x, from, x->row_stride, to, fbp_width(x));
+}
+
+static void give_all_back(const running *run) {
+    const fbp_node *node = run->node;
+    const fbp_arrays *to = run->arrays, *at = &run->call.at;
+    for (int i = 0; i < node->n_out + node->n_kept; i++) {
+        if (run->run == FORWARD) give_back(run, &node->out[i], at->y[i], to->y[i]);
+        if (run->run == TANGENT) give_back(run, &node->out[i], at->ty[i], to->ty[i]);
+    }
+    for (int i = 0; i < node->n_in; i++) {
+        if (node->shared & 1u << i) continue;
+        if (run->run == BACKWARD) give_back(run, &node->in[i], at->dx[i], to->dx[i]);
+        if (run->run == BACKWARD_TANGENT) give_back(run, &node->in[i], at->tdx[i], to->tdx[i]);
+    }
+}
+
+/* ---- runs ---- */
+
+/* The call from sample `first` on. */
+static fbp_call part_of(const fbp_node *node, const fbp_call *call, int64_t first,
+                        int64_t samples) {
+    fbp_call part = *call;
+    part.at.samples = samples;
+    part.at.draws.first += first;
+    for (int i = 0; i < node->n_in; i++) {
+        const fbp_operand *x = &node->in[i];
+        int64_t skipped = first * x->sample_stride;
+        if (x->is.content == FBP_INDEX)
+            part.at.x[i] = (const int32_t *)call->at.x[i] + skipped;
+        else
+            part.at.x[i] = fbp_element(node->dtype, call->at.x[i], skipped);
+        part.at.tx[i] = fbp_element(node->dtype, call->at.tx[i], skipped);
+    }
+    for (int i = 0; i < node->n_out + node->n_kept; i++) {
+        int64_t skipped = first * node->out[i].sample_stride;
+        part.at.y[i] = fbp_element(node->dtype, call->at.y[i], skipped);
+        part.at.ty[i] = fbp_element(node->dtype, call->at.ty[i], skipped);
+        part.at.dy[i] = fbp_element(node->dtype, call->at.dy[i], skipped);
+        part.at.tdy[i] = fbp_element(node->dtype, call->at.tdy[i], skipped);
+    }
+    return part;
+}
+
+static void sum_shared(const running *run, int input, void *g) {
+    const fbp_node *node = run->node;
+    int64_t samples = run->arrays->samples, rows = fbp_positions(&node->in[input]);
+    int64_t blocks = fbp_shared_blocks(node, input, samples);
+    for (int64_t b = 0; b < blocks; b++) {
+        int64_t first = samples * b / blocks, end = samples * (b + 1) / blocks;
+        fbp_call part = part_of(node, &run->call, first, end - first);
+        if (run->run == BACKWARD)
+            fbp_node_ops(node)->backward_shared(node, &part, input, 0, rows, 0, run->partial);
+        else
+            fbp_run_shared_tangent(node, &part, input, 0, rows, 0, run->partial);
+        int64_t n = fbp_elements(&node->in[input]);
+        if (b == 0)
+            memcpy(g, run->partial, (size_t)n * fbp_size(node->dtype));
+        else
+            node->vector->add_scaled(n, 1.0, run->partial, g);
+    }
+}
+
+static void run_backward(running *run, void *const *gradients) {
+    const fbp_node *node = run->node;
+    int wanted = 0;
+    for (int i = 0; i < node->n_in; i++) {
+        if (gradients[i] == NULL) continue;
+        if (node->shared & 1u << i)
+            sum_shared(run, i, gradients[i]);
+        else
+            wanted = 1;
+    }
+    if (!wanted) return;
+    if (run->run == BACKWARD)
+        fbp_node_ops(node)->backward(node, &run->call);
+    else
+        fbp_run_backward_tangent(node, &run->call, run->again);
+}
+
+/* Of a gradient that passes unchanged, the kernel writes nothing. */
+static fbp_status check(const fbp_node *node, const fbp_arrays *arrays, what run) {
+    if (arrays->samples < 0)
+        return fbp_fail(FBP_INVALID, "%s: found %lld samples, wanted at least 0", node->row->name,
+                        (long long)arrays->samples);
+    if (run == BACKWARD_TANGENT && !fbp_has_backward_tangent(node->row))
+        return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent of its backward", node->row->name);
+    for (int i = 0; i < node->n_in; i++)
+        if ((arrays->dx[i] != NULL || arrays->tdx[i] != NULL) && !(node->differentiable & 1u << i))
+            return fbp_fail(FBP_ABSENT, "%s has no gradient by its input %d", node->row->name, i);
+    return FBP_OK;
+}
+
+static fbp_status run_alone(const fbp_node *node, const fbp_arrays *arrays, what which) {
+    static fbp_pool pool;
+    running run = {.node = node, .arrays = arrays, .run = which};
+    fbp_status status = check(node, arrays, which);
+    if (status != FBP_OK) return status;
+    fbp_carver counting = {NULL, 0}; /* of the zeros, which the count below begins with */
+    carve(&run, &counting);
+    fbp_scratch scratch;
+    status = fbp_pool_carve(&pool, carve, &run, &scratch);
+    if (status != FBP_OK) return status;
+    memset(run.zeros, 0, run.zero_bytes);
+    if (which == FORWARD)
+        fbp_node_ops(node)->forward(node, &run.call);
+    else if (which == TANGENT)
+        fbp_run_tangent(node, &run.call, run.again);
+    else
+        run_backward(&run, which == BACKWARD ? arrays->dx : arrays->tdx);
+    give_all_back(&run);
+    fbp_pool_give(&pool, scratch);
+    return FBP_OK;
+}
+
+fbp_status fbp_node_forward(const fbp_node *node, const fbp_arrays *arrays) {
+    return run_alone(node, arrays, FORWARD);
+}
+
+fbp_status fbp_node_backward(const fbp_node *node, const fbp_arrays *arrays) {
+    return run_alone(node, arrays, BACKWARD);
+}
+
+fbp_status fbp_node_tangent(const fbp_node *node, const fbp_arrays *arrays) {
+    return run_alone(node, arrays, TANGENT);
+}
+
+fbp_status fbp_node_backward_tangent(const fbp_node *node, const fbp_arrays *arrays) {
+    return run_alone(node, arrays, BACKWARD_TANGENT);
+}

@@ -1,0 +1,16 @@
+/* Elementwise functions of one input as nodes: every row of the activations' kind. */
+#ifndef FBP_CORE_UNARY_H
+#define FBP_CORE_UNARY_H
+
+#include "core/node.h"
+
+fbp_status fbp_unary_infer(fbp_node *node);
+extern const fbp_node_kernels fbp_unary;
+extern const char *const fbp_unary_inputs[1];
+
+/* The fields of such a row. */
+#define FBP_UNARY_NODE                                                                             \
+    .op = {.least_inputs = 1, .most_inputs = 1, .inputs = fbp_unary_inputs},                       \
+    .infer = fbp_unary_infer, .node = {&fbp_unary, &fbp_unary}
+
+#endif
