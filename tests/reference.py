@@ -386,6 +386,32 @@ def nesterov(w, g, states, rate, step, momentum):
     w += mu * v - rate * g
 
 
+def adagrad(w, g, states, rate, step, epsilon):
+    """Duchi, Hazan and Singer (2011): every squared gradient counts for ever."""
+    (total,) = states
+    real = w.dtype.type
+    total += g * g
+    w -= real(rate) * g / (np.sqrt(total) + real(epsilon))
+
+
+def rmsprop(w, g, states, rate, step, rho, epsilon):
+    """Tieleman and Hinton (2012): they fade."""
+    (v,) = states
+    real = w.dtype.type
+    v[:] = real(rho) * v + real(1 - rho) * (g * g)
+    w -= real(rate) * g / (np.sqrt(v) + real(epsilon))
+
+
+def adadelta(w, g, states, rate, step, rho, epsilon):
+    """Zeiler (2012), algorithm 1: the root mean square of steps over that of gradients, times g."""
+    v, u = states
+    real = w.dtype.type
+    v[:] = real(rho) * v + real(1 - rho) * (g * g)
+    change = np.sqrt(u + real(epsilon)) / np.sqrt(v + real(epsilon)) * g
+    u[:] = real(rho) * u + real(1 - rho) * (change * change)
+    w -= real(rate) * change
+
+
 def moments(g, states, beta_1, beta_2):
     """The running means of g and of its square (Kingma and Ba 2015)."""
     m, v = states
@@ -411,13 +437,52 @@ def adamw(w, g, states, rate, step, beta_1, beta_2, epsilon, weight_decay):
     w -= size * m / (np.sqrt(v) / root + real(epsilon))
 
 
+def amsgrad(w, g, states, rate, step, beta_1, beta_2, epsilon):
+    """Reddi, Kale and Kumar (2018), with PyTorch's corrections: never a larger step than before."""
+    m, v = moments(g, states[:2], beta_1, beta_2)
+    np.maximum(states[2], v, out=states[2])
+    real = w.dtype.type
+    size = real(rate / (1 - beta_1**step))
+    root = real(np.sqrt(1 - beta_2**step))
+    w -= size * m / (np.sqrt(states[2]) / root + real(epsilon))
+
+
+def nadam(w, g, states, rate, step, beta_1, beta_2, epsilon, momentum_decay):
+    """Dozat (2016), with PyTorch's schedule of the momentum."""
+    m, v = moments(g, states, beta_1, beta_2)
+    now, after = (beta_1 * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in (step, step + 1))
+    # The momenta are beta_1 (1 - q^t / 2): here multiplied to the last, however small.
+    q = np.cumprod(np.full(step, 0.96**momentum_decay))
+    product = np.cumprod([beta_1**step, *(1 - 0.5 * q)])[-1]
+    real = w.dtype.type
+    of_g = real(rate * (1 - now) / (1 - product))
+    of_m = real(rate * after / (1 - product * after))
+    w -= (of_g * g + of_m * m) / (np.sqrt(v / real(1 - beta_2**step)) + real(epsilon))
+
+
+def lion(w, g, states, rate, step, beta_1, beta_2, weight_decay):
+    """Chen et al. (2023), algorithm 2."""
+    (m,) = states
+    real = w.dtype.type
+    direction = np.sign(real(beta_1) * m + real(1 - beta_1) * g)
+    w -= real(rate * weight_decay) * w
+    w -= real(rate) * direction
+    m[:] = real(beta_2) * m + real(1 - beta_2) * g
+
+
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
 RULES = {
     "sgd": Rule(sgd, 0),
     "momentum": Rule(momentum, 1, {"momentum": 0.9}),
     "nesterov": Rule(nesterov, 1, {"momentum": 0.9}),
+    "adagrad": Rule(adagrad, 1, {"epsilon": 1e-10}),
+    "rmsprop": Rule(rmsprop, 1, {"rho": 0.99, "epsilon": 1e-8}),
+    "adadelta": Rule(adadelta, 2, {"rho": 0.9, "epsilon": 1e-6}),
     "adam": Rule(adam, 2, ADAM),
     "adamw": Rule(adamw, 2, {**ADAM, "weight_decay": 0.01}),
+    "amsgrad": Rule(amsgrad, 3, ADAM),
+    "nadam": Rule(nadam, 2, {**ADAM, "momentum_decay": 0.004}),
+    "lion": Rule(lion, 1, {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.0}),
 }
 
 # ------------------------------------------------------------------------------------- the network

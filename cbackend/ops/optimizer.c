@@ -6,6 +6,7 @@
 
 #include "core/row.h"
 #include "math/attributes.h"
+#include "math/momenta.h"
 #include "math/scalar.h"
 
 /* What to do with a rule's states: their number; the arrays they lie in; one element of each, read
@@ -13,25 +14,36 @@
 #define COUNT_NONE() 0
 #define COUNT_ONE(a) 1
 #define COUNT_TWO(a, b) 2
+#define COUNT_THREE(a, b, c) 3
 #define BIND_NONE() (void)states
 #define BIND_ONE(a) real *const FBP_RESTRICT a##_array = states[0]
 #define BIND_TWO(a, b)                                                                             \
     BIND_ONE(a);                                                                                   \
     real *const FBP_RESTRICT b##_array = states[1]
+#define BIND_THREE(a, b, c)                                                                        \
+    BIND_TWO(a, b);                                                                                \
+    real *const FBP_RESTRICT c##_array = states[2]
 #define LOAD_NONE()
 #define LOAD_ONE(a) real a = a##_array[i]
 #define LOAD_TWO(a, b)                                                                             \
     LOAD_ONE(a);                                                                                   \
     LOAD_ONE(b)
+#define LOAD_THREE(a, b, c)                                                                        \
+    LOAD_TWO(a, b);                                                                                \
+    LOAD_ONE(c)
 #define STORE_NONE()
 #define STORE_ONE(a) a##_array[i] = a
 #define STORE_TWO(a, b)                                                                            \
     STORE_ONE(a);                                                                                  \
     STORE_ONE(b)
+#define STORE_THREE(a, b, c)                                                                       \
+    STORE_TWO(a, b);                                                                               \
+    STORE_ONE(c)
 
 /* Preparation is double arithmetic for either type. */
 #define real double
 #define ATTR ATTR_CONSTANT
+#define LET(name, formula) const double name = formula;
 #define SCALAR(name, formula) *scalars++ = formula;
 #define RULE(name_, states, attributes, doc, scalars_, update)                                     \
     static void name_##_prepare(double rate, int64_t steps, const double *attrs,                   \
@@ -45,6 +57,7 @@
 #include "math/optimizers.h"
 #undef RULE
 #undef SCALAR
+#undef LET
 #undef ATTR
 #undef real
 
@@ -69,6 +82,7 @@ const fbp_family FBP_FAMILY(rule) = {rows, sizeof rows / sizeof rows[0]};
 
 #else
 
+#define LET(name, formula)
 #define SCALAR(name, formula) const real name = (real)(*scalars++);
 #define RULE(name_, states_, attributes, doc, scalars_, update)                                    \
     static void FN(name_##_update)(int64_t n, const void *g_in, void *w_inout,                     \
@@ -92,5 +106,6 @@ const fbp_family FBP_FAMILY(rule) = {rows, sizeof rows / sizeof rows[0]};
 #include "math/optimizers.h"
 #undef RULE
 #undef SCALAR
+#undef LET
 
 #endif
