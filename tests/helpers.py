@@ -1,10 +1,11 @@
 """What several test files share: parametrisation, data, gradients, a network in training.
 
-No test and no reference is here: those are in the test files and in reference.py.
+No test and no reference of a row is here: those are in the test files and in reference.py.
 """
 
 import numpy as np
 import pytest
+import reference
 from scipy.optimize import approx_fprime
 from sklearn.datasets import load_iris
 
@@ -104,6 +105,38 @@ def gradient(net, params=None, **options):
 def check(net, plan=None, **options):
     """The gradient check of a network, or of another plan at its point."""
     return check_gradients(plan or net.plan, net.X, net.y, params=net.params, **options)
+
+
+def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weights):
+    """Training written out: the plan's gradient of every batch, the witness's update rule.
+
+    `rates` has one for each epoch, or a row for each epoch with one for each batch.
+    """
+    witness = reference.RULES[rule]
+    params = net.params.copy()
+    states = [np.zeros_like(params) for _ in range(witness.n_states)]
+    grad = np.empty_like(params)
+    losses, step_losses, step, n = [], [], 0, len(net.y)
+    starts = range(0, n, batch_size)
+    for epoch, of_epoch in enumerate(rates):
+        order = _core.permutation(seed, epoch, n) if shuffle else np.arange(n)
+        total = 0.0
+        for start, rate in zip(starts, np.broadcast_to(of_epoch, len(starts)), strict=True):
+            rows = order[start : start + batch_size]
+            loss = net.plan.loss_gradient(
+                params,
+                net.X[rows],
+                np.ascontiguousarray(net.y[rows]),
+                sample_weight=None if weights is None else weights[rows],
+                alpha=alpha,
+                grad=grad,
+            )
+            step += 1
+            witness.update(params, grad, states, rate, step, **{**witness.defaults, **attrs})
+            total += loss * len(rows)
+            step_losses.append(loss)
+        losses.append(total / n)
+    return params, np.array(states, params.dtype).reshape(-1, params.size), losses, step_losses
 
 
 class Run:

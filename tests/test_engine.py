@@ -13,38 +13,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
-from helpers import Run, over, over_dtypes, over_inputs, over_rules
+from helpers import Run, by_hand, over, over_dtypes, over_inputs, over_rules
 
 from fastbp import NonFiniteError, _core
 from fastbp.testing import cases, network
-
-
-def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weights):
-    """Training written out: the plan's gradient of every batch, the witness's update rule."""
-    witness = reference.RULES[rule]
-    params = net.params.copy()
-    states = [np.zeros_like(params) for _ in range(witness.n_states)]
-    grad = np.empty_like(params)
-    losses, step_losses, step, n = [], [], 0, len(net.y)
-    for epoch, rate in enumerate(rates):
-        order = _core.permutation(seed, epoch, n) if shuffle else np.arange(n)
-        total = 0.0
-        for start in range(0, n, batch_size):
-            rows = order[start : start + batch_size]
-            loss = net.plan.loss_gradient(
-                params,
-                net.X[rows],
-                np.ascontiguousarray(net.y[rows]),
-                sample_weight=None if weights is None else weights[rows],
-                alpha=alpha,
-                grad=grad,
-            )
-            step += 1
-            witness.update(params, grad, states, rate, step, **{**witness.defaults, **attrs})
-            total += loss * len(rows)
-            step_losses.append(loss)
-        losses.append(total / n)
-    return params, np.array(states, params.dtype).reshape(-1, params.size), losses, step_losses
 
 
 @over_dtypes

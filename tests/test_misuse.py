@@ -220,7 +220,10 @@ def test_a_wrong_training_is_refused(case):
 @pytest.mark.parametrize(
     ("match", "arguments"),
     [
-        (r"rates: found 2 dimensions", {"rates": [[0.1]]}),
+        (r"rates: found shape \(1, 2, 1\), wanted .*\(n_epochs, 2\)", {"rates": [[[0.1], [0.1]]]}),
+        (r"rates: found 3 an epoch, wanted 1, or 2", {"rates": [[0.1, 0.1, 0.1]]}),
+        (r"rates: found 0 an epoch", {"rates": [[]]}),
+        (r"rates: found a rate", {"rates": [[0.1, -0.1]]}),
         (r"rates", {"rates": [np.nan]}),
         (r"step: found -1", {"rates": [0.1], "step": -1}),
         (r"first_epoch: found -1", {"rates": [0.1], "first_epoch": -1}),

@@ -151,7 +151,7 @@ static prepared prepare(const test_case *c) {
 
 static fbp_status work(const prepared *p) {
     double rate = 1e-3, loss = 0.0;
-    fbp_run run = {.n_epochs = 1, .rates = &rate, .losses = &loss};
+    fbp_run run = {.n_epochs = 1, .rates = &rate, .rates_per_epoch = 1, .losses = &loss};
     switch (p->of->work) {
     case EPOCH:
         return fbp_training_run(p->training, &run);

@@ -208,12 +208,18 @@ static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range u
     return 0;
 }
 
+/* Batches of an epoch, the shorter last one among them. */
+static int64_t count_batches(const fbp_training_spec *spec) {
+    return (spec->problem.x.rows + spec->batch - 1) / spec->batch;
+}
+
 static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range units,
                      const fbp_team *team) {
     fbp_run *run = training->run;
     const fbp_training_spec *spec = &training->spec;
     const fbp_plan *plan = training->pass.plan;
-    int64_t n = spec->problem.x.rows, n_batches = (n + spec->batch - 1) / spec->batch;
+    int64_t n = spec->problem.x.rows, n_batches = count_batches(spec);
+    const double *rates = run->rates + e * run->rates_per_epoch;
     double sum = 0.0;
     for (int64_t b = 0; b < n_batches; b++) {
         fbp_batch batch = {&spec->problem, training->order, b * spec->batch, spec->batch, 0.0};
@@ -222,7 +228,8 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range
         double loss = 0.0;
         if (batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
             double scalars[FBP_MAX_SCALARS];
-            training->kernels->prepare(run->rates[e], *step + 1, spec->attrs, scalars);
+            double rate = rates[run->rates_per_epoch == 1 ? 0 : b];
+            training->kernels->prepare(rate, *step + 1, spec->attrs, scalars);
             if (!run_batch(training, &batch, units, run->first_epoch + e, b, scalars, &loss, team))
                 return 0;
             ++*step;
@@ -321,6 +328,11 @@ fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
     if (run->first_epoch < 0 || run->first_epoch + run->n_epochs > FBP_MAX_EPOCHS)
         return fbp_fail(FBP_INVALID, "first_epoch: found %lld, wanted 0 to %lld",
                         (long long)run->first_epoch, (long long)(FBP_MAX_EPOCHS - run->n_epochs));
+    int64_t n_batches = count_batches(&training->spec);
+    if (run->rates_per_epoch != 1 && run->rates_per_epoch != n_batches)
+        return fbp_fail(FBP_INVALID,
+                        "rates: found %lld an epoch, wanted 1, or %lld, one for each batch",
+                        (long long)run->rates_per_epoch, (long long)n_batches);
     fbp_watch watch = {.ask = run->poll, .context = run->poll_context};
     training->pass.watch = watch;
     fbp_units_reset(&training->pass);

@@ -354,10 +354,11 @@ void fbp_training_destroy(fbp_training *training);
 typedef struct {
     int64_t first_epoch; /* number of the first epoch, which its order of samples depends on */
     int64_t n_epochs;
-    const double *rates; /* (n_epochs) */
-    double *losses;      /* (n_epochs), filled */
-    double *step_losses; /* (n_epochs * steps an epoch), filled, or NULL */
-    fbp_poll_fn poll;    /* may be NULL */
+    const double *rates;     /* (n_epochs, rates_per_epoch) */
+    int64_t rates_per_epoch; /* 1, or the batches of an epoch, also those without weight */
+    double *losses;          /* (n_epochs), filled */
+    double *step_losses;     /* (n_epochs * steps an epoch), filled, or NULL */
+    fbp_poll_fn poll;        /* may be NULL */
     void *poll_context;
     int64_t step;        /* updates made before; on return also those made here */
     int64_t epochs_done; /* whole epochs made here */

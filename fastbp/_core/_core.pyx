@@ -1059,25 +1059,28 @@ cdef class Training:
         raise TypeError("a Training belongs to this process and cannot be pickled")
 
     def run(self, rates, *, first_epoch=0, step=0, step_losses=None):
-        """Runs len(rates) whole epochs, each at its learning rate; returns `progress`.
+        """Runs len(rates) whole epochs; returns `progress`.
 
-        After any exception, too, params are those of the last whole epoch and `progress` tells how
+        rates (n_epochs,) holds the learning rate of each epoch; (n_epochs, batches of an epoch) that of
+        each step, where a batch without weight has its place though it makes none. After any exception, too, params are those of the last whole epoch and `progress` tells how
         many were made."""
         rates = np.ascontiguousarray(rates, np.float64)
-        if rates.ndim != 1:
-            raise ValueError(f"rates: found {rates.ndim} dimensions, wanted 1: one rate for each epoch")
+        if rates.ndim not in (1, 2):
+            raise ValueError(f"rates: found shape {rates.shape}, wanted (n_epochs,) or "
+                             f"(n_epochs, {self.n_batches}), a rate for each epoch or each batch")
         if not (np.isfinite(rates) & (rates >= 0)).all():
             raise ValueError("rates: found a rate that is negative or not finite")
-        losses = np.full(rates.size, np.nan)
+        losses = np.full(rates.shape[0], np.nan)
         cdef fbp_run call
         memset(&call, 0, sizeof(call))
         call.first_epoch = _whole(first_epoch, "first_epoch", 0)
-        call.n_epochs, call.step = rates.size, _whole(step, "step", 0)
+        call.n_epochs, call.step = losses.size, _whole(step, "step", 0)
         call.rates = <const double *>_data(rates)
+        call.rates_per_epoch = 1 if rates.ndim == 1 else rates.shape[1]
         call.losses = <double *>_data(losses)
         if step_losses is not None:
             call.step_losses = <double *>_data(_dense(
-                step_losses, "step_losses", np.float64, (rates.size * self.n_batches,), writable=True))
+                step_losses, "step_losses", np.float64, (losses.size * self.n_batches,), writable=True))
         cdef _Signals signals = _Signals()
         call.poll, call.poll_context = _poll, <void *>signals
         if self.running:

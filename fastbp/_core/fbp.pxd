@@ -267,6 +267,7 @@ cdef extern from "fbp.h" nogil:
         int64_t first_epoch
         int64_t n_epochs
         const double *rates
+        int64_t rates_per_epoch
         double *losses
         double *step_losses
         fbp_poll_fn poll

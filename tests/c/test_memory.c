@@ -53,7 +53,7 @@ static fbp_status train(fbp_plan *plan, int64_t epochs) {
     if (status != FBP_OK) return status;
     double rates[64], losses[64];
     for (int i = 0; i < 64; i++) rates[i] = 1e-3;
-    fbp_run run = {.n_epochs = epochs, .rates = rates, .losses = losses};
+    fbp_run run = {.n_epochs = epochs, .rates = rates, .rates_per_epoch = 1, .losses = losses};
     int64_t before = fbp_allocation_count();
     status = fbp_training_run(training, &run);
     expect(fbp_allocation_count() == before, "training allocates nothing while it runs");
