@@ -12,7 +12,7 @@ from fastbp import _core
 
 DTYPES = [np.float32, np.float64]
 
-# The function, and its bounds in ulp for float32 and float64, as math/elementary.h states them.
+# The function, and its bounds in ulp for float32 and float64, as the headers in math/ state them.
 FUNCTIONS = {
     "exp": (mpmath.exp, 1, 1),
     "expm1": (mpmath.expm1, 1.5, 2),
@@ -23,6 +23,7 @@ FUNCTIONS = {
     "softplus": (lambda x: mpmath.log1p(mpmath.exp(x)), 2, 2),
     "erf": (mpmath.erf, 1.5, 2),
     "erfc": (lambda x: mpmath.erfc(min(x, 10000)), 4, 4),  # mpmath takes no more
+    "cospi": (mpmath.cospi, 2, 2),
 }
 ODD = ["expm1", "log1p", "tanh", "erf"]  # the sign of zero is that of the argument
 
@@ -135,6 +136,12 @@ def test_accuracy_of_what_is_made_of_them(name, dtype, isa):
         ("softplus", [-np.inf, np.inf], [0, np.inf]),
         ("erf", [-np.inf, np.inf], [-1, 1]),
         ("erfc", [-np.inf, -0.0, 0.0, np.inf], [2, 1, 1, 0]),
+        (
+            "cospi",
+            [-np.inf, -1, -0.5, -0.0, 0.5, 1, 1.5, 2, np.inf],
+            [np.nan, -1, 0, 1, 0, -1, 0, 1, np.nan],
+        ),
+        ("cospi", [2.0**22 + 0.5, 2.0**23 - 1, 2.0**24, 1e30], [0, -1, 1, 1]),
         *[(name, [-0.0, 0.0], [-0.0, 0.0]) for name in ODD],
         *[(name, [np.nan], [np.nan]) for name in FUNCTIONS],
     ],

@@ -1,4 +1,5 @@
-/* Kernels over arrays for each function of math/elementary.h, for tests; see elementary.h. */
+/* Kernels over arrays for each function of math/elementary.h and math/trigonometry.h; see
+ * elementary.h. */
 #ifndef real
 
 #include <math.h>
@@ -8,9 +9,12 @@
 
 #define FBP_TEMPLATE "math/elementary.h"
 #include "math/expand.h"
+#define FBP_TEMPLATE "math/trigonometry.h"
+#include "math/expand.h"
 
 #define FOR_EACH_FUNCTION(DO)                                                                      \
-    DO(exp) DO(expm1) DO(log) DO(log1p) DO(tanh) DO(logistic) DO(softplus) DO(erf) DO(erfc)
+    DO(exp)                                                                                        \
+    DO(expm1) DO(log) DO(log1p) DO(tanh) DO(logistic) DO(softplus) DO(erf) DO(erfc) DO(cospi)
 
 #define FBP_TEMPLATE "ops/elementary.c"
 #include "math/expand.h"

@@ -1,5 +1,6 @@
-/* The elementary functions of math/elementary.h as kernels over arrays, so that tests can measure
- * their accuracy on each instruction set. No row of the table runs them. */
+/* The elementary functions of math/elementary.h and math/trigonometry.h as kernels over arrays: so
+ * that tests can measure their accuracy on each instruction set, and for the few numbers that
+ * Python needs with the engine's bits. No row of the table runs them. */
 #ifndef FBP_OPS_ELEMENTARY_H
 #define FBP_OPS_ELEMENTARY_H
 

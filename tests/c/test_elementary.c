@@ -29,7 +29,7 @@
 
 enum { ELEMENTARY = -1 };
 
-/* The bounds that math/elementary.h and math/activations.h state. */
+/* The bounds that math/elementary.h, trigonometry.h and activations.h state. */
 typedef struct {
     const char *name;
     int order; /* ELEMENTARY, or the derivative of an activation */
@@ -49,6 +49,7 @@ static const function functions[] = {
     {"softplus", ELEMENTARY, OF(softplus), {2, 2}},
     {"erf", ELEMENTARY, OF(erf_of), {1.5, 2}},
     {"erfc", ELEMENTARY, OF(erfc_of), {4, 4}},
+    {"cospi", ELEMENTARY, OF(cospi_of), {2, 2}},
     {"elu", 0, OF(elu), {4, 4}},
     {"selu", 0, OF(selu), {4, 4}},
     {"softsign", 0, OF(softsign), {4, 4}},
@@ -275,6 +276,11 @@ static void check_exact_values(void) {
     check_exact("erf", inf, 1), check_exact("erf", -inf, -1);
     check_exact("erfc", 0, 1), check_exact("erfc", -0.0, 1);
     check_exact("erfc", inf, 0), check_exact("erfc", -inf, 2);
+    check_exact("cospi", inf, nan), check_exact("cospi", -inf, nan);
+    check_exact("cospi", 0, 1), check_exact("cospi", -1, -1);
+    check_exact("cospi", 0.5, 0), check_exact("cospi", -1.5, 0);
+    check_exact("cospi", 8388607, -1), check_exact("cospi", 8388607.5, 0);
+    check_exact("cospi", 16777216, 1), check_exact("cospi", 0x1p60, 1);
 }
 
 /* ---- the tester tested ---- */

@@ -11,6 +11,14 @@ static real W(softplus)(real x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(
 static real W(erf_of)(real x) { return erf(x); }
 static real W(erfc_of)(real x) { return erfc(x); }
 
+/* cos(pi x): the remainder is exact, and the C library never sees an argument above pi / 4. */
+static real W(cospi_of)(real x) {
+    const real pi = (real)3.14159265358979323846264338327950288L;
+    const real a = fabs(fmod(x, (real)2)), s = a > 1 ? 2 - a : a;
+    if (s > (real)0.25 && s < (real)0.75) return sin(pi * ((real)0.5 - s));
+    return s > (real)0.5 ? -cos(pi * (1 - s)) : cos(pi * s);
+}
+
 /* Beyond this the functions below have reached their limits, and inf * 0 would follow. */
 #define FAR_OUT 20000
 
