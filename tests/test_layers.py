@@ -19,8 +19,9 @@ BELOW = {
     "_core": {"errors"},
     "ops": {"_core", "errors"},
     "nn": {"ops", "_core", "errors"},
-    "train": {"nn", "ops", "_core", "errors"},
-    "estimators": {"train", "nn", "ops", "_core", "errors"},
+    "optim": {"ops", "_core", "errors"},
+    "train": {"nn", "optim", "ops", "_core", "errors"},
+    "estimators": {"train", "nn", "optim", "ops", "_core", "errors"},
     # The gradient check knows estimators only by what they offer.
     "gradreport": set(),
     "gradcheck": {"gradreport", "ops", "_core", "errors"},
