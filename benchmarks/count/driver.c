@@ -41,7 +41,9 @@ typedef struct {
     const test_case *of;
     fbp_plan *plan;
     fbp_training *training;
-    fbp_problem problem;
+    fbp_samples x;
+    const void *target;
+    fbp_problem problem; /* of the two, so it is filled where they lie */
     void *params, *out, *states[2];
 } prepared;
 
@@ -87,11 +89,15 @@ static fbp_plan *make_plan(const test_case *c) {
 static void *make_params(const test_case *c, const fbp_plan *plan) {
     fbp_plan_info info = fbp_plan_describe(plan);
     char *params = zeros(info.n_params, size_of(c));
-    for (int l = 0; l < info.n_layers; l++) {
-        fbp_layer_info layer = fbp_plan_layer(plan, l);
-        double bound = sqrt(3.0 / (double)layer.n_in);
-        fbp_uniform(1, (uint32_t)l, layer.n_in * layer.n_out, -bound, bound, c->dtype,
-                    params + (size_t)layer.offset * size_of(c));
+    uint32_t layer = 0;
+    for (int n = 0; n < info.n_nodes; n++) {
+        fbp_node_place node = fbp_plan_node(plan, n);
+        if (node.n_inputs < 3) continue;
+        fbp_value_place w = fbp_plan_value(plan, node.inputs[1]);
+        int64_t n_in = w.shape.shape[0], n_out = w.shape.shape[1];
+        double bound = sqrt(3.0 / (double)n_in);
+        fbp_uniform(1, layer++, n_in * n_out, -bound, bound, c->dtype,
+                    params + (size_t)w.offset * size_of(c));
     }
     return params;
 }
@@ -128,25 +134,27 @@ static void *make_target(const test_case *c) {
     return classes;
 }
 
-static prepared prepare(const test_case *c) {
-    prepared p = {.of = c, .plan = make_plan(c)};
-    int64_t n_params = fbp_plan_describe(p.plan).n_params;
-    p.params = make_params(c, p.plan);
-    p.problem.x = make_samples(c);
-    p.problem.target = make_target(c);
-    p.problem.alpha = 1e-4;
-    p.out = zeros(c->work == GRADIENT ? n_params : c->rows * c->n_outputs, size_of(c));
-    for (int i = 0; i < 2; i++) p.states[i] = zeros(n_params, size_of(c));
+static void prepare(const test_case *c, prepared *p) {
+    p->of = c;
+    p->plan = make_plan(c);
+    int64_t n_params = fbp_plan_describe(p->plan).n_params;
+    p->params = make_params(c, p->plan);
+    p->x = make_samples(c);
+    p->target = make_target(c);
+    p->problem.x = &p->x;
+    p->problem.target = &p->target;
+    p->problem.alpha = 1e-4;
+    p->out = zeros(c->work == GRADIENT ? n_params : c->rows * c->n_outputs, size_of(c));
+    for (int i = 0; i < 2; i++) p->states[i] = zeros(n_params, size_of(c));
     if (c->work == EPOCH) {
-        fbp_training_spec spec = {.problem = p.problem,
+        fbp_training_spec spec = {.problem = p->problem,
                                   .rule = "adam",
                                   .attrs = {0.9, 0.999, 1e-8},
                                   .batch = c->batch,
                                   .shuffle = 1,
                                   .n_threads = 1};
-        check(fbp_training_create(p.plan, &spec, p.params, p.states, &p.training));
+        check(fbp_training_create(p->plan, &spec, p->params, p->states, &p->training));
     }
-    return p;
 }
 
 static fbp_status work(const prepared *p) {
@@ -156,7 +164,7 @@ static fbp_status work(const prepared *p) {
     case EPOCH:
         return fbp_training_run(p->training, &run);
     case PREDICT:
-        return fbp_predict(p->plan, p->params, &p->problem.x, 0, 1, NULL, NULL, p->out);
+        return fbp_predict(p->plan, p->params, &p->x, 0, 1, NULL, NULL, &p->out);
     case GRADIENT:
         return fbp_gradient(p->plan, p->params, &p->problem, 1, NULL, NULL, &loss, p->out);
     }
@@ -177,7 +185,8 @@ int main(int argc, char **argv) {
         if (argc == 1) printf("%s\n", cases[i].name);
         if (argc != 3 || strcmp(argv[2], cases[i].name) != 0) continue;
         check(fbp_isa_force(argv[1]));
-        prepared p = prepare(&cases[i]);
+        prepared p = {0};
+        prepare(&cases[i], &p);
         /* The first call allocates what later ones use again; training has it already. */
         if (p.training == NULL) check(work(&p));
         check(counted(&p));

@@ -1,7 +1,7 @@
 /* Matrix products by the BLAS that SciPy brings, through pointers set at import: no BLAS is linked,
  * and no second one enters the process. Always called from one thread of our own team, with BLAS's
  * own threads limited to one by the caller. */
-#include "core/layer.h"
+#include "core/node.h"
 
 static fbp_sgemm_fn sgemm_pointer;
 static fbp_dgemm_fn dgemm_pointer;

@@ -15,6 +15,7 @@
 struct fbp_training {
     fbp_pass pass;
     fbp_training_spec spec;
+    int64_t n_samples;
     const fbp_row *rule;
     const fbp_rule_kernels *kernels;
     char *params, *last_epoch; /* (n_params): the weights, and those of the last whole epoch */
@@ -23,6 +24,7 @@ struct fbp_training {
     double *squares; /* (n_tiles, 2): sums of squares of each tile's weights and of its bias */
     void *block;     /* all of the above */
     fbp_culprit culprit;
+    fbp_draws bad_draws; /* of the culprit's step */
     /* of the current run: */
     fbp_run *run;
     int stop_after_rows, stop_after_weights; /* what the first thread knew before each barrier */
@@ -31,28 +33,33 @@ struct fbp_training {
 
 /* ---- making one ---- */
 
+static int64_t rows_of(const fbp_training_spec *spec) { return fbp_problem_rows(&spec->problem); }
+
 static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec) {
     double weight = 0.0;
     fbp_status status = fbp_check_problem(plan, &spec->problem, &weight);
     if (status != FBP_OK) return status;
-    if (spec->batch < 1 || spec->batch > spec->problem.x.rows)
+    if (spec->batch < 1 || spec->batch > rows_of(spec))
         return fbp_fail(FBP_INVALID, "batch_size: found %lld, wanted 1 to the %lld samples of X",
-                        (long long)spec->batch, (long long)spec->problem.x.rows);
+                        (long long)spec->batch, (long long)rows_of(spec));
+    if (plan->n_tiles == 0)
+        return fbp_fail(FBP_INVALID, "parameters: found none that is trained: all are frozen, or "
+                                     "none has a part in a loss");
     return FBP_OK;
 }
 
 static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carver) {
     const fbp_training_spec *spec = &training->spec;
     fbp_pass_carve(&training->pass, plan, training->params, spec->batch, spec->n_threads, carver);
-    training->last_epoch = fbp_carve(carver, plan->n_params, fbp_size(plan->dtype));
-    training->order = fbp_carve(carver, spec->shuffle ? spec->problem.x.rows : 0, sizeof(uint32_t));
+    training->last_epoch = fbp_carve(carver, plan->graph.n_params, fbp_size(plan->dtype));
+    training->order = fbp_carve(carver, spec->shuffle ? training->n_samples : 0, sizeof(uint32_t));
     training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles, sizeof(double));
 }
 
 /* FLOPs of a step: its products, and of each parameter the update, which is all that counts where
  * samples are sparse. */
 static double step_flops(const fbp_plan *plan, double of_sample, int64_t batch) {
-    return of_sample * (double)batch + 10.0 * (double)plan->n_params;
+    return of_sample * (double)batch + 10.0 * (double)plan->graph.n_params;
 }
 
 fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, void *params,
@@ -70,7 +77,8 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     fbp_training *training = fbp_alloc(sizeof *training);
     if (training == NULL) return FBP_NO_MEMORY;
     training->spec = *spec;
-    double flops = step_flops(plan, fbp_sample_flops(plan, &spec->problem.x), spec->batch);
+    training->n_samples = rows_of(spec);
+    double flops = step_flops(plan, fbp_sample_flops(plan, spec->problem.x), spec->batch);
     training->spec.n_threads = fbp_threads_for_step(flops, spec->n_threads);
     training->rule = rule;
     training->kernels = rule->kernels[plan->dtype];
@@ -96,29 +104,37 @@ void fbp_training_destroy(fbp_training *training) {
     fbp_free(training);
 }
 
+/* Gradients share the room of values where they can: what a gradient lies in counts as one. */
+static void count_values(const fbp_plan *plan, int64_t batch, fbp_memory *memory) {
+    const fbp_schedule *schedule = &plan->training;
+    int64_t size = (int64_t)fbp_size(plan->dtype), gradients = 0;
+    for (int b = 0; b < schedule->n_buffers; b++) {
+        int holds = 0;
+        for (int v = 0; v < plan->graph.n_values; v++) holds |= schedule->gradient_at[v] == b;
+        if (holds && schedule->buffers[b].batch) gradients += schedule->buffers[b].elements;
+    }
+    memory->deltas = batch * gradients * size;
+    memory->activations = batch * schedule->batch_elements * size - memory->deltas;
+}
+
 fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads) {
     size_t size = fbp_size(plan->dtype);
     fbp_memory memory = {0};
     fbp_carver copies = {NULL, 0};
     fbp_weights_carve(plan, NULL, FBP_FOR_TRAINING, &copies);
     memory.weight_copies = (int64_t)copies.used;
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        if (l > 0 || !plan->sparse) memory.activations += batch * layer->ld_in * (int64_t)size;
-        memory.deltas += batch * layer->ld_out * (int64_t)size;
-    }
-    fbp_training training = {0};
+    count_values(plan, batch, &memory);
+    fbp_training training = {.n_samples = n_samples};
     training.spec.batch = batch;
     training.spec.n_threads = n_threads =
         fbp_threads_for_step(step_flops(plan, plan->flops, batch), n_threads);
     training.spec.shuffle = 1;
-    training.spec.problem.x.rows = n_samples;
     fbp_carver counting = {NULL, 0};
     carve(&training, plan, &counting);
     memory.thread_scratch = (int64_t)training.pass.thread_bytes * n_threads;
     memory.partial_gradients = training.pass.n_partials * (int64_t)training.pass.partial_bytes;
     memory.order = n_samples * (int64_t)sizeof(uint32_t);
-    memory.last_epoch = plan->n_params * (int64_t)size;
+    memory.last_epoch = plan->graph.n_params * (int64_t)size;
     memory.total = (int64_t)counting.used;
     memory.other = memory.total - memory.activations - memory.deltas - memory.weight_copies -
                    memory.thread_scratch - memory.partial_gradients - memory.order -
@@ -131,11 +147,24 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_sample
 static void sum_tile_squares(fbp_training *training, int64_t t) {
     const fbp_plan *plan = training->pass.plan;
     const fbp_tile *tile = &plan->tiles[t];
-    int64_t offset = fbp_tile_offset(plan, tile), weights = fbp_tile_weights(plan, tile);
+    int64_t offset = tile->offset, weights = tile->weights;
     training->squares[2 * t] =
         plan->vector->sum_squares(weights, fbp_at(plan, training->params, offset));
     training->squares[2 * t + 1] = plan->vector->sum_squares(
         tile->cost - weights, fbp_at(plan, training->params, offset + weights));
+}
+
+/* The packed copies of a tile's parameters, in every node that keeps some. */
+static void renew_copies(const fbp_training *training, const fbp_tile *tile) {
+    const fbp_plan *plan = training->pass.plan;
+    for (int u = plan->first_use[tile->parameter]; u < plan->first_use[tile->parameter + 1]; u++) {
+        const fbp_use *use = &plan->uses[u];
+        const fbp_node *node = &plan->graph.nodes[use->node];
+        int64_t above = use->input == 2 ? fbp_positions(&node->in[1]) : 0;
+        if (fbp_node_ops(node)->pack != NULL)
+            fbp_node_ops(node)->pack(node, &training->pass.weights[use->node], above + tile->begin,
+                                     above + tile->end);
+    }
 }
 
 /* Penalty, update and renewed copies of a tile, while it is in cache with its gradient g. */
@@ -143,17 +172,16 @@ static void update_tile(fbp_training *training, const fbp_batch *batch, int64_t 
                         const double *scalars) {
     const fbp_plan *plan = training->pass.plan;
     const fbp_tile *tile = &plan->tiles[t];
-    const fbp_layer *layer = &plan->layers[tile->layer];
-    int64_t offset = fbp_tile_offset(plan, tile);
+    int64_t offset = tile->offset;
     void *w = fbp_at(plan, training->params, offset);
     double penalty = training->spec.problem.alpha / batch->weight;
-    if (penalty != 0.0) plan->vector->add_scaled(fbp_tile_weights(plan, tile), penalty, w, g);
+    if (penalty != 0.0) plan->vector->add_scaled(tile->weights, penalty, w, g);
     void *states[FBP_MAX_STATES];
     for (int s = 0; s < training->rule->n_states; s++)
         states[s] = fbp_at(plan, training->states[s], offset);
     training->kernels->update(tile->cost, g, w, states, scalars);
     sum_tile_squares(training, t);
-    fbp_layer_ops(layer)->pack(layer, &training->pass.weights[tile->layer], tile->begin, tile->end);
+    renew_copies(training, tile);
 }
 
 /* ---- one run ---- */
@@ -168,7 +196,9 @@ static double total_squares(const fbp_training *training) {
     return isfinite(biases) ? weights : NAN;
 }
 
-static void blame(fbp_training *training, int64_t epoch, int64_t step, int in_weights) {
+static void blame(fbp_training *training, const fbp_batch *batch, int64_t epoch, int64_t step,
+                  int in_weights) {
+    training->bad_draws = batch->draws;
     training->culprit.epoch = epoch;
     training->culprit.step = step;
     training->culprit.in_weights = in_weights;
@@ -178,7 +208,7 @@ static void blame(fbp_training *training, int64_t epoch, int64_t step, int in_we
 /* One batch: returns whether to go on, the same on every thread. loss is the first thread's
  * concern. Whoever stops early leaves rows or tiles undone: the weights of the last epoch are put
  * back. */
-static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range units, int64_t epoch,
+static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range share, int64_t epoch,
                      int64_t index, const double *scalars, double *loss, const fbp_team *team) {
     fbp_pass *pass = &training->pass;
     const fbp_plan *plan = pass->plan;
@@ -187,42 +217,47 @@ static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range u
     if (team->thread == 0) training->stop_after_rows = fbp_watch_stopped(&pass->watch);
     fbp_barrier(team);
     if (training->stop_after_rows) return 0;
-    *loss = plan->vector->weighted_sum(batch->rows, pass->scale, pass->loss) +
+    *loss = fbp_batch_loss(pass, batch->rows) +
             0.5 * training->spec.problem.alpha * squares / batch->weight;
     if (!isfinite(*loss)) {
-        if (team->thread == 0) blame(training, epoch, index, 0);
+        if (team->thread == 0) blame(training, batch, epoch, index, 0);
         return 0;
     }
-    for (int64_t u = units.begin; u < units.end && !fbp_watch_stopped(&pass->watch); u++) {
-        int64_t t = u / pass->n_blocks;
-        void *g = fbp_unit_gradient(pass, batch, u, team);
-        if (g != NULL) update_tile(training, batch, t, g, scalars);
-        int64_t products = plan->tiles[t].cost * batch->rows / pass->n_blocks;
+    fbp_units units = fbp_units_begin(plan, batch->rows, pass->most_parts, share);
+    for (; units.left > 0 && !fbp_watch_stopped(&pass->watch);
+         fbp_units_next(plan, batch->rows, &units)) {
+        void *g = fbp_unit_gradient(pass, batch, &units, team);
+        if (g != NULL) update_tile(training, batch, units.tile, g, scalars);
+        int64_t products = plan->tiles[units.tile].cost * batch->rows / units.n_parts;
         fbp_watch_work(&pass->watch, team, 2.0 * (double)products);
     }
     if (team->thread == 0) training->stop_after_weights = fbp_watch_stopped(&pass->watch);
     fbp_barrier(team);
     if (training->stop_after_weights) return 0;
     if (isfinite(total_squares(training))) return 1;
-    if (team->thread == 0) blame(training, epoch, index, 1);
+    if (team->thread == 0) blame(training, batch, epoch, index, 1);
     return 0;
 }
 
 /* Batches of an epoch, the shorter last one among them. */
 static int64_t count_batches(const fbp_training_spec *spec) {
-    return (spec->problem.x.rows + spec->batch - 1) / spec->batch;
+    return (rows_of(spec) + spec->batch - 1) / spec->batch;
 }
 
-static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range units,
+static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range whole,
                      const fbp_team *team) {
     fbp_run *run = training->run;
     const fbp_training_spec *spec = &training->spec;
     const fbp_plan *plan = training->pass.plan;
-    int64_t n = spec->problem.x.rows, n_batches = count_batches(spec);
+    int64_t n = training->n_samples, n_batches = count_batches(spec);
     const double *rates = run->rates + e * run->rates_per_epoch;
     double sum = 0.0;
     for (int64_t b = 0; b < n_batches; b++) {
-        fbp_batch batch = {&spec->problem, training->order, b * spec->batch, spec->batch, 0.0};
+        fbp_batch batch = {.problem = &spec->problem,
+                           .order = training->order,
+                           .first = b * spec->batch,
+                           .rows = spec->batch,
+                           .draws = {.seed = spec->seed, .step = (uint64_t)*step}};
         if (batch.first + batch.rows > n) batch.rows = n - batch.first;
         batch.weight = fbp_batch_weight(plan, &batch);
         double loss = 0.0;
@@ -230,6 +265,8 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range
             double scalars[FBP_MAX_SCALARS];
             double rate = rates[run->rates_per_epoch == 1 ? 0 : b];
             training->kernels->prepare(rate, *step + 1, spec->attrs, scalars);
+            fbp_range units =
+                batch.rows == spec->batch ? whole : fbp_units_share(plan, batch.rows, team);
             if (!run_batch(training, &batch, units, run->first_epoch + e, b, scalars, &loss, team))
                 return 0;
             ++*step;
@@ -248,12 +285,12 @@ static void begin_epoch(fbp_training *training, int64_t e, const fbp_team *team)
     /* A last batch without weight is passed without a meeting: another thread may still be weighing
      * it by the order that is about to change. */
     fbp_barrier(team);
-    fbp_range share = fbp_share(plan->n_params, team);
+    fbp_range share = fbp_share(plan->graph.n_params, team);
     memcpy(training->last_epoch + (size_t)share.begin * size,
            training->params + (size_t)share.begin * size, (size_t)(share.end - share.begin) * size);
     if (team->thread == 0 && training->order != NULL)
         fbp_shuffle(training->spec.seed, (uint64_t)(training->run->first_epoch + e),
-                    training->spec.problem.x.rows, training->order);
+                    training->n_samples, training->order);
     fbp_barrier(team);
 }
 
@@ -264,7 +301,7 @@ static void run_thread(void *context, const fbp_team *team) {
     fbp_range tiles = fbp_tiles_share(training->pass.plan, team);
     for (int64_t t = tiles.begin; t < tiles.end; t++) sum_tile_squares(training, t);
     fbp_weights_pack(training->pass.plan, training->pass.weights, team);
-    fbp_range units = fbp_units_share(training->pass.plan, training->pass.n_blocks, team);
+    fbp_range units = fbp_units_share(training->pass.plan, training->spec.batch, team);
     for (int64_t e = 0; e < run->n_epochs; e++) {
         begin_epoch(training, e, team);
         if (!run_epoch(training, e, &step, units, team)) break;
@@ -277,45 +314,65 @@ static void run_thread(void *context, const fbp_team *team) {
 
 /* ---- what went wrong ---- */
 
-/* The first layer with a weight that is not finite or too large to be squared. */
-static int layer_of_bad_weight(const fbp_training *training) {
+/* The node with a parameter that is not finite or too large to be squared; the first such. */
+static int node_of_bad_weight(const fbp_training *training) {
     const fbp_plan *plan = training->pass.plan;
     for (int t = 0; t < plan->n_tiles; t++)
         if (!isfinite(training->squares[2 * t]) || !isfinite(training->squares[2 * t + 1]))
-            return plan->tiles[t].layer;
+            return plan->uses[plan->first_use[plan->tiles[t].parameter]].node;
     return -1;
 }
 
-/* The step is run forward again, on weights that it has not changed: the first layer with an output
+/* The step is run forward again, on weights that it has not changed: the first node with a result
  * that is not finite for any sample, or -1 where it is only the loss. */
-static int layer_of_bad_output(fbp_training *training) {
+static int node_of_bad_result(fbp_training *training) {
     int64_t first = training->culprit.step * training->spec.batch;
-    int64_t rows = training->spec.problem.x.rows - first;
+    int64_t rows = training->n_samples - first;
     if (rows > training->spec.batch) rows = training->spec.batch;
-    fbp_batch batch = {&training->spec.problem, training->order, first, rows, 1.0};
-    return fbp_first_bad_layer(&training->pass, &batch);
+    fbp_batch batch = {.problem = &training->spec.problem,
+                       .order = training->order,
+                       .first = first,
+                       .rows = rows,
+                       .weight = 1.0,
+                       .draws = training->bad_draws};
+    return fbp_first_bad_node(&training->pass, &batch);
+}
+
+/* The culprit in words: in a chain by its layer, else by its node. */
+static void name_culprit(const fbp_training *training, char *room, size_t size) {
+    const fbp_plan *plan = training->pass.plan;
+    int node = training->culprit.node, layer = -1;
+    for (int n = 0; n <= node; n++) layer += !fbp_is_elementwise(&plan->graph.nodes[n]);
+    if (plan->is_chain)
+        snprintf(room, size, "layer %d", layer);
+    else
+        snprintf(room, size, "node %d, '%s'", node, plan->graph.nodes[node].row->name);
 }
 
 static fbp_status explain(fbp_training *training) {
     fbp_culprit *culprit = &training->culprit;
+    char name[64];
     if (culprit->in_weights) {
-        culprit->layer = layer_of_bad_weight(training);
-        if (culprit->layer < 0)
+        culprit->node = node_of_bad_weight(training);
+        if (culprit->node < 0)
             return fbp_fail(
                 FBP_NOT_FINITE,
                 "the weights became too large in step %lld of epoch %lld: the sum of their "
                 "squares overflows; try a lower learning rate, or scale the data",
                 (long long)culprit->step, (long long)culprit->epoch);
+        name_culprit(training, name, sizeof name);
         return fbp_fail(
             FBP_NOT_FINITE,
-            "a weight of layer %d became infinite or NaN in step %lld of epoch %lld: try a "
-            "lower learning rate, or scale the data",
-            culprit->layer, (long long)culprit->step, (long long)culprit->epoch);
+            "a weight of %s became infinite or NaN in step %lld of epoch %lld: try a lower "
+            "learning rate, or scale the data",
+            name, (long long)culprit->step, (long long)culprit->epoch);
     }
-    culprit->layer = layer_of_bad_output(training);
-    char where[48] = "";
-    if (culprit->layer >= 0)
-        snprintf(where, sizeof where, ", first in the output of layer %d", culprit->layer);
+    culprit->node = node_of_bad_result(training);
+    char where[96] = "";
+    if (culprit->node >= 0) {
+        name_culprit(training, name, sizeof name);
+        snprintf(where, sizeof where, ", first in the output of %s", name);
+    }
     return fbp_fail(
         FBP_NOT_FINITE,
         "the loss became infinite or NaN in step %lld of epoch %lld%s: try a lower learning "
@@ -346,7 +403,7 @@ fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
         training->status = fbp_fail(FBP_INTERRUPTED, "training was interrupted");
     if (training->status != FBP_OK)
         memcpy(training->params, training->last_epoch,
-               (size_t)plan->n_params * fbp_size(plan->dtype));
+               (size_t)plan->graph.n_params * fbp_size(plan->dtype));
     return training->status;
 }
 

@@ -3,55 +3,74 @@
 #include "core/pass.h"
 
 fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
-    fbp_plan_info info = {plan->n_inputs, plan->n_outputs, plan->n_params,  plan->n_layers,
-                          plan->dtype,    plan->sparse,    plan->uses_blas, plan->loss};
+    const fbp_graph *graph = &plan->graph;
+    fbp_plan_info info = {graph->n_params, graph->n_inputs, graph->n_parameters, graph->n_constants,
+                          graph->n_nodes,  graph->n_values, graph->n_losses,     plan->n_outputs,
+                          plan->outputs,   plan->dtype,     plan->uses_blas};
     return info;
 }
 
-fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int index) {
-    const fbp_layer *layer = &plan->layers[index];
-    fbp_layer_info info = {
-        layer->op->name, layer->activation == NULL ? NULL : layer->activation->name,
-        layer->n_in,     layer->n_out,
-        layer->offset,   layer->products};
-    return info;
+fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
+    const fbp_node *node = &plan->graph.nodes[n];
+    fbp_node_place place = {.row = node->row,
+                            .n_inputs = node->n_in,
+                            .n_results = node->n_out,
+                            .first_result = plan->graph.first_result[n],
+                            .inputs = plan->graph.inputs[n],
+                            .products = node->products,
+                            .flops = {node->flops[0], fbp_backward_flops(&plan->graph, n)}};
+    for (int i = 0; i < node->n_out; i++)
+        place.goes_back |= plan->graph.values[place.first_result + i].gradient;
+    return place;
 }
 
-/* A product of m x k by k x n takes 2 m k n: forward has one a layer, backward one for the weights
- * and, but in the first layer, one for the input. */
+fbp_value_place fbp_plan_value(const fbp_plan *plan, int v) {
+    const fbp_value *value = &plan->graph.values[v];
+    const fbp_schedule *schedule = &plan->training;
+    fbp_value_place place = {.shape = value->is.is, .offset = -1, .gradient = value->gradient};
+    if (value->source == FBP_FROM_PARAMETER)
+        place.offset = plan->graph.parameters[value->index].offset;
+    int at = schedule->value_at[v], taken = 0;
+    for (int before = 0; before < v; before++) taken |= schedule->value_at[before] == at;
+    if (at < 0 || taken) return place;
+    place.bytes = schedule->buffers[at].elements * (int64_t)fbp_size(plan->dtype);
+    place.whole_batch = schedule->buffers[at].batch;
+    return place;
+}
+
+fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss) {
+    const fbp_loss *one = &plan->graph.losses[loss];
+    fbp_loss_place place = {one->row, one->value, one->factor};
+    return place;
+}
+
 void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward) {
-    *forward = *backward = 0.0;
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        double product = fbp_product_flops(layer);
-        double bias = (double)layer->n_out;
-        double curve = layer->activation == NULL ? 0.0 : layer->activation->flops * bias;
-        *forward += product + bias + curve;
-        *backward += product + bias + curve + (l > 0 ? product : 0.0);
-    }
-    *forward += plan->loss->flops * (double)plan->n_outputs;
+    *forward = plan->graph.flops[0];
+    *backward = plan->graph.flops[1];
 }
 
 /* The share of the busiest thread in the cost of the weights phase. */
-static double busiest_share(const fbp_plan *plan, int n_blocks, int n_threads) {
-    int64_t most = 0;
+static double busiest_share(const fbp_plan *plan, int64_t batch, int n_threads) {
+    double most = 0.0, all = 0.0;
     for (int i = 0; i < n_threads; i++) {
         fbp_team team = {i, n_threads, NULL};
-        fbp_range units = fbp_units_share(plan, n_blocks, &team);
-        int64_t cost = 0;
-        for (int64_t u = units.begin; u < units.end; u++) cost += plan->tiles[u / n_blocks].cost;
+        fbp_range share = fbp_units_share(plan, batch, &team);
+        fbp_units units = fbp_units_begin(plan, batch, fbp_most_parts(plan, batch), share);
+        double cost = 0.0;
+        for (; units.left > 0; fbp_units_next(plan, batch, &units))
+            cost += (double)plan->tiles[units.tile].cost / units.n_parts;
         if (cost > most) most = cost;
+        all += cost;
     }
-    return (double)most / (double)(plan->n_params * n_blocks);
+    return all > 0.0 ? most / all : 1.0;
 }
 
 fbp_balance fbp_plan_balance(const fbp_plan *plan, int64_t batch, int n_threads) {
-    int n_blocks = fbp_row_blocks(plan, batch);
     int by_columns = fbp_cuts_columns(plan, batch, batch, n_threads);
     double all = fbp_rows_span(plan, batch, batch, 1, 0);
     double span = fbp_rows_span(plan, batch, batch, n_threads, by_columns);
     fbp_balance balance = {all / n_threads / span,
-                           1.0 / n_threads / busiest_share(plan, n_blocks, n_threads), by_columns,
-                           n_blocks};
+                           1.0 / n_threads / busiest_share(plan, batch, n_threads), by_columns,
+                           fbp_most_parts(plan, batch)};
     return balance;
 }

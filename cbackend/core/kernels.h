@@ -55,9 +55,10 @@ typedef struct {
     /* Strided samples to dense rows: out[i] = x[index ? index[i] : i], then 1, then zeros to ld. */
     void (*gather)(int64_t rows, int64_t cols, const void *x, int64_t row_stride,
                    int64_t col_stride, const uint32_t *index, void *out, int64_t ld);
-    /* y (rows, n) = CSR rows of x times w (cols, n), plus the bias in row `cols` of w. */
-    void (*csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x, int64_t first,
-                         const uint32_t *index, const void *w, void *y, int64_t ldy);
+    /* y (rows, n) = CSR rows of x times w (cols, n), plus bias (n), which may be NULL. */
+    void (*csr_multiply)(int64_t rows, int64_t n, const fbp_samples *x, int64_t first,
+                         const uint32_t *index, const void *w, const void *bias, void *y,
+                         int64_t ldy);
     /* g (row_end - row, n) += rows [row, row_end) of x^T dy; the bias gradient where row_end is
      * past cols. */
     void (*csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,

@@ -11,6 +11,6 @@ extern const char *const fbp_loss_inputs[2];
 /* The fields of such a row. */
 #define FBP_LOSS_NODE                                                                              \
     .op = {2, 2, fbp_loss_inputs, FBP_AXIS_DATA, 3u}, .infer = fbp_loss_infer,                     \
-    .node = {&fbp_loss_node, &fbp_loss_node}, .padded = 1u
+    .node = {&fbp_loss_node, &fbp_loss_node}, .padded = 1u, .zero_padding = FBP_ZEROS_ALWAYS
 
 #endif

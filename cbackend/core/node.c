@@ -173,8 +173,8 @@ fbp_status fbp_node_create(const fbp_row *row, fbp_dtype dtype, const double *nu
                            const int *counts, int n_inputs, const fbp_shape *inputs,
                            fbp_node **out) {
     *out = NULL;
-    if (row->infer == NULL)
-        return fbp_fail(FBP_ABSENT, "the row '%s' runs in plans of dense networks only", row->name);
+    if (row->infer == NULL || row->reads_sparse)
+        return fbp_fail(FBP_ABSENT, "the row '%s' runs in plans only", row->name);
     fbp_node *node = fbp_alloc(sizeof *node);
     if (node == NULL) return FBP_NO_MEMORY;
     fbp_status status = fbp_node_infer(node, row, dtype, numbers, counts, n_inputs, inputs);

@@ -4,8 +4,8 @@
  *
  * Operands. The array of an operand lies in rows: its last axis is contiguous, and all positions
  * of all samples, one sample after the other, are evenly spaced. So `x` is a matrix of
- * fbp_rows_of(x, samples) rows of fbp_width(x) elements, x->row_stride apart. Rows may be padded; the
- * padding holds anything.
+ * fbp_rows_of(x, samples) rows of fbp_width(x) elements, x->row_stride apart. Rows may be padded;
+ * the padding holds anything.
  *
  * Samples. A node runs on any number of consecutive samples, and what it yields for a sample
  * depends on that sample alone: not on how many run together, nor on the thread. Sums over samples
@@ -66,7 +66,27 @@ struct fbp_node {
     /* By the mechanism: of the differentiable inputs, those that are not batched where the results
      * are, so that their gradient is a sum over samples. */
     unsigned shared;
+    /* In a plan, of a row with packed copies: how it forms its products, and at multiples of how
+     * many columns they may be cut. Alone a node takes what comes, as FBP_IN_PARTS. */
+    fbp_products products;
+    int64_t columns;
 };
+
+/* The parameters of a node, input 1 and perhaps the bias in input 2, as a call sees them. Packed
+ * copies are made at the start of a call and kept by the weights phase; none outlives the call. */
+typedef struct {
+    const void *params, *bias;
+    void *packed;   /* panels for forward, or NULL: forward reads params by BLAS or by rows */
+    void *packed_t; /* panels for the gradient of the input, or NULL */
+    void *start;    /* what forward needs to read params as they lie, or NULL */
+} fbp_weights;
+
+/* The rows of samples that stand in place of an input of FBP_SPARSE. */
+typedef struct {
+    const fbp_samples *samples;
+    int64_t first;         /* rows first, first + 1, ... of samples where index is NULL */
+    const uint32_t *index; /* else rows index[0], index[1], ... */
+} fbp_sparse_rows;
 
 /* Number `i` of attribute `attr`, and how many it has. */
 static inline double fbp_number(const fbp_node *node, int attr, int i) {
@@ -83,7 +103,9 @@ static inline int fbp_count(const fbp_node *node, int attr) {
  * the mechanism provides. */
 typedef struct {
     fbp_arrays at;
-    void *scratch; /* scratch_bytes() of them */
+    void *scratch;              /* scratch_bytes() of them */
+    const fbp_weights *weights; /* NULL: no copies */
+    int64_t begin, end; /* the columns that forward or backward is to form, of a row with copies */
 } fbp_call;
 
 /* The functions of a row, one set for each dtype. Tangents: where `tangent` is NULL the results are
@@ -95,8 +117,8 @@ struct fbp_node_kernels {
     /* dx of every input that is differentiable and not shared. NULL: there is none. */
     void (*backward)(const fbp_node *node, const fbp_call *call);
     /* g, dense, (+)= rows [begin, end) of in[input]'s gradient, that is the sum over the samples
-     * of the call, one after the other. The rows are all, unless row.divisible. NULL: no input is
-     * ever shared. */
+     * of the call, one after the other. The rows are all, unless row.divisible. It may overrun the
+     * end of g by less than a cache line, if it does not add. NULL: no input is ever shared. */
     void (*backward_shared)(const fbp_node *node, const fbp_call *call, int input, int64_t begin,
                             int64_t end, int add, void *g);
     void (*tangent)(const fbp_node *node, const fbp_call *call); /* ty along tx */
@@ -105,10 +127,39 @@ struct fbp_node_kernels {
     void (*shared_tangent)(const fbp_node *node, const fbp_call *call, int input, int64_t begin,
                            int64_t end, int add, void *tg);
     size_t (*scratch_bytes)(const fbp_node *node, int64_t samples); /* NULL: none is needed */
+
+    /* Rows that keep copies of input 1 in a plan, and whose products can be cut by columns: */
+    void (*packed_bytes)(const fbp_node *node, size_t *packed, size_t *packed_t);
+    /* Bytes that forward needs to read params as they lie, worth it for few rows; 0: it cannot. */
+    size_t (*direct_bytes)(const fbp_node *node);
+    /* Renews the copies of rows [begin, end) of the parameters, the bias being the last. */
+    void (*pack)(const fbp_node *node, const fbp_weights *weights, int64_t begin, int64_t end);
 };
+
+/* A product n columns wide is cut into pieces of node->columns, the last of which may be a third
+ * wider: so no sliver is left, and pieces begin where panels do. */
+static inline int64_t fbp_piece_end(const fbp_node *node, int64_t begin, int64_t n) {
+    int64_t columns = node->columns;
+    return n - begin <= columns + columns / 3 ? n : begin + columns;
+}
+static inline int64_t fbp_column_pieces(const fbp_node *node, int64_t n) {
+    int64_t left = n - node->columns / 3;
+    return left <= node->columns ? 1 : fbp_pieces(left, node->columns);
+}
+
+/* Row-major products through BLAS, for layers too wide for our own kernels (core/blas.c). */
+void fbp_blas_multiply(fbp_dtype dtype, int transpose_a, int transpose_b, int64_t m, int64_t n,
+                       int64_t k, const void *a, int64_t lda, const void *b, int64_t ldb,
+                       double beta, void *c, int64_t ldc);
+int fbp_blas_present(fbp_dtype dtype);
 
 static inline const fbp_node_kernels *fbp_node_ops(const fbp_node *node) {
     return node->row->node[node->dtype];
+}
+
+/* An activation or a function: each element of the result is made of one element. */
+static inline int fbp_is_elementwise(const fbp_node *node) {
+    return node->row->kind == FBP_ACTIVATION || node->row->kind == FBP_FUNCTION;
 }
 
 /* ---- for `infer` ---- */

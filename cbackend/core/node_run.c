@@ -12,10 +12,14 @@
  * threads than it has tiles. A block of fewer rows would cost more to add up than it saves. */
 enum { elements_in_blocks = 65536, least_block_rows = 256 };
 
-int64_t fbp_shared_blocks(const fbp_node *node, int input, int64_t samples) {
-    int64_t elements = fbp_elements(&node->in[input]);
+int64_t fbp_shared_blocks(const fbp_node *node, int64_t samples) {
+    int64_t elements = 1;
+    for (int i = 0; i < node->n_in; i++) {
+        int64_t own = node->shared >> i & 1u ? fbp_elements(&node->in[i]) : 0;
+        if (own > elements) elements = own;
+    }
     int64_t rows = samples * fbp_positions(&node->out[0]);
-    int64_t blocks = elements > 0 ? elements_in_blocks / elements : 1;
+    int64_t blocks = elements_in_blocks / elements;
     if (blocks > rows / least_block_rows) blocks = rows / least_block_rows;
     if (blocks > samples) blocks = samples;
     return blocks < 1 ? 1 : blocks;
@@ -28,6 +32,12 @@ int fbp_has_tangent(const fbp_row *row) { return row->infer != NULL && row->node
 int fbp_has_backward_tangent(const fbp_row *row) {
     return fbp_has_tangent(row) &&
            (row->node[0]->tangent == NULL || row->node[0]->backward_tangent != NULL);
+}
+
+/* Of two factors one may have no gradient, as samples in compressed rows have none: then the row is
+ * linear in the other. */
+static int is_bilinear(const fbp_node *node) {
+    return node->row->bilinear && (node->differentiable & 3u) == 3u;
 }
 
 /* The call with inputs that are differentiable replaced by their tangents: all, or one alone of the
@@ -46,10 +56,11 @@ void fbp_run_tangent(const fbp_node *node, const fbp_call *call, void *const *ag
         return;
     }
     /* f(tx0, x1, tb...) + f(x0, tx1, 0): what is added, the bias, counts once. */
-    fbp_call first = along(node, call, node->row->bilinear ? ~2u : ~0u);
+    int twice = is_bilinear(node);
+    fbp_call first = along(node, call, twice ? ~2u : ~0u);
     for (int i = 0; i < node->n_out + node->n_kept; i++) first.at.y[i] = call->at.ty[i];
     ops->forward(node, &first);
-    if (!node->row->bilinear || !(node->differentiable & 2u)) return;
+    if (!twice) return;
     fbp_call second = along(node, call, 2u);
     second.at.x[2] = NULL;
     for (int i = 0; i < node->n_out; i++) second.at.y[i] = again[i];
@@ -69,7 +80,7 @@ void fbp_run_backward_tangent(const fbp_node *node, const fbp_call *call, void *
     for (int i = 0; i < node->n_out; i++) first.at.dy[i] = call->at.tdy[i];
     for (int i = 0; i < node->n_in; i++) first.at.dx[i] = call->at.tdx[i];
     ops->backward(node, &first);
-    if (!node->row->bilinear) return;
+    if (!is_bilinear(node)) return;
     fbp_call second = along(node, call, 3u);
     int wanted = 0;
     for (int i = 0; i < node->n_in; i++) {
@@ -95,7 +106,7 @@ void fbp_run_shared_tangent(const fbp_node *node, const fbp_call *call, int inpu
     fbp_call first = *call;
     for (int i = 0; i < node->n_out; i++) first.at.dy[i] = call->at.tdy[i];
     ops->backward_shared(node, &first, input, begin, end, add, tg);
-    if (!node->row->bilinear || input > 1) return;
+    if (!is_bilinear(node) || input > 1) return;
     fbp_call second = along(node, call, 3u);
     ops->backward_shared(node, &second, input, begin, end, 1, tg);
 }
@@ -271,7 +282,7 @@ static fbp_call part_of(const fbp_node *node, const fbp_call *call, int64_t firs
 static void sum_shared(const running *run, int input, void *g) {
     const fbp_node *node = run->node;
     int64_t samples = run->arrays->samples, rows = fbp_positions(&node->in[input]);
-    int64_t blocks = fbp_shared_blocks(node, input, samples);
+    int64_t blocks = fbp_shared_blocks(node, samples);
     for (int64_t b = 0; b < blocks; b++) {
         int64_t first = samples * b / blocks, end = samples * (b + 1) / blocks;
         fbp_call part = part_of(node, &run->call, first, end - first);

@@ -12,9 +12,10 @@ fbp_status fbp_node_infer(fbp_node *node, const fbp_row *row, fbp_dtype dtype,
 /* Strides of an operand whose rows are row_stride elements apart. */
 void fbp_lay_out(fbp_operand *x, int64_t row_stride);
 
-/* Blocks of samples for which a shared input's gradient is formed separately, to be added in their
- * order: a function of the shapes alone. Block b of n is the samples from b * samples / n on. */
-int64_t fbp_shared_blocks(const fbp_node *node, int input, int64_t samples);
+/* Blocks of samples for which the gradients of a node's shared inputs are formed separately, to be
+ * added in their order: a function of the shapes alone. Block b of n is the samples from
+ * b * samples / n on. */
+int64_t fbp_shared_blocks(const fbp_node *node, int64_t samples);
 
 /* Whether `tangent`, and `backward_tangent`, can be had. */
 int fbp_has_tangent(const fbp_row *row);

@@ -1,68 +1,226 @@
 /* The buffers of a running call, and the packed copies of its weights. */
 #include "core/pass.h"
 
+/* ---- packed copies ---- */
+
+static const char *parameter_at(const fbp_plan *plan, const void *params, int v) {
+    const fbp_value *value = &plan->graph.values[v];
+    if (value->source == FBP_FROM_CONSTANT) return plan->graph.constants[value->index];
+    return fbp_at(plan, params, plan->graph.parameters[value->index].offset);
+}
+
+static void carve_copies(const fbp_plan *plan, int n, fbp_purpose purpose, const void *params,
+                         fbp_weights *weights, fbp_carver *carver) {
+    const fbp_node *node = &plan->graph.nodes[n];
+    const fbp_node_kernels *ops = fbp_node_ops(node);
+    size_t packed_bytes = 0, packed_t_bytes = 0, start_bytes = 0;
+    if (purpose != FBP_FOR_TRAINING || node->products == FBP_PACKED)
+        ops->packed_bytes(node, &packed_bytes, &packed_t_bytes);
+    int back = purpose == FBP_FOR_TRAINING && plan->graph.values[plan->graph.inputs[n][0]].gradient;
+    if (!back) packed_t_bytes = 0; /* no gradient goes there */
+    if (purpose == FBP_FOR_FEW_ROWS) start_bytes = ops->direct_bytes(node);
+    if (start_bytes > 0) packed_bytes = 0;
+    void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
+    void *packed_t = fbp_carve(carver, (int64_t)packed_t_bytes, 1);
+    void *start = fbp_carve(carver, (int64_t)start_bytes, 1);
+    if (carver->base == NULL) return;
+    const int *inputs = plan->graph.inputs[n];
+    weights->params = parameter_at(plan, params, inputs[1]);
+    weights->bias = node->n_in == 3 ? parameter_at(plan, params, inputs[2]) : NULL;
+    weights->packed = packed_bytes > 0 ? packed : NULL;
+    weights->packed_t = packed_t_bytes > 0 ? packed_t : NULL;
+    weights->start = start_bytes > 0 ? start : NULL;
+}
+
 fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_purpose purpose,
                                fbp_carver *carver) {
-    fbp_weights *weights = fbp_carve(carver, plan->n_layers, sizeof *weights);
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        size_t packed_bytes = 0, packed_t_bytes = 0;
-        if (purpose != FBP_FOR_TRAINING || layer->products == FBP_PACKED)
-            fbp_layer_ops(layer)->packed_bytes(layer, &packed_bytes, &packed_t_bytes);
-        int backward = purpose == FBP_FOR_TRAINING || purpose == FBP_FOR_TANGENTS;
-        if (l == 0 || !backward) packed_t_bytes = 0; /* no gradient goes there */
-        size_t start_bytes =
-            purpose == FBP_FOR_FEW_ROWS ? fbp_layer_ops(layer)->direct_bytes(layer) : 0;
-        if (start_bytes > 0) packed_bytes = 0;
-        void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
-        void *packed_t = fbp_carve(carver, (int64_t)packed_t_bytes, 1);
-        void *start = fbp_carve(carver, (int64_t)start_bytes, 1);
-        if (carver->base == NULL) continue;
-        weights[l].params = fbp_at(plan, params, layer->offset);
-        weights[l].packed = packed_bytes > 0 ? packed : NULL;
-        weights[l].packed_t = packed_t_bytes > 0 ? packed_t : NULL;
-        weights[l].start = start_bytes > 0 ? start : NULL;
-    }
+    fbp_weights *weights = fbp_carve(carver, plan->graph.n_nodes, sizeof *weights);
+    for (int n = 0; n < plan->graph.n_nodes; n++)
+        if (fbp_node_ops(&plan->graph.nodes[n])->pack != NULL)
+            carve_copies(plan, n, purpose, params, &weights[n], carver);
     return weights;
 }
 
 void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fbp_team *team) {
-    fbp_range share = fbp_tiles_share(plan, team);
-    for (int64_t t = share.begin; t < share.end; t++) {
-        const fbp_tile *tile = &plan->tiles[t];
-        const fbp_layer *layer = &plan->layers[tile->layer];
-        fbp_layer_ops(layer)->pack(layer, &weights[tile->layer], tile->begin, tile->end);
+    fbp_range share = fbp_share(plan->n_copies, team);
+    for (int64_t c = share.begin; c < share.end; c++) {
+        const fbp_copies *copies = &plan->copies[c];
+        const fbp_node *node = &plan->graph.nodes[copies->node];
+        fbp_node_ops(node)->pack(node, &weights[copies->node], copies->begin, copies->end);
+    }
+}
+
+/* ---- buffers ---- */
+
+static size_t scratch_of_nodes(const fbp_plan *plan, int64_t samples) {
+    size_t most = 0;
+    for (int n = 0; n < plan->graph.n_nodes; n++) {
+        const fbp_node *node = &plan->graph.nodes[n];
+        size_t (*scratch)(const fbp_node *, int64_t) = fbp_node_ops(node)->scratch_bytes;
+        size_t bytes = scratch == NULL ? 0 : scratch(node, samples);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+static void carve_threads(fbp_pass *pass, int n_threads, size_t scratch, fbp_carver *carver) {
+    size_t size = fbp_size(pass->plan->dtype);
+    pass->tile_bytes = fbp_carved_bytes(pass->schedule->tile_elements * pass->tile, size);
+    pass->thread_bytes =
+        pass->tile_bytes + pass->gradient_bytes + fbp_carved_bytes((int64_t)scratch, 1);
+    pass->threads = fbp_carve(carver, n_threads, pass->thread_bytes);
+}
+
+static void carve_losses(fbp_pass *pass, fbp_carver *carver) {
+    const fbp_graph *graph = &pass->plan->graph;
+    size_t size = fbp_size(pass->plan->dtype);
+    pass->losses = fbp_carve(carver, graph->n_losses, sizeof *pass->losses);
+    for (int i = 0; i < graph->n_losses; i++) {
+        const fbp_loss *loss = &graph->losses[i];
+        int64_t n = pass->batch * fbp_positions(&graph->values[loss->value].is);
+        fbp_loss_room room;
+        room.target = fbp_carve(carver, pass->batch, fbp_target_bytes(graph, loss));
+        room.scale = fbp_carve(carver, n, size);
+        room.value = fbp_carve(carver, n, size);
+        if (carver->base != NULL) pass->losses[i] = room;
     }
 }
 
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
                     int n_threads, fbp_carver *carver) {
     size_t size = fbp_size(plan->dtype);
-    int n = plan->n_layers;
+    int64_t tile = fbp_row_tile(plan, batch);
     pass->plan = plan;
+    pass->schedule = &plan->training;
+    pass->params = params;
     pass->batch = batch;
+    pass->tile = tile < batch ? tile : batch;
     pass->weights = fbp_weights_carve(plan, params, FBP_FOR_TRAINING, carver);
-    pass->input = fbp_carve(carver, n, sizeof *pass->input);
-    pass->delta = fbp_carve(carver, n, sizeof *pass->delta);
-    for (int l = 0; l < n; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        int64_t input_rows = l == 0 && plan->sparse ? 0 : batch;
-        void *input = fbp_carve(carver, input_rows * layer->ld_in, size);
-        void *delta = fbp_carve(carver, batch * layer->ld_out, size);
-        if (carver->base == NULL) continue;
-        pass->input[l] = input;
-        pass->delta[l] = delta;
-    }
-    pass->target = fbp_carve(carver, batch, fbp_target_bytes(plan));
-    pass->scale = fbp_carve(carver, batch, size);
-    pass->loss = fbp_carve(carver, batch, size);
-    int64_t rows = fbp_row_tile(plan, batch) * plan->widest;
-    int64_t tile = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
-    pass->thread_bytes = fbp_carved_bytes(rows > tile ? rows : tile, size);
-    pass->threads = fbp_carve(carver, n_threads, pass->thread_bytes);
-    pass->n_blocks = fbp_row_blocks(plan, batch);
-    pass->n_partials = pass->n_blocks > 1 ? (int64_t)plan->n_tiles * pass->n_blocks : 0;
-    pass->partial_bytes = fbp_carved_bytes(tile, size);
+    pass->batch_values = fbp_carve(carver, batch * plan->training.batch_elements, size);
+    carve_losses(pass, carver);
+    int64_t gradient = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
+    size_t scratch = scratch_of_nodes(plan, batch); /* the weights phase takes all samples */
+    pass->partial_bytes = pass->gradient_bytes = fbp_carved_bytes(gradient, size);
+    carve_threads(pass, n_threads, scratch, carver);
+    pass->by_columns = fbp_cuts_columns(plan, batch, batch, n_threads);
+    int64_t together = pass->by_columns ? batch * plan->training.tile_elements : 0;
+    pass->shared_tile = fbp_carve(carver, together, size);
+    pass->most_parts = fbp_most_parts(plan, batch);
+    pass->n_partials = pass->most_parts > 1 ? (int64_t)plan->n_tiles * pass->most_parts : 0;
     pass->partials = fbp_carve(carver, pass->n_partials, pass->partial_bytes);
-    pass->formed = fbp_carve(carver, pass->n_blocks > 1 ? plan->n_tiles : 0, sizeof *pass->formed);
+    pass->formed =
+        fbp_carve(carver, pass->most_parts > 1 ? plan->n_tiles : 0, sizeof *pass->formed);
+}
+
+void fbp_pass_carve_prediction(fbp_pass *pass, const fbp_plan *plan, int64_t tile, int n_threads,
+                               fbp_carver *carver) {
+    pass->plan = plan;
+    pass->schedule = &plan->prediction;
+    pass->batch = pass->tile = tile;
+    carve_threads(pass, n_threads, scratch_of_nodes(plan, tile), carver);
+}
+
+/* ---- lanes ---- */
+
+void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch,
+                    const fbp_team *team) {
+    size_t size = fbp_size(pass->plan->dtype);
+    lane->pass = pass;
+    lane->batch = batch;
+    lane->tile = pass->threads + (size_t)team->thread * pass->thread_bytes;
+    lane->tile_unit = (size_t)pass->tile * size;
+    lane->batch_unit = (size_t)pass->batch * size;
+    lane->row = lane->rows = lane->tile_row = 0;
+    lane->call.scratch = lane->tile + pass->tile_bytes + pass->gradient_bytes;
+    lane->call.at.training = pass->schedule == &pass->plan->training;
+    lane->call.at.draws = batch->draws;
+}
+
+static inline void *buffer_at(const fbp_lane *lane, int buffer, const fbp_operand *is) {
+    const fbp_buffer *at = &lane->pass->schedule->buffers[buffer];
+    int wide = is->is.content == FBP_REAL && lane->pass->plan->dtype == FBP_F64;
+    size_t sample = (size_t)is->sample_stride * (size_t)(wide ? 8 : 4);
+    if (at->batch)
+        return lane->pass->batch_values + (size_t)at->offset * lane->batch_unit +
+               (size_t)lane->row * sample;
+    return lane->tile + (size_t)at->offset * lane->tile_unit + (size_t)lane->tile_row * sample;
+}
+
+void *fbp_lane_buffer(const fbp_lane *lane, int buffer, const fbp_operand *is) {
+    return buffer_at(lane, buffer, is);
+}
+
+void *fbp_lane_value(const fbp_lane *lane, int v) {
+    return buffer_at(lane, lane->pass->schedule->value_at[v],
+                     &lane->pass->plan->graph.values[v].is);
+}
+
+void *fbp_lane_gradient(const fbp_lane *lane, int v) {
+    return buffer_at(lane, lane->pass->schedule->gradient_at[v],
+                     &lane->pass->plan->graph.values[v].is);
+}
+
+static inline void *at_spot(const fbp_lane *lane, const fbp_spot *spot) {
+    union {
+        const void *in;
+        void *out;
+    } fixed = {spot->fixed};
+    switch (spot->where) {
+    case FBP_IN_BATCH:
+        return lane->pass->batch_values + spot->offset * lane->batch_unit +
+               (size_t)lane->row * spot->sample;
+    case FBP_IN_TILE:
+        return lane->tile + spot->offset * lane->tile_unit + (size_t)lane->tile_row * spot->sample;
+    case FBP_IN_PARAMETERS:
+        fixed.in = lane->pass->params + spot->offset;
+        return fixed.out;
+    default:
+        return fixed.out;
+    }
+}
+
+static inline const void *read_input(fbp_lane *lane, const fbp_spot *spot, int i) {
+    if (spot->where != FBP_IN_SAMPLES) return at_spot(lane, spot);
+    lane->sparse[i] = fbp_batch_sparse(lane->batch, spot->input, lane->row);
+    return &lane->sparse[i];
+}
+
+static inline void begin_call(fbp_lane *lane, int n, const fbp_node *node, const fbp_operand *to) {
+    fbp_call *call = &lane->call;
+    call->at.samples = lane->rows;
+    call->at.draws.stream = (uint32_t)n;
+    call->at.draws.first = lane->row;
+    call->weights = NULL;
+    if (node->columns == 0 || lane->pass->weights == NULL) return; /* it keeps no copies */
+    call->weights = &lane->pass->weights[n];
+    call->begin = 0;
+    call->end = fbp_width(to);
+}
+
+fbp_call *fbp_lane_forward(fbp_lane *lane, int n) {
+    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
+    const fbp_spots *spots = &lane->pass->schedule->spots[n];
+    fbp_call *call = &lane->call;
+    begin_call(lane, n, node, &node->out[0]);
+    for (int i = 0; i < node->n_in; i++) call->at.x[i] = read_input(lane, &spots->in[i], i);
+    for (int i = 0; i < node->n_out + node->n_kept; i++)
+        call->at.y[i] = at_spot(lane, &spots->out[i]);
+    return call;
+}
+
+fbp_call *fbp_lane_backward(fbp_lane *lane, int n) {
+    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
+    const fbp_spots *spots = &lane->pass->schedule->spots[n];
+    fbp_call *call = &lane->call;
+    begin_call(lane, n, node, &node->in[0]);
+    for (int i = 0; i < node->n_in; i++) {
+        if (node->reads_in >> i & 1u) call->at.x[i] = read_input(lane, &spots->in[i], i);
+        call->at.dx[i] = NULL;
+    }
+    for (int i = 0; i < node->n_out + node->n_kept; i++) {
+        if (i >= node->n_out || node->reads_out >> i & 1u)
+            call->at.y[i] = at_spot(lane, &spots->out[i]);
+        if (i < node->n_out) call->at.dy[i] = at_spot(lane, &spots->dy[i]);
+    }
+    return call;
 }

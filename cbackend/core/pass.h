@@ -1,107 +1,140 @@
 /* The two phases of a step over one batch, and the buffers that they share. Training, full
- * gradients and inspection are made of these. */
+ * gradients, inspection and predict are made of these. */
 #ifndef FBP_CORE_PASS_H
 #define FBP_CORE_PASS_H
 
 #include "core/problem.h"
 #include "core/watch.h"
 
-/* Buffers of one running call, for batches of up to `batch` rows.
- *
- * input[l] (batch, ld_in) is what layer l reads: the gathered samples, or the activation before it.
- * delta[l] (batch, ld_out) is the gradient of the loss by layer l's pre-activation z; until
- * backward reaches it, it holds z itself where the activation's backward reads its input, and in
- * the last layer. So a batch's memory is one activation and one delta for each layer; all else
- * lives in tiles, and in partial gradients where rows are cut into blocks. */
+/* What a loss is computed from and yields, for each sample and position of a batch. */
+typedef struct {
+    void *target; /* fbp_target_bytes() of a sample */
+    void *scale;  /* its weight in the mean */
+    void *value;
+} fbp_loss_room;
+
+/* Buffers of one running call, for batches of up to `batch` samples: those that the schedule keeps
+ * for the whole batch, and for each thread those that hold a tile of it. */
 typedef struct {
     const fbp_plan *plan;
-    int64_t batch;
-    void **input, **delta;
-    fbp_weights *weights; /* (n_layers) */
-    void *target;         /* (batch) of fbp_target_bytes() each */
-    void *scale;          /* (batch) sample weight over the sum of weights */
-    void *loss;           /* (batch) */
-    char *threads;        /* scratch of each thread: a tile of rows, or the gradient of a tile */
-    size_t thread_bytes;
-    int n_blocks;         /* of rows, into which the weights phase cuts the batch */
-    int64_t n_partials;   /* n_tiles * n_blocks, or 0 where one block is all */
-    char *partials;       /* (n_tiles, n_blocks): gradients of a tile over a block of rows */
+    const fbp_schedule *schedule;
+    const char *params;
+    int64_t batch, tile; /* samples */
+    char *batch_values;
+    fbp_weights *weights;  /* (n_nodes) */
+    fbp_loss_room *losses; /* (n_losses) */
+    char *threads;         /* of each thread: a tile's values, a gradient, scratch of nodes */
+    size_t thread_bytes, tile_bytes, gradient_bytes;
+    int by_columns;       /* may be cut so */
+    char *shared_tile;    /* and then: a tile as large as the batch, for all threads */
+    int most_parts;       /* in which the gradient of any parameter is formed */
+    int64_t n_partials;   /* n_tiles * most_parts, or 0 where one part is all */
+    char *partials;       /* (n_tiles, most_parts): gradients of a tile */
     size_t partial_bytes; /* of each */
-    fbp_counter *formed;  /* (n_tiles): how many of a tile's partial gradients are there */
+    fbp_counter *formed;  /* (n_tiles): how many of a tile's parts are there */
     fbp_watch watch;
 } fbp_pass;
 
-/* Carves the buffers; with a carver of base NULL it only counts. */
-void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
-                    int n_threads, fbp_carver *carver);
-
-static inline void *fbp_thread_scratch(const fbp_pass *pass, const fbp_team *team) {
-    return pass->threads + (size_t)team->thread * pass->thread_bytes;
-}
-
-/* ---- packed copies of the weights ---- */
-
-/* What the copies are for: predict needs none for backward, and both it and tangents run on our own
- * kernels where training runs on BLAS. */
+/* What the copies of weights are for: predict needs none for backward, and runs on our own kernels
+ * where training runs on BLAS. */
 typedef enum {
     FBP_FOR_TRAINING,
     FBP_FOR_PREDICT,
-    FBP_FOR_FEW_ROWS, /* predict, from the weights as they lie */
-    FBP_FOR_TANGENTS
+    FBP_FOR_FEW_ROWS /* predict, from the weights as they lie */
 } fbp_purpose;
 
-/* The weights of each layer, with room for their copies. */
+/* Carves the buffers of a schedule; with a carver of base NULL it only counts. */
+void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
+                    int n_threads, fbp_carver *carver);
+void fbp_pass_carve_prediction(fbp_pass *pass, const fbp_plan *plan, int64_t tile, int n_threads,
+                               fbp_carver *carver);
+
+/* The weights of each node, with room for their copies. */
 fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_purpose purpose,
                                fbp_carver *carver);
 /* Fills the copies of this thread's share of the tiles. */
 void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fbp_team *team);
 
+/* ---- a thread at work on some samples of a batch ---- */
+
+typedef struct {
+    const fbp_pass *pass;
+    const fbp_batch *batch;
+    char *tile;                   /* its tile's values */
+    size_t tile_unit, batch_unit; /* bytes of one element of all samples in a tile, in a batch */
+    int64_t row, rows;            /* of the batch */
+    int64_t tile_row; /* of the tile's values: row `row` of the batch is this one of theirs */
+    fbp_sparse_rows sparse[FBP_MAX_INPUTS];
+    fbp_call call;
+} fbp_lane;
+
+/* A thread's own lane, and its room for the gradient of a tile of parameters. */
+void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch,
+                    const fbp_team *team);
+static inline void *fbp_thread_gradient(const fbp_pass *pass, const fbp_team *team) {
+    return pass->threads + (size_t)team->thread * pass->thread_bytes + pass->tile_bytes;
+}
+
+/* Where the lane's rows of a buffer lie, each sample_stride elements apart. */
+void *fbp_lane_buffer(const fbp_lane *lane, int buffer, const fbp_operand *is);
+void *fbp_lane_value(const fbp_lane *lane, int v);
+void *fbp_lane_gradient(const fbp_lane *lane, int v);
+
+/* The call of a node on the lane's rows, forward; and what its backward reads, with dx NULL. */
+fbp_call *fbp_lane_forward(fbp_lane *lane, int n);
+fbp_call *fbp_lane_backward(fbp_lane *lane, int n);
+
 /* ---- rows phase ---- */
 
-/* What an onlooker wants of a pass: each layer's values, (rows, n_out) and dense, and the first
- * layer with a pre-activation that is not finite (-1: none). Any may be NULL. Rows count from
+/* What an onlooker wants of a pass: values and gradients, (rows, elements) and dense, predictions,
+ * and the first node with a result that is not finite (-1: none). Any may be NULL. Rows count from
  * `first`. */
 typedef struct {
-    void *const *z, *const *a, *const *delta;
-    int *bad_layer;
+    void *const *values, *const *gradients, *const *predictions;
+    int *bad_node;
     int64_t first;
 } fbp_trace;
 
-/* This thread's part of the rows phase: gather, forward, loss, and backward to the first layer's
- * delta. */
+/* Steps [begin, end) of the schedule on the lane's rows. */
+void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace);
+
+/* This thread's part of the rows phase: gather, forward, losses, and backward. */
 void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team);
 /* The whole phase on one thread, under the eyes of an onlooker. */
 void fbp_rows_traced(fbp_pass *pass, const fbp_batch *batch, const fbp_trace *trace);
-/* The first layer with a pre-activation that is not finite, of a batch that is run forward for
- * this; -1: none. */
-int fbp_first_bad_layer(fbp_pass *pass, const fbp_batch *batch);
+/* The first node with a result that is not finite, of a batch that is run forward for this; -1:
+ * none. */
+int fbp_first_bad_node(fbp_pass *pass, const fbp_batch *batch);
+
+/* The losses of a batch, weighted and added up. */
+double fbp_batch_loss(const fbp_pass *pass, int64_t rows);
 
 /* ---- weights phase ---- */
 
-/* Its units: unit u is block u % n_blocks of the batch's rows for tile u / n_blocks. A thread's
- * units, and its tiles, are consecutive and of about equal cost. */
-fbp_range fbp_units_share(const fbp_plan *plan, int n_blocks, const fbp_team *team);
+/* Its units: the parts of the gradients of all tiles, one tile after the other. A thread's units,
+ * and its tiles, are consecutive and of about equal cost. */
+fbp_range fbp_units_share(const fbp_plan *plan, int64_t rows, const fbp_team *team);
 fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team);
+
+/* Walks over a thread's units. */
+typedef struct {
+    int tile, part, n_parts; /* the unit: part `part` of tile `tile` */
+    int most_parts;
+    int64_t left;
+} fbp_units;
+/* most_parts may be an upper bound, as for larger batches. */
+fbp_units fbp_units_begin(const fbp_plan *plan, int64_t rows, int most_parts, fbp_range share);
+void fbp_units_next(const fbp_plan *plan, int64_t rows, fbp_units *units);
 
 /* No unit is formed yet: for buffers that come from a pool, or that a stopped phase has left. */
 void fbp_units_reset(fbp_pass *pass);
-/* The gradient of one tile of parameters over all rows of the batch, into g or added to it. */
-void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
-                       void *g);
 /* Forms a unit's gradient. Returns the tile's, over the whole batch, to the thread that forms the
- * last of its units, and NULL to the others. */
-void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, int64_t unit, const fbp_team *team);
-
-/* Weights, without biases, in a tile: what the penalty is about. */
-static inline int64_t fbp_tile_weights(const fbp_plan *plan, const fbp_tile *tile) {
-    const fbp_layer *layer = &plan->layers[tile->layer];
-    int64_t end = tile->end < layer->n_in ? tile->end : layer->n_in;
-    return end > tile->begin ? (end - tile->begin) * layer->n_out : 0;
-}
-
-static inline int64_t fbp_tile_offset(const fbp_plan *plan, const fbp_tile *tile) {
-    const fbp_layer *layer = &plan->layers[tile->layer];
-    return layer->offset + tile->begin * layer->n_out;
-}
+ * last of its parts, and NULL to the others. */
+void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units *unit,
+                        const fbp_team *team);
+/* The gradient of one tile of parameters over all rows of the batch, formed in one part, added to
+ * g. */
+void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
+                       void *g, const fbp_team *team);
 
 #endif

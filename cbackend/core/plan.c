@@ -1,5 +1,5 @@
-/* Compiling a network: names become rows, widths become offsets and tiles, and everything that can
- * be known before anything runs (parameters, FLOPs, who computes what) is settled here. */
+/* Compiling a graph: what its shapes decide before anything runs. How products are formed, how
+ * samples and parameters are cut into tiles, and how much work is worth a thread. */
 #include "core/plan.h"
 
 #include <math.h>
@@ -7,7 +7,7 @@
 
 #include "core/status.h"
 
-/* ---- the rules that choose how a layer's products are formed ---- */
+/* ---- the rules that choose how a node's products are formed ---- */
 
 /* A layer runs its training products on BLAS when both its sides are at least this wide: from there
  * on BLAS's blocking for the cache beats our own kernels. In float these were the faster ones of v4
@@ -25,17 +25,26 @@ static const int64_t blas_columns = 512;
  * leave the cache between steps, and double or treble the memory that the weights take. */
 static const int64_t parts_from = 1 << 20;
 
-static int wants_blas(const fbp_plan *plan, const fbp_layer *layer) {
+static int wants_blas(const fbp_plan *plan, int64_t n_in, int64_t n_out) {
     int i = 0;
     while (blas_rules[i].isa != NULL && strcmp(blas_rules[i].isa, plan->variant->isa) != 0) i++;
-    int64_t from = blas_rules[i].from_width[layer->dtype];
-    return layer->n_in >= from && layer->n_out >= from && fbp_blas_present(layer->dtype);
+    int64_t from = blas_rules[i].from_width[plan->dtype];
+    return n_in >= from && n_out >= from && fbp_blas_present(plan->dtype);
 }
 
-static fbp_products products_of(const fbp_plan *plan, const fbp_layer *layer) {
-    if (layer->op->reads_sparse) return FBP_PACKED;
-    if (wants_blas(plan, layer)) return FBP_BLAS;
-    return layer->n_in * layer->n_out < parts_from ? FBP_PACKED : FBP_IN_PARTS;
+/* Input 1 of a node with copies is its matrix of weights. */
+static void choose_products(fbp_plan *plan, fbp_node *node) {
+    if (fbp_node_ops(node)->pack == NULL) {
+        node->products = FBP_PACKED;
+        return;
+    }
+    int64_t n_in = fbp_positions(&node->in[1]), n_out = fbp_width(&node->in[1]);
+    node->products = FBP_IN_PARTS;
+    if (n_in * n_out < parts_from) node->products = FBP_PACKED;
+    if (wants_blas(plan, n_in, n_out)) node->products = FBP_BLAS;
+    node->columns = node->products == FBP_BLAS ? blas_columns : plan->gemm->columns;
+    plan->uses_blas |= node->products == FBP_BLAS;
+    plan->copies_weights |= node->products != FBP_PACKED;
 }
 
 int64_t fbp_leading(fbp_dtype dtype, int64_t n) {
@@ -43,24 +52,35 @@ int64_t fbp_leading(fbp_dtype dtype, int64_t n) {
     return ld % (8 * pad) == 0 ? ld + pad : ld;
 }
 
+/* ---- tiles of samples ---- */
+
+/* Elements of a tile that stay in the second cache beside the weights. */
+static const int64_t tile_elements = 1 << 17;
+
+static int64_t least_samples(const fbp_plan *plan) {
+    int64_t least = 1;
+    for (int n = 0; n < plan->graph.n_nodes; n++)
+        if (plan->graph.nodes[n].row->least_samples > least)
+            least = plan->graph.nodes[n].row->least_samples;
+    return least;
+}
+
+/* Of samples that are one row each, 64; where tiles copy weights anew, more. Of samples with many
+ * rows as many as stay in cache. */
 int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch) {
+    if (plan->most_positions > 1) {
+        int64_t fit = tile_elements / (plan->widest_sample + 1), least = least_samples(plan);
+        fit = fit < 64 ? fit : 64;
+        return fit > least ? fit : least;
+    }
     if (!plan->copies_weights) return 64;
-    int64_t whole = fbp_round_up(batch, 64); /* each tile copies the weights anew */
+    int64_t whole = fbp_round_up(batch, 64);
     return whole < 512 ? whole : 512;
 }
 
 int64_t fbp_row_step(const fbp_plan *plan, int64_t batch) {
-    return plan->uses_blas ? fbp_row_tile(plan, batch) : 8;
-}
-
-/* Units of the weights phase are wanted for so many threads, and a block of fewer rows would cost
- * more to add up than a small part of what it takes to form. */
-enum { wanted_units = 64, least_block = 256 };
-
-int fbp_row_blocks(const fbp_plan *plan, int64_t batch) {
-    int64_t wanted = wanted_units / plan->n_tiles, most = batch / least_block;
-    int64_t blocks = wanted < most ? wanted : most;
-    return plan->uses_blas || blocks < 1 ? 1 : (int)blocks;
+    if (plan->uses_blas) return fbp_row_tile(plan, batch);
+    return plan->most_positions > 1 ? 1 : 8;
 }
 
 /* ---- which form the rows phase takes ---- */
@@ -77,15 +97,19 @@ static const double flops_per_meeting = 1e5;
 double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
                      int by_columns) {
     int64_t units = fbp_pieces(rows, fbp_row_step(plan, batch));
-    double span = by_columns ? 2.0 * plan->n_layers * flops_per_meeting : 0.0;
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        int sparse = layer->op->reads_sparse;
-        double flops = (sparse ? (double)layer->n_out : fbp_product_flops(layer)) * (double)rows;
-        int64_t out = by_columns ? fbp_column_pieces(layer, layer->n_out) : 1;
-        int64_t in = by_columns ? fbp_column_pieces(layer, layer->n_in) : 1;
-        span += flops * busiest(units * out, n_threads);
-        if (l > 0) span += flops * busiest(units * in, n_threads);
+    double span = 0.0;
+    for (int n = 0; n < plan->graph.n_nodes; n++) {
+        const fbp_node *node = &plan->graph.nodes[n];
+        int cut = by_columns && fbp_node_ops(node)->pack != NULL;
+        int back = plan->graph.values[plan->graph.inputs[n][0]].gradient;
+        if (fbp_is_elementwise(node)) continue;
+        double flops =
+            node->row->reads_sparse ? (double)fbp_width(&node->out[0]) : fbp_product_flops(node);
+        int64_t out = cut ? fbp_column_pieces(node, fbp_width(&node->out[0])) : 1;
+        int64_t in = cut ? fbp_column_pieces(node, fbp_width(&node->in[0])) : 1;
+        span += flops * (double)rows * busiest(units * out, n_threads);
+        if (back) span += flops * (double)rows * busiest(units * in, n_threads);
+        if (by_columns) span += 2.0 * flops_per_meeting;
     }
     return span;
 }
@@ -101,24 +125,26 @@ static double copying(const fbp_plan *plan, int64_t rows, int64_t batch, int n_t
     int64_t own = fbp_pieces(units, n_threads) * fbp_row_step(plan, batch);
     int64_t tiles = fbp_pieces(by_columns ? rows : own, fbp_row_tile(plan, batch));
     double elements = 0.0;
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        if (layer->products == FBP_PACKED) continue;
-        double weights = (double)layer->n_in * (double)layer->n_out;
-        int64_t out = fbp_column_pieces(layer, layer->n_out);
-        int64_t in = fbp_column_pieces(layer, layer->n_in);
+    for (int n = 0; n < plan->graph.n_nodes; n++) {
+        const fbp_node *node = &plan->graph.nodes[n];
+        if (node->products == FBP_PACKED) continue;
+        double weights = (double)fbp_elements(&node->in[1]);
+        int64_t out = fbp_column_pieces(node, fbp_width(&node->out[0]));
+        int64_t in = fbp_column_pieces(node, fbp_width(&node->in[0]));
+        int back = plan->graph.values[plan->graph.inputs[n][0]].gradient;
         elements += weights * (by_columns ? busiest(units * out, n_threads) : 1.0);
-        if (l > 0) elements += weights * (by_columns ? busiest(units * in, n_threads) : 1.0);
+        if (back) elements += weights * (by_columns ? busiest(units * in, n_threads) : 1.0);
     }
     return flops_per_copy * elements * (double)tiles;
 }
 
 int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads) {
     double span[2];
+    if (!plan->is_chain || n_threads == 1) return 0;
     for (int form = 0; form < 2; form++)
         span[form] = fbp_rows_span(plan, rows, batch, n_threads, form) +
                      copying(plan, rows, batch, n_threads, form);
-    return n_threads > 1 && span[1] < span[0];
+    return span[1] < span[0];
 }
 
 /* About 10 us of one core's work where a team stays together (two quiet cores meet in a quarter of
@@ -141,155 +167,77 @@ int fbp_threads_for_call(double flops, int n_threads) {
 }
 
 double fbp_sample_flops(const fbp_plan *plan, const fbp_samples *x) {
-    if (!plan->sparse || x->rows == 0) return plan->flops;
-    const fbp_layer *first = &plan->layers[0];
-    double density = (double)x->stored / (double)x->rows / (double)x->cols;
-    /* Forward, and backward to the weights. */
-    return plan->flops - 2.0 * fbp_product_flops(first) * (1.0 - density);
-}
-
-size_t fbp_target_bytes(const fbp_plan *plan) {
-    return plan->loss->target == FBP_TARGET_CLASS ? sizeof(int32_t)
-                                                  : (size_t)plan->n_outputs * fbp_size(plan->dtype);
+    double flops = plan->flops;
+    for (int n = 0; n < plan->graph.n_nodes; n++) {
+        const fbp_node *node = &plan->graph.nodes[n];
+        if (!node->row->reads_sparse) continue;
+        const fbp_samples *from = &x[plan->graph.values[plan->graph.inputs[n][0]].index];
+        if (from->rows == 0) continue;
+        double density = (double)from->stored / (double)from->rows / (double)from->cols;
+        /* Forward, and backward to the weights. */
+        flops -= 2.0 * fbp_product_flops(node) * (1.0 - density);
+    }
+    return flops;
 }
 
 /* ---- making a plan ---- */
 
-/* Far beyond any memory, and far below where a count of bytes would overflow. */
-static const int64_t most_params = (int64_t)1 << 48;
-
-static fbp_status add_op(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
-    int sparse_input = plan->n_layers == 0 && plan->sparse;
-    const fbp_row *row = fbp_variant_find(plan->variant, FBP_OP, spec->name);
-    if (row != NULL && sparse_input && row->sparse_form != NULL)
-        row = fbp_variant_find(plan->variant, FBP_OP, row->sparse_form);
-    if (row == NULL) return FBP_INVALID;
-    if (row->reads_sparse != sparse_input)
-        return fbp_fail(FBP_INVALID, "layer %d: found '%s', wanted an op that reads %s samples",
-                        plan->n_layers, row->name, sparse_input ? "sparse" : "dense");
-    if (spec->units < 1 || spec->units > INT32_MAX)
-        return fbp_fail(FBP_INVALID, "units of layer %d: found %lld, wanted 1 to %d",
-                        plan->n_layers, (long long)spec->units, INT32_MAX);
-    if ((n_in + 1) * spec->units > most_params - plan->n_params)
-        return fbp_fail(FBP_INVALID, "layers: found more than %lld parameters with layer %d",
-                        (long long)most_params, plan->n_layers);
-    fbp_layer *layer = &plan->layers[plan->n_layers++];
-    layer->op = row;
-    memcpy(layer->op_attrs, spec->attrs, sizeof layer->op_attrs);
-    layer->n_in = n_in;
-    layer->n_out = spec->units;
-    layer->param_rows = n_in + 1;
-    layer->ld_in = fbp_leading(plan->dtype, n_in);
-    layer->ld_out = fbp_leading(plan->dtype, spec->units);
-    layer->dtype = plan->dtype;
-    layer->gemm = plan->gemm;
-    layer->vector = plan->vector;
-    layer->offset = plan->n_params;
-    layer->products = products_of(plan, layer);
-    layer->columns = layer->products == FBP_BLAS ? blas_columns : plan->gemm->columns;
-    if (row->reads_sparse) layer->columns = spec->units; /* whole */
-    plan->uses_blas |= layer->products == FBP_BLAS;
-    plan->copies_weights |= layer->products != FBP_PACKED;
-    plan->n_params += layer->param_rows * layer->n_out;
-    if (!sparse_input && layer->ld_in > plan->widest) plan->widest = layer->ld_in;
-    if (layer->ld_out > plan->widest) plan->widest = layer->ld_out;
-    plan->n_outputs = spec->units;
-    return fbp_row_check(row, layer->op_attrs);
-}
-
-static fbp_status add_spec(fbp_plan *plan, const fbp_row_spec *spec, int64_t n_in) {
-    const fbp_row *row = fbp_variant_look(plan->variant, FBP_ACTIVATION, spec->name);
-    if (row == NULL) return add_op(plan, spec, n_in);
-    fbp_layer *layer = plan->n_layers == 0 ? NULL : &plan->layers[plan->n_layers - 1];
-    if (layer == NULL || layer->activation != NULL)
-        return fbp_fail(FBP_INVALID,
-                        "layers: found the activation '%s' %s, wanted a layer before it", row->name,
-                        layer == NULL ? "at the start" : "after another activation");
-    layer->activation = row;
-    memcpy(layer->activation_attrs, spec->attrs, sizeof layer->activation_attrs);
-    return fbp_row_check(row, layer->activation_attrs);
-}
-
-/* Parameter rows of a tile: about 64 tiles, each of which reads the deltas of the whole batch, and
- * hardly more than 65536 elements where our own kernels run, so that gradient, weights and
- * optimiser state of a tile stay in the second cache together. Whole groups of 16 rows: tiles meet
- * at the ends of cache lines in the transposed copies, and of vectors where a single output has the
- * rows fill them. */
-static int64_t tile_rows(const fbp_plan *plan, const fbp_layer *layer) {
-    if (layer->products == FBP_BLAS) return 256;
-    int64_t elements = plan->n_params / 64;
-    if (elements < 1024) elements = 1024;
-    if (elements > 65536) elements = 65536;
-    int64_t rows = fbp_round_up(elements / layer->n_out + 1, 16);
-    /* A sparse tile searches every sample: fewer, larger tiles. */
-    return layer->op->reads_sparse && rows < 512 ? 512 : rows;
-}
-
-static fbp_status cut_tiles(fbp_plan *plan) {
-    for (int pass = 0; pass < 2; pass++) {
-        int count = 0;
-        for (int l = 0; l < plan->n_layers; l++) {
-            const fbp_layer *layer = &plan->layers[l];
-            int64_t rows = tile_rows(plan, layer);
-            for (int64_t begin = 0; begin < layer->param_rows; begin += rows, count++) {
-                if (pass == 0) continue;
-                int64_t end = begin + rows < layer->param_rows ? begin + rows : layer->param_rows;
-                int64_t cost = (end - begin) * layer->n_out;
-                fbp_tile tile = {l, begin, end, cost};
-                plan->tiles[count] = tile;
-                if (cost > plan->largest_tile) plan->largest_tile = cost;
-            }
-        }
-        plan->n_tiles = count;
-        if (pass == 0) plan->tiles = fbp_alloc((size_t)count * sizeof *plan->tiles);
-        if (plan->tiles == NULL) return FBP_NO_MEMORY;
+static void measure(fbp_plan *plan) {
+    const fbp_graph *graph = &plan->graph;
+    plan->is_chain = graph->n_losses == 1 && graph->n_inputs == 1;
+    plan->most_positions = 1;
+    for (int v = 0; v < graph->n_values; v++) {
+        const fbp_operand *x = &graph->values[v].is;
+        if (!x->is.batched || x->is.content == FBP_SPARSE) continue;
+        if (fbp_positions(x) > plan->most_positions) plan->most_positions = fbp_positions(x);
     }
-    return FBP_OK;
+    for (int n = 0; n < graph->n_nodes; n++) {
+        const fbp_node *node = &graph->nodes[n];
+        int last =
+            n == 0 ? graph->inputs[n][0] == 0 : graph->inputs[n][0] == graph->first_result[n - 1];
+        plan->is_chain &= last && (fbp_is_elementwise(node) || node->row->bias_follows);
+    }
+    plan->is_chain &= plan->most_positions == 1;
+    int64_t batch = plan->training.batch_elements, tile = plan->training.tile_elements;
+    plan->widest_sample = batch + tile;
+    plan->flops = graph->flops[0] + graph->flops[1];
 }
 
-static fbp_status compile(fbp_plan *plan, int n_specs, const fbp_row_spec *specs,
-                          const fbp_row_spec *loss) {
-    plan->layers = fbp_alloc((size_t)n_specs * sizeof *plan->layers);
-    if (plan->layers == NULL) return FBP_NO_MEMORY;
-    for (int i = 0; i < n_specs; i++) {
-        int64_t n_in = plan->n_layers == 0 ? plan->n_inputs : plan->n_outputs;
-        fbp_status status = add_spec(plan, &specs[i], n_in);
-        if (status != FBP_OK) return status;
-    }
-    if (plan->n_layers == 0)
-        return fbp_fail(FBP_INVALID,
-                        "layers: found none, wanted at least one layer with parameters");
-    if (plan->layers[plan->n_layers - 1].activation != NULL)
-        return fbp_fail(FBP_INVALID,
-                        "layers: found the activation '%s' at the end, wanted a layer: the "
-                        "loss takes the raw output",
-                        plan->layers[plan->n_layers - 1].activation->name);
-    plan->loss = fbp_variant_find(plan->variant, FBP_LOSS, loss->name);
-    if (plan->loss == NULL) return FBP_INVALID;
-    memcpy(plan->loss_attrs, loss->attrs, sizeof plan->loss_attrs);
-    fbp_status status = fbp_row_check(plan->loss, plan->loss_attrs);
+static fbp_status compile(fbp_plan *plan, const fbp_graph_spec *spec) {
+    fbp_status status = fbp_graph_make(&plan->graph, spec);
     if (status != FBP_OK) return status;
-    double forward = 0.0, backward = 0.0;
-    fbp_plan_flops(plan, &forward, &backward);
-    plan->flops = forward + backward;
-    return cut_tiles(plan);
+    if (spec->n_nodes < 1 || spec->n_outputs < 1 || spec->n_outputs > FBP_MAX_INPUTS)
+        return fbp_fail(FBP_INVALID,
+                        "graph: found %d nodes and %d outputs, wanted at least one of each and at "
+                        "most %d outputs",
+                        spec->n_nodes, spec->n_outputs, FBP_MAX_INPUTS);
+    for (int n = 0; n < plan->graph.n_nodes; n++) choose_products(plan, &plan->graph.nodes[n]);
+    plan->outputs = fbp_alloc((size_t)spec->n_outputs * sizeof *plan->outputs);
+    if (plan->outputs == NULL) return FBP_NO_MEMORY;
+    plan->n_outputs = spec->n_outputs;
+    for (int i = 0; i < spec->n_outputs; i++) {
+        int v = plan->outputs[i] = spec->outputs[i];
+        if (v < 0 || v >= plan->graph.n_values || plan->graph.values[v].source != FBP_FROM_NODE)
+            return fbp_fail(FBP_INVALID, "output %d: found value %d, wanted the result of a node",
+                            i, v);
+    }
+    status = fbp_schedule_make(&plan->training, &plan->graph, 0, NULL);
+    if (status == FBP_OK)
+        status = fbp_schedule_make(&plan->prediction, &plan->graph, plan->n_outputs, plan->outputs);
+    if (status == FBP_OK) status = fbp_cut_parameters(plan);
+    if (status == FBP_OK) measure(plan);
+    return status;
 }
 
-fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *specs,
-                           const fbp_row_spec *loss, fbp_dtype dtype, int sparse, fbp_plan **out) {
+fbp_status fbp_plan_of_graph(const fbp_graph_spec *spec, fbp_plan **out) {
     *out = NULL;
-    if (n_inputs < 1 || n_inputs > INT32_MAX)
-        return fbp_fail(FBP_INVALID, "n_inputs: found %lld, wanted 1 to %d", (long long)n_inputs,
-                        INT32_MAX);
     fbp_plan *plan = fbp_alloc(sizeof *plan);
     if (plan == NULL) return FBP_NO_MEMORY;
-    plan->dtype = dtype;
-    plan->sparse = sparse;
-    plan->n_inputs = n_inputs;
+    plan->dtype = spec->dtype;
     plan->variant = fbp_variant_current();
-    plan->gemm = plan->variant->gemm->kernels[dtype];
-    plan->vector = plan->variant->vector->kernels[dtype];
-    fbp_status status = compile(plan, n_specs, specs, loss);
+    plan->gemm = plan->variant->gemm->kernels[plan->dtype];
+    plan->vector = plan->variant->vector->kernels[plan->dtype];
+    fbp_status status = compile(plan, spec);
     if (status != FBP_OK) {
         fbp_plan_destroy(plan);
         return status;
@@ -301,7 +249,13 @@ fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *sp
 void fbp_plan_destroy(fbp_plan *plan) {
     if (plan == NULL) return;
     fbp_pool_free(&plan->pool);
+    fbp_graph_free(&plan->graph);
+    fbp_schedule_free(&plan->training);
+    fbp_schedule_free(&plan->prediction);
+    fbp_free(plan->outputs);
     fbp_free(plan->tiles);
-    fbp_free(plan->layers);
+    fbp_free(plan->copies);
+    fbp_free(plan->uses);
+    fbp_free(plan->first_use);
     fbp_free(plan);
 }

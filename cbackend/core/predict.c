@@ -1,21 +1,19 @@
-/* Prediction: rows go through all layers in two tiles that take turns, always on our own kernels,
- * so that a row's bits depend on nothing but the row. */
+/* Prediction: tiles of samples go forward through the graph, always on our own kernels, so that a
+ * sample's bits depend on nothing but the sample. */
 #include <string.h>
 
 #include "core/pass.h"
 #include "core/status.h"
 
 typedef struct {
-    const fbp_plan *plan;
+    fbp_pass pass;
     const fbp_samples *x;
-    const fbp_weights *weights;
+    fbp_weights *weights;
     int prepared; /* the weights are, and stay */
-    char *tiles;  /* two for each thread */
-    size_t tile_bytes;
     const void *params;
     int raw, n_threads;
-    void *out;
-    fbp_watch watch;
+    void *const *out;
+    int64_t tile;
     double flops; /* of one sample */
 } fbp_prediction;
 
@@ -24,81 +22,88 @@ enum { tile_rows = 64 };
 
 static void carve(void *context, fbp_carver *carver) {
     fbp_prediction *call = context;
-    const fbp_plan *plan = call->plan;
-    fbp_purpose purpose = call->x->rows <= tile_rows ? FBP_FOR_FEW_ROWS : FBP_FOR_PREDICT;
+    const fbp_plan *plan = call->pass.plan;
+    int few = call->x[0].rows * plan->most_positions <= tile_rows;
+    fbp_purpose purpose = few ? FBP_FOR_FEW_ROWS : FBP_FOR_PREDICT;
     if (!call->prepared) call->weights = fbp_weights_carve(plan, call->params, purpose, carver);
-    call->tile_bytes = fbp_carved_bytes(tile_rows * plan->widest, fbp_size(plan->dtype));
-    call->tiles = fbp_carve(carver, 2 * (int64_t)call->n_threads, call->tile_bytes);
+    fbp_pass_carve_prediction(&call->pass, plan, call->tile, call->n_threads, carver);
+    call->pass.params = call->params;
+    call->pass.weights = call->weights;
 }
 
-static void run_tile(const fbp_prediction *call, int64_t begin, int64_t rows, char *x, char *y) {
-    const fbp_plan *plan = call->plan;
-    const fbp_samples *samples = call->x;
-    fbp_sparse_rows sparse = {samples, begin, NULL};
-    if (!plan->sparse)
-        plan->vector->gather(
-            rows, samples->cols, fbp_at(plan, samples->data, begin * samples->row_stride),
-            samples->row_stride, samples->col_stride, NULL, x, plan->layers[0].ld_in);
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        const void *in = l == 0 && plan->sparse ? (const void *)&sparse : x;
-        fbp_layer_ops(layer)->forward(layer, &call->weights[l], rows, 0, layer->n_out, in, y);
-        if (layer->activation != NULL)
-            fbp_layer_activation(layer)->value(rows * layer->ld_out, y, y, layer->activation_attrs);
-        char *swap = x;
-        x = y;
-        y = swap;
-    }
-    int64_t k = plan->n_outputs, ld = plan->layers[plan->n_layers - 1].ld_out;
-    char *out = fbp_at(plan, call->out, begin * k);
-    if (!call->raw) {
-        fbp_plan_loss(plan)->predict(rows, k, ld, x, k, out);
+/* A lane's rows of an output to the caller's. */
+static void yield_output(const fbp_prediction *call, const fbp_lane *lane, int o) {
+    const fbp_plan *plan = call->pass.plan;
+    int v = plan->outputs[o];
+    const fbp_operand *z = &plan->graph.values[v].is;
+    int64_t positions = fbp_positions(z), k = fbp_width(z), rows = lane->rows * positions;
+    const void *from = fbp_lane_value(lane, v);
+    void *to = fbp_at(plan, call->out[o], lane->row * positions * k);
+    for (int i = 0; i < plan->graph.n_losses && !call->raw; i++) {
+        const fbp_loss *loss = &plan->graph.losses[i];
+        if (loss->value != v) continue;
+        const fbp_loss_kernels *kernels = loss->row->kernels[plan->dtype];
+        kernels->predict(rows, k, z->row_stride, from, k, to);
         return;
     }
     for (int64_t r = 0; r < rows; r++)
-        memcpy(fbp_at(plan, out, r * k), fbp_at(plan, x, r * ld),
+        memcpy(fbp_at(plan, to, r * k), fbp_at(plan, from, r * z->row_stride),
                (size_t)k * fbp_size(plan->dtype));
 }
 
 static void run_thread(void *context, const fbp_team *team) {
     fbp_prediction *call = context;
+    fbp_pass *pass = &call->pass;
+    const fbp_plan *plan = pass->plan;
     if (!call->prepared) {
-        fbp_weights_pack(call->plan, call->weights, team);
+        fbp_weights_pack(plan, call->weights, team);
         fbp_barrier(team);
     }
-    fbp_range share = fbp_share(call->x->rows, team);
-    char *scratch = call->tiles + 2 * (size_t)team->thread * call->tile_bytes;
-    for (int64_t begin = share.begin; begin < share.end; begin += tile_rows) {
-        int64_t rows = share.end - begin < tile_rows ? share.end - begin : tile_rows;
-        run_tile(call, begin, rows, scratch, scratch + call->tile_bytes);
-        fbp_watch_work(&call->watch, team, call->flops * (double)rows);
-        if (fbp_watch_stopped(&call->watch)) return;
+    fbp_problem problem = {.x = call->x};
+    fbp_batch batch = {.problem = &problem, .rows = call->x[0].rows};
+    fbp_range share = fbp_share(batch.rows, team);
+    fbp_lane lane;
+    fbp_lane_begin(&lane, pass, &batch, team);
+    for (int64_t begin = share.begin; begin < share.end; begin += call->tile) {
+        lane.row = begin;
+        lane.rows = share.end - begin < call->tile ? share.end - begin : call->tile;
+        fbp_run_steps(&lane, 0, pass->schedule->n_steps, NULL);
+        for (int o = 0; o < plan->n_outputs; o++) yield_output(call, &lane, o);
+        fbp_watch_work(&pass->watch, team, call->flops * (double)lane.rows);
+        if (fbp_watch_stopped(&pass->watch)) return;
     }
+}
+
+static int64_t tile_of(const fbp_plan *plan, int64_t rows) {
+    int64_t tile = plan->most_positions > 1 ? fbp_row_tile(plan, rows) : tile_rows;
+    return tile < rows ? tile : rows;
 }
 
 static fbp_status run(fbp_prediction *call, fbp_plan *plan, int n_threads) {
     const fbp_samples *x = call->x;
     fbp_status status = fbp_check_samples(plan, x);
-    if (status != FBP_OK || x->rows == 0) return status;
-    call->plan = plan;
+    if (status != FBP_OK || x[0].rows == 0) return status;
+    call->pass.plan = plan;
     call->flops = fbp_sample_flops(plan, x) / 3.0; /* backward takes the rest */
-    call->n_threads = fbp_threads_for_call(call->flops * (double)x->rows, n_threads);
+    call->n_threads = fbp_threads_for_call(call->flops * (double)x[0].rows, n_threads);
+    call->tile = tile_of(plan, x[0].rows);
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, carve, call, &scratch);
     if (status != FBP_OK) return status;
     fbp_parallel(call->n_threads, run_thread, call);
     fbp_pool_give(&plan->pool, scratch);
-    return fbp_watch_stopped(&call->watch) ? fbp_fail(FBP_INTERRUPTED, "predict was interrupted")
-                                           : FBP_OK;
+    return fbp_watch_stopped(&call->pass.watch)
+               ? fbp_fail(FBP_INTERRUPTED, "predict was interrupted")
+               : FBP_OK;
 }
 
 fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
-                       int n_threads, fbp_poll_fn poll, void *poll_context, void *out) {
+                       int n_threads, fbp_poll_fn poll, void *poll_context, void *const *out) {
     fbp_prediction call = {.x = x,
                            .params = params,
                            .raw = raw,
                            .out = out,
-                           .watch = {.ask = poll, .context = poll_context}};
+                           .pass = {.watch = {.ask = poll, .context = poll_context}}};
     return run(&call, plan, n_threads);
 }
 
@@ -112,7 +117,7 @@ struct fbp_frozen {
 
 static void carve_frozen(fbp_frozen *frozen, fbp_carver *carver) {
     const fbp_plan *plan = frozen->plan;
-    frozen->params = fbp_carve(carver, plan->n_params, fbp_size(plan->dtype));
+    frozen->params = fbp_carve(carver, plan->graph.n_params, fbp_size(plan->dtype));
     frozen->weights = fbp_weights_carve(plan, frozen->params, FBP_FOR_PREDICT, carver);
 }
 
@@ -130,7 +135,7 @@ fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **out) {
     }
     fbp_carver carving = {frozen->block, 0};
     carve_frozen(frozen, &carving);
-    memcpy(frozen->params, params, (size_t)plan->n_params * fbp_size(plan->dtype));
+    memcpy(frozen->params, params, (size_t)plan->graph.n_params * fbp_size(plan->dtype));
     fbp_weights_pack(plan, frozen->weights, &fbp_alone);
     *out = frozen;
     return FBP_OK;
@@ -143,12 +148,14 @@ void fbp_frozen_destroy(fbp_frozen *frozen) {
 }
 
 fbp_status fbp_frozen_predict(const fbp_frozen *frozen, const fbp_samples *x, int raw,
-                              int n_threads, fbp_poll_fn poll, void *poll_context, void *out) {
+                              int n_threads, fbp_poll_fn poll, void *poll_context,
+                              void *const *out) {
     fbp_prediction call = {.x = x,
+                           .params = frozen->params,
                            .weights = frozen->weights,
                            .prepared = 1,
                            .raw = raw,
                            .out = out,
-                           .watch = {.ask = poll, .context = poll_context}};
+                           .pass = {.watch = {.ask = poll, .context = poll_context}}};
     return run(&call, frozen->plan, n_threads);
 }

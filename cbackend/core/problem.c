@@ -2,6 +2,7 @@
 #include "core/problem.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/status.h"
@@ -17,24 +18,52 @@ double fbp_batch_weight(const fbp_plan *plan, const fbp_batch *batch) {
     return sum;
 }
 
-void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, int64_t begin, int64_t rows,
-                      void *scale) {
-    const void *weight = batch->problem->weight;
-    for (int64_t r = 0; r < rows; r++) {
-        double own = weight == NULL
-                         ? 1.0
-                         : fbp_real_at(plan->dtype, weight, fbp_batch_sample(batch, begin + r));
-        if (plan->dtype == FBP_F32)
-            ((float *)scale)[r] = (float)(own / batch->weight);
-        else
-            ((double *)scale)[r] = own / batch->weight;
+void fbp_batch_gather(const fbp_plan *plan, const fbp_batch *batch, const fbp_value *value,
+                      int64_t row, int64_t rows, void *to) {
+    const fbp_samples *x = &batch->problem->x[value->index];
+    const fbp_operand *is = &value->is;
+    const uint32_t *order = fbp_batch_order(batch, row);
+    int64_t start = order == NULL ? (batch->first + row) * x->row_stride : 0;
+    if (is->is.content == FBP_INDEX) {
+        size_t bytes = (size_t)x->cols * sizeof(int32_t);
+        for (int64_t r = 0; r < rows; r++)
+            memcpy((int32_t *)to + r * is->sample_stride,
+                   (const int32_t *)x->data + fbp_batch_sample(batch, row + r) * x->row_stride,
+                   bytes);
+    } else if (fbp_positions(is) == 1) {
+        plan->vector->gather(rows, x->cols, fbp_at(plan, x->data, start), x->row_stride,
+                             x->col_stride, order, to, is->row_stride);
+    } else { /* the rows of a sample lie one after the other */
+        for (int64_t r = 0; r < rows; r++)
+            plan->vector->gather(
+                fbp_positions(is), fbp_width(is),
+                fbp_at(plan, x->data, fbp_batch_sample(batch, row + r) * x->row_stride),
+                fbp_width(is), 1, NULL, fbp_at(plan, to, r * is->sample_stride), is->row_stride);
     }
 }
 
-void fbp_batch_targets(const fbp_plan *plan, const fbp_batch *batch, int64_t begin, int64_t rows,
-                       void *target) {
-    size_t bytes = fbp_target_bytes(plan);
-    const char *from = batch->problem->target;
+void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, const fbp_loss *loss,
+                      int64_t begin, int64_t rows, void *scale) {
+    const void *weight = batch->problem->weight;
+    int64_t positions = fbp_positions(&plan->graph.values[loss->value].is);
+    double share = loss->factor / (double)positions;
+    for (int64_t r = 0; r < rows * positions; r++) {
+        int64_t row = positions == 1 ? r : r / positions;
+        double own = weight == NULL
+                         ? 1.0
+                         : fbp_real_at(plan->dtype, weight, fbp_batch_sample(batch, begin + row));
+        double scaled = own / batch->weight * share;
+        if (plan->dtype == FBP_F32)
+            ((float *)scale)[r] = (float)scaled;
+        else
+            ((double *)scale)[r] = scaled;
+    }
+}
+
+void fbp_batch_targets(const fbp_plan *plan, const fbp_batch *batch, int loss, int64_t begin,
+                       int64_t rows, void *target) {
+    size_t bytes = fbp_target_bytes(&plan->graph, &plan->graph.losses[loss]);
+    const char *from = batch->problem->target[loss];
     for (int64_t r = 0; r < rows; r++)
         memcpy((char *)target + (size_t)r * bytes,
                from + (size_t)fbp_batch_sample(batch, begin + r) * bytes, bytes);
@@ -68,25 +97,51 @@ static fbp_status check_csr(const fbp_samples *x) {
     return FBP_OK;
 }
 
-fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x) {
-    if (x->cols != plan->n_inputs)
-        return fbp_fail(FBP_INVALID, "X: found %lld columns, wanted %lld", (long long)x->cols,
-                        (long long)plan->n_inputs);
-    if ((x->indptr != NULL) != plan->sparse)
-        return fbp_fail(FBP_INVALID, "X: found %s samples, wanted %s: the plan was made for them",
-                        x->indptr != NULL ? "sparse" : "dense", plan->sparse ? "sparse" : "dense");
+/* The name of input i, for messages: X, as long as there is but one. */
+static const char *name_of(const fbp_plan *plan, int i, char *room, size_t size) {
+    if (plan->graph.n_inputs == 1) return "X";
+    snprintf(room, size, "X[%d]", i);
+    return room;
+}
+
+static fbp_status check_input(const fbp_plan *plan, const fbp_samples *x, int i) {
+    char room[32];
+    const char *name = name_of(plan, i, room, sizeof room);
+    const fbp_value *value = &plan->graph.values[i];
+    int sparse = fbp_is_sparse(value);
+    if (x->cols != fbp_elements(&value->is))
+        return fbp_fail(FBP_INVALID, "%s: found %lld columns, wanted %lld", name,
+                        (long long)x->cols, (long long)fbp_elements(&value->is));
+    if ((x->indptr != NULL) != sparse)
+        return fbp_fail(FBP_INVALID, "%s: found %s samples, wanted %s: the plan was made for them",
+                        name, x->indptr != NULL ? "sparse" : "dense", sparse ? "sparse" : "dense");
     if (x->rows < 0 || x->rows >= UINT32_MAX)
-        return fbp_fail(FBP_INVALID, "X: found %lld rows, wanted 0 to %u", (long long)x->rows,
-                        UINT32_MAX - 1);
-    return plan->sparse ? check_csr(x) : FBP_OK;
+        return fbp_fail(FBP_INVALID, "%s: found %lld rows, wanted 0 to %u", name,
+                        (long long)x->rows, UINT32_MAX - 1);
+    if (!sparse && x->col_stride != 1 && value->is.is.ndim > 1)
+        return fbp_fail(FBP_INVALID, "%s: found samples in pieces, wanted each in one", name);
+    return sparse ? check_csr(x) : FBP_OK;
+}
+
+fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x) {
+    for (int i = 0; i < plan->graph.n_inputs; i++) {
+        fbp_status status = check_input(plan, &x[i], i);
+        if (status != FBP_OK) return status;
+        if (x[i].rows != x[0].rows)
+            return fbp_fail(FBP_INVALID, "X[%d]: found %lld rows, wanted %lld, as X[0] has", i,
+                            (long long)x[i].rows, (long long)x[0].rows);
+    }
+    return FBP_OK;
 }
 
 /* Targets in the range that the loss is made for; NaN is in none. */
-static fbp_status check_targets(const fbp_plan *plan, const void *target, int64_t rows) {
-    fbp_target kind = plan->loss->target;
+static fbp_status check_targets(const fbp_plan *plan, const fbp_loss *loss, const void *target,
+                                int64_t rows) {
+    fbp_target kind = loss->row->target;
+    const fbp_operand *z = &plan->graph.values[loss->value].is;
     if (kind == FBP_TARGET_REAL) return FBP_OK;
-    int64_t n = kind == FBP_TARGET_CLASS ? rows : rows * plan->n_outputs;
-    double high = kind == FBP_TARGET_CLASS    ? (double)(plan->n_outputs - 1)
+    int64_t n = rows * (kind == FBP_TARGET_CLASS ? fbp_positions(z) : fbp_elements(z));
+    double high = kind == FBP_TARGET_CLASS    ? (double)(fbp_width(z) - 1)
                   : kind == FBP_TARGET_BINARY ? 1.0
                                               : INFINITY;
     for (int64_t i = 0; i < n; i++) {
@@ -94,7 +149,7 @@ static fbp_status check_targets(const fbp_plan *plan, const void *target, int64_
                                             : fbp_real_at(plan->dtype, target, i);
         if (!(t >= 0.0 && t <= high))
             return fbp_fail(FBP_INVALID, "y: found %g, wanted 0 to %g: the targets of '%s'", t,
-                            high, plan->loss->name);
+                            high, loss->row->name);
     }
     return FBP_OK;
 }
@@ -110,17 +165,22 @@ static fbp_status check_weights(const fbp_plan *plan, const void *weight, int64_
 }
 
 fbp_status fbp_check_problem(const fbp_plan *plan, const fbp_problem *problem, double *weight) {
-    fbp_status status = fbp_check_samples(plan, &problem->x);
+    fbp_status status = fbp_check_samples(plan, problem->x);
     if (status != FBP_OK) return status;
-    if (problem->x.rows < 1) return fbp_fail(FBP_INVALID, "X: found no rows, wanted at least 1");
-    status = check_targets(plan, problem->target, problem->x.rows);
-    if (status != FBP_OK) return status;
-    status = check_weights(plan, problem->weight, problem->x.rows);
+    int64_t rows = fbp_problem_rows(problem);
+    if (rows < 1) return fbp_fail(FBP_INVALID, "X: found no rows, wanted at least 1");
+    if (plan->graph.n_losses < 1)
+        return fbp_fail(FBP_INVALID, "loss: found none, wanted a plan with at least one");
+    for (int i = 0; i < plan->graph.n_losses; i++) {
+        status = check_targets(plan, &plan->graph.losses[i], problem->target[i], rows);
+        if (status != FBP_OK) return status;
+    }
+    status = check_weights(plan, problem->weight, rows);
     if (status != FBP_OK) return status;
     if (!(problem->alpha >= 0.0 && problem->alpha < INFINITY))
         return fbp_fail(FBP_INVALID, "alpha: found %g, wanted a finite number of at least 0",
                         problem->alpha);
-    fbp_batch all = {problem, NULL, 0, problem->x.rows, 0.0};
+    fbp_batch all = {.problem = problem, .rows = rows};
     *weight = fbp_batch_weight(plan, &all);
     if (!(*weight > 0.0 && *weight < INFINITY))
         return fbp_fail(FBP_INVALID,

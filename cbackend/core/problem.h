@@ -10,8 +10,11 @@ typedef struct {
     const fbp_problem *problem;
     const uint32_t *order;
     int64_t first, rows;
-    double weight; /* the sum of their weights */
+    double weight;   /* the sum of their weights */
+    fbp_draws draws; /* what random masks are functions of: seed and step */
 } fbp_batch;
+
+static inline int64_t fbp_problem_rows(const fbp_problem *problem) { return problem->x[0].rows; }
 
 /* The order from row `row` of the batch on, or NULL. */
 static inline const uint32_t *fbp_batch_order(const fbp_batch *batch, int64_t row) {
@@ -23,19 +26,24 @@ static inline int64_t fbp_batch_sample(const fbp_batch *batch, int64_t row) {
     return batch->order == NULL ? place : (int64_t)batch->order[place];
 }
 
-/* The batch from row `row` on, as a sparse first layer reads it. */
-static inline fbp_sparse_rows fbp_batch_sparse(const fbp_batch *batch, int64_t row) {
-    fbp_sparse_rows rows = {&batch->problem->x, batch->first + row, fbp_batch_order(batch, row)};
+/* The batch from row `row` on, as a node reads an input of compressed rows. */
+static inline fbp_sparse_rows fbp_batch_sparse(const fbp_batch *batch, int input, int64_t row) {
+    fbp_sparse_rows rows = {&batch->problem->x[input], batch->first + row,
+                            fbp_batch_order(batch, row)};
     return rows;
 }
 
+/* Rows [row, row + rows) of the batch into the buffer of an input's value. */
+void fbp_batch_gather(const fbp_plan *plan, const fbp_batch *batch, const fbp_value *value,
+                      int64_t row, int64_t rows, void *to);
+
 double fbp_batch_weight(const fbp_plan *plan, const fbp_batch *batch);
-/* scale (rows) = a row's weight over the batch's, from row `begin` of the batch on: so the gradient
- * is that of the weighted mean. */
-void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, int64_t begin, int64_t rows,
-                      void *scale);
-void fbp_batch_targets(const fbp_plan *plan, const fbp_batch *batch, int64_t begin, int64_t rows,
-                       void *target);
+/* scale (rows, positions) = a sample's weight over the batch's, times the loss's factor, over its
+ * positions: so the gradient is that of the weighted mean. */
+void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, const fbp_loss *loss,
+                      int64_t begin, int64_t rows, void *scale);
+void fbp_batch_targets(const fbp_plan *plan, const fbp_batch *batch, int loss, int64_t begin,
+                       int64_t rows, void *target);
 
 /* Wrong shapes, targets out of range and the like, told with the name of the argument. */
 fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x);

@@ -55,8 +55,13 @@ typedef struct {
     void (*update)(int64_t n, const void *g, void *w, void *const *states, const double *scalars);
 } fbp_rule_kernels;
 
-typedef struct fbp_layer_kernels fbp_layer_kernels; /* core/layer.h: rows with parameters */
-typedef struct fbp_node_kernels fbp_node_kernels;   /* core/node.h: ops as nodes of a graph */
+typedef struct fbp_node_kernels fbp_node_kernels; /* core/node.h: ops as nodes of a graph */
+
+typedef enum {
+    FBP_ZEROS_NEVER = 0,
+    FBP_ZEROS_KEPT, /* if those that it reads have */
+    FBP_ZEROS_ALWAYS
+} fbp_zeros;
 
 struct fbp_row {
     const char *name;
@@ -84,7 +89,11 @@ struct fbp_row {
     /* Bit i: rows of input i, and of its gradient, are padded as fbp_leading() says, and a one
      * follows the last column. */
     unsigned padded;
-    int padded_results; /* likewise those of the results, whose gradients have zeros there */
+    int padded_results;     /* likewise those of the results, whose gradients have zeros there */
+    unsigned ones;          /* of the padded inputs, those whose one is read */
+    fbp_zeros zero_padding; /* whether the gradients that it writes have zeros in their padding */
+    int bias_follows;       /* the rows of input 1 may be taken one further: that one is input 2 */
+    int least_samples;      /* that a call should have, to be fast; 0: any number */
 };
 
 typedef struct {

@@ -8,26 +8,27 @@
 #include "core/status.h"
 
 fbp_row_info fbp_row_describe(const fbp_row *row) {
-    int tangent = 1, backward_tangent = 1;
-    if (row->kind == FBP_OP && row->infer != NULL) {
+    int tangent = 0, backward_tangent = 0;
+    if (row->kind == FBP_LOSS) {
+        const fbp_loss_kernels *kernels = row->kernels[FBP_F64];
+        tangent = backward_tangent = kernels->tangent != NULL;
+    } else if (row->infer != NULL) {
         tangent = fbp_has_tangent(row);
         backward_tangent = fbp_has_backward_tangent(row);
-    } else if (row->kind == FBP_OP) {
-        const fbp_layer_kernels *kernels = row->kernels[FBP_F64];
-        tangent = kernels->forward_tangent != NULL;
-        backward_tangent = kernels->backward_params_tangent != NULL;
-    } else if (row->kind == FBP_ACTIVATION || row->kind == FBP_FUNCTION) {
-        backward_tangent =
-            ((const fbp_activation_kernels *)row->kernels[FBP_F64])->backward_tangent != NULL;
-    } else if (row->kind == FBP_LOSS) {
-        tangent = backward_tangent =
-            ((const fbp_loss_kernels *)row->kernels[FBP_F64])->tangent != NULL;
-    } else {
-        tangent = backward_tangent = 0;
     }
-    fbp_row_info info = {
-        row->name,   row->doc,  row->kind,     row->n_attrs,          row->attrs, row->reads,
-        row->target, row->link, row->n_states, !row->couples_samples, tangent,    backward_tangent};
+    fbp_row_info info = {.name = row->name,
+                         .doc = row->doc,
+                         .kind = row->kind,
+                         .n_attrs = row->n_attrs,
+                         .attrs = row->attrs,
+                         .reads = row->reads,
+                         .target = row->target,
+                         .link = row->link,
+                         .n_states = row->n_states,
+                         .row_independent = !row->couples_samples,
+                         .has_tangent = tangent,
+                         .has_backward_tangent = backward_tangent,
+                         .reads_sparse = row->reads_sparse};
     return info;
 }
 

@@ -1,208 +1,220 @@
 /* The rows phase, in two forms with the same bits.
  *
- * By rows: a thread takes its rows of the batch, tile by tile, through all layers, forward and
- * back, without waiting for anyone. By columns: where the batch has too few rows for the threads,
- * each layer's product is cut by output columns as well, and the team meets after each layer. */
+ * By rows: a thread takes its samples of the batch, tile by tile, through all steps of the
+ * schedule, forward and back, without waiting for anyone. By columns: where the batch has too few
+ * samples for the threads, each product of a chain is cut by output columns as well, and the team
+ * meets after each. */
 #include <string.h>
 
 #include "core/pass.h"
-
-/* A piece of a layer's output: rows of the batch and columns. */
-typedef struct {
-    int64_t row, rows, begin, end;
-} piece;
-
-static void *tile_of(const fbp_plan *plan, void *buffer, int64_t row, int64_t ld) {
-    return fbp_at(plan, buffer, row * ld);
-}
+#include "core/unary.h"
 
 /* ---- tracing ---- */
 
-/* Copies a tile's columns, for inspection only. */
-static void trace_tile(const fbp_plan *plan, const fbp_layer *layer, void *const *traces, int l,
-                       const void *tile, int64_t begin, int64_t rows) {
-    if (traces == NULL) return;
-    size_t size = fbp_size(plan->dtype), width = (size_t)layer->n_out * size;
-    for (int64_t r = 0; r < rows; r++)
-        memcpy((char *)traces[l] + (size_t)(begin + r) * width,
-               (const char *)tile + (size_t)(r * layer->ld_out) * size, width);
+/* Copies the lane's rows of a value or gradient, for inspection only. */
+static void trace_rows(const fbp_lane *lane, const fbp_trace *trace, void *const *traces, int v,
+                       const void *from) {
+    if (traces == NULL || traces[v] == NULL || lane->pass->schedule->value_at[v] < 0) return;
+    const fbp_plan *plan = lane->pass->plan;
+    const fbp_operand *x = &plan->graph.values[v].is;
+    size_t size = fbp_size(plan->dtype), width = (size_t)fbp_width(x) * size;
+    int64_t first = (trace->first + lane->row) * fbp_positions(x);
+    for (int64_t r = 0; r < lane->rows * fbp_positions(x); r++)
+        memcpy((char *)traces[v] + (size_t)(first + r) * width,
+               (const char *)from + (size_t)(r * x->row_stride) * size, width);
 }
 
-static void trace_z(const fbp_plan *plan, const fbp_layer *layer, const fbp_trace *trace, int l,
-                    const void *z, int64_t begin, int64_t rows) {
-    trace_tile(plan, layer, trace->z, l, z, trace->first + begin, rows);
-    if (trace->bad_layer == NULL || *trace->bad_layer >= 0) return;
-    for (int64_t r = 0; r < rows; r++)
-        if (plan->vector->first_not_finite(layer->n_out, fbp_at(plan, z, r * layer->ld_out)) >= 0)
-            *trace->bad_layer = l;
+static void look_for_bad(const fbp_lane *lane, const fbp_trace *trace, int n) {
+    const fbp_plan *plan = lane->pass->plan;
+    if (trace->bad_node == NULL || *trace->bad_node >= 0) return;
+    int v = plan->graph.first_result[n];
+    const fbp_operand *y = &plan->graph.values[v].is;
+    const void *at = fbp_lane_value(lane, v);
+    for (int64_t r = 0; r < lane->rows * fbp_positions(y); r++)
+        if (plan->vector->first_not_finite(fbp_width(y), fbp_at(plan, at, r * y->row_stride)) >= 0)
+            *trace->bad_node = n;
 }
 
-/* ---- the steps of a piece ---- */
-
-static void gather(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t rows) {
-    const fbp_plan *plan = pass->plan;
-    const fbp_samples *x = &batch->problem->x;
-    if (plan->sparse) return;
-    const uint32_t *order = fbp_batch_order(batch, row);
-    int64_t start = order == NULL ? (batch->first + row) * x->row_stride : 0;
-    int64_t ld = plan->layers[0].ld_in;
-    plan->vector->gather(rows, x->cols, fbp_at(plan, x->data, start), x->row_stride, x->col_stride,
-                         order, tile_of(plan, pass->input[0], row, ld), ld);
-}
-
-/* The elements of a piece are whole rows with their padding, or a part of each row. */
-static int is_whole(const piece *p, int64_t n) { return p->begin == 0 && p->end == n; }
-
-/* The activation's backward reads what fbp_row.reads names: z lies in delta[l], its output in the
- * next layer's input. */
-static int keeps_z(const fbp_layer *layer) { return layer->activation->reads == FBP_READS_INPUT; }
-
-static void activate(const fbp_plan *plan, const fbp_layer *layer, const piece *p, const void *z,
-                     void *out) {
-    const fbp_activation_kernels *activation = fbp_layer_activation(layer);
-    int64_t ld = layer->ld_out;
-    if (is_whole(p, layer->n_out)) {
-        activation->value(p->rows * ld, z, out, layer->activation_attrs);
-        return;
+static void trace_results(const fbp_lane *lane, const fbp_trace *trace, int n) {
+    const fbp_graph *graph = &lane->pass->plan->graph;
+    for (int i = 0; i < graph->nodes[n].n_out; i++) {
+        int v = graph->first_result[n] + i;
+        trace_rows(lane, trace, trace->values, v, fbp_lane_value(lane, v));
     }
-    for (int64_t at = p->begin; at < p->rows * ld; at += ld)
-        activation->value(p->end - p->begin, fbp_at(plan, z, at), fbp_at(plan, out, at),
-                          layer->activation_attrs);
+    look_for_bad(lane, trace, n);
 }
 
-static void forward(fbp_pass *pass, const fbp_batch *batch, int l, const piece *p,
-                    const fbp_trace *trace) {
-    const fbp_plan *plan = pass->plan;
-    const fbp_layer *layer = &plan->layers[l];
-    fbp_sparse_rows sparse = fbp_batch_sparse(batch, p->row);
-    const void *in = l == 0 && plan->sparse ? (const void *)&sparse
-                                            : tile_of(plan, pass->input[l], p->row, layer->ld_in);
-    void *delta = tile_of(plan, pass->delta[l], p->row, layer->ld_out);
-    int last = l + 1 == plan->n_layers;
-    void *out = last ? delta : tile_of(plan, pass->input[l + 1], p->row, layer->ld_out);
-    void *z = layer->activation != NULL && keeps_z(layer) ? delta : out;
-    fbp_layer_ops(layer)->forward(layer, &pass->weights[l], p->rows, p->begin, p->end, in, z);
-    if (trace != NULL) trace_z(plan, layer, trace, l, z, p->row, p->rows);
-    if (last) return;
-    if (layer->activation != NULL) activate(plan, layer, p, z, out);
-    if (trace != NULL) trace_tile(plan, layer, trace->a, l, out, trace->first + p->row, p->rows);
-    if (p->end == layer->n_out)
-        plan->vector->set_bias_input(p->rows, layer->n_out, layer->ld_out, 1.0, out);
+/* Gradients by what a node yields, complete once its backward is about to run. */
+static void trace_gradient(const fbp_lane *lane, const fbp_trace *trace, int v) {
+    if (trace->gradients[v] == NULL || lane->pass->schedule->gradient_at[v] < 0) return;
+    trace_rows(lane, trace, trace->gradients, v, fbp_lane_gradient(lane, v));
+}
+
+static void trace_before(const fbp_lane *lane, const fbp_trace *trace, int step) {
+    const fbp_schedule *schedule = lane->pass->schedule;
+    const fbp_graph *graph = &lane->pass->plan->graph;
+    for (int v = 0; trace->gradients != NULL && v < graph->n_values; v++)
+        if (schedule->complete_at[v] == step) trace_gradient(lane, trace, v);
+}
+
+/* ---- steps ---- */
+
+static void run_forward(fbp_lane *lane, int n) {
+    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
+    fbp_node_ops(node)->forward(node, fbp_lane_forward(lane, n));
+}
+
+static void run_backward(fbp_lane *lane, const fbp_step *step) {
+    const fbp_graph *graph = &lane->pass->plan->graph;
+    const fbp_node *node = &graph->nodes[step->index];
+    fbp_call *call = fbp_lane_backward(lane, step->index);
+    for (int i = 0; i < node->n_in; i++)
+        if (step->to[i] >= 0) call->at.dx[i] = fbp_lane_buffer(lane, step->to[i], &node->in[i]);
+    fbp_node_ops(node)->backward(node, call);
+}
+
+static void set_padding(fbp_lane *lane, int v, double first, void *at) {
+    const fbp_operand *x = &lane->pass->plan->graph.values[v].is;
+    lane->pass->plan->vector->set_bias_input(lane->rows * fbp_positions(x), fbp_width(x),
+                                             x->row_stride, first, at);
 }
 
 /* A sample of weight 0 is absent: should its loss overflow, 0 times infinity would be heard. */
-static void mute_weightless(fbp_pass *pass, int64_t row, int64_t rows) {
-    const fbp_plan *plan = pass->plan;
-    int last = plan->n_layers - 1;
-    int64_t ld = plan->layers[last].ld_out;
+static void mute_weightless(const fbp_lane *lane, const fbp_operand *z, const void *scale,
+                            void *value, void *dz) {
+    const fbp_plan *plan = lane->pass->plan;
     size_t size = fbp_size(plan->dtype);
-    for (int64_t r = row; r < row + rows; r++) {
-        if (fbp_real_at(plan->dtype, pass->scale, r) != 0.0) continue;
-        memset(fbp_at(plan, pass->loss, r), 0, size);
-        memset(tile_of(plan, pass->delta[last], r, ld), 0, (size_t)ld * size);
+    for (int64_t r = 0; r < lane->rows * fbp_positions(z); r++) {
+        if (fbp_real_at(plan->dtype, scale, r) != 0.0) continue;
+        memset(fbp_at(plan, value, r), 0, size);
+        if (dz != NULL)
+            memset(fbp_at(plan, dz, r * z->row_stride), 0, (size_t)z->row_stride * size);
     }
 }
 
-static void loss(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t rows,
-                 const fbp_trace *trace) {
-    const fbp_plan *plan = pass->plan;
-    int last = plan->n_layers - 1;
-    const fbp_layer *layer = &plan->layers[last];
-    void *z = tile_of(plan, pass->delta[last], row, layer->ld_out);
-    void *target = (char *)pass->target + (size_t)row * fbp_target_bytes(plan);
-    void *scale = fbp_at(plan, pass->scale, row);
-    fbp_batch_targets(plan, batch, row, rows, target);
-    fbp_batch_scales(plan, batch, row, rows, scale);
-    if (trace != NULL && trace->a != NULL)
-        fbp_plan_loss(plan)->predict(
-            rows, layer->n_out, layer->ld_out, z, layer->n_out,
-            tile_of(plan, trace->a[last], trace->first + row, layer->n_out));
-    fbp_plan_loss(plan)->forward(rows, layer->n_out, layer->ld_out, z, target, scale,
-                                 fbp_at(plan, pass->loss, row), z, plan->loss_attrs);
-    if (batch->problem->weight != NULL) mute_weightless(pass, row, rows);
+static void run_loss(fbp_lane *lane, const fbp_step *step, const fbp_trace *trace) {
+    const fbp_plan *plan = lane->pass->plan;
+    const fbp_loss *loss = &plan->graph.losses[step->index];
+    const fbp_loss_kernels *kernels = loss->row->kernels[plan->dtype];
+    const fbp_loss_room *room = &lane->pass->losses[step->index];
+    const fbp_operand *z = &plan->graph.values[loss->value].is;
+    int64_t positions = fbp_positions(z), k = fbp_width(z), ld = z->row_stride;
+    void *at = fbp_lane_value(lane, loss->value);
+    void *dz = step->to[0] < 0 ? NULL : fbp_lane_buffer(lane, step->to[0], z);
+    void *target = (char *)room->target + (size_t)lane->row * fbp_target_bytes(&plan->graph, loss);
+    void *scale = fbp_at(plan, room->scale, lane->row * positions);
+    void *value = fbp_at(plan, room->value, lane->row * positions);
+    fbp_batch_targets(plan, lane->batch, step->index, lane->row, lane->rows, target);
+    fbp_batch_scales(plan, lane->batch, loss, lane->row, lane->rows, scale);
+    for (int o = 0; trace != NULL && trace->predictions != NULL && o < plan->n_outputs; o++)
+        if (plan->outputs[o] == loss->value && trace->predictions[o] != NULL)
+            kernels->predict(
+                lane->rows * positions, k, ld, at, k,
+                fbp_at(plan, trace->predictions[o], (trace->first + lane->row) * positions * k));
+    kernels->forward(lane->rows * positions, k, ld, at, target, scale, value, dz, loss->attrs);
+    if (lane->batch->problem->weight != NULL) mute_weightless(lane, z, scale, value, dz);
 }
 
-/* From the delta of layer l, above 0, to that of the layer before it, whose columns p names. */
-static void backward(fbp_pass *pass, int l, const piece *p, void *scratch) {
-    const fbp_plan *plan = pass->plan;
-    const fbp_layer *layer = &plan->layers[l], *before = &plan->layers[l - 1];
-    int64_t ld = before->ld_out;
-    const void *dy = tile_of(plan, pass->delta[l], p->row, layer->ld_out);
-    void *dz = tile_of(plan, pass->delta[l - 1], p->row, ld);
-    void *dx = before->activation == NULL ? dz : scratch;
-    fbp_layer_ops(layer)->backward_input(layer, &pass->weights[l], p->rows, p->begin, p->end, dy,
-                                         dx);
-    if (before->activation == NULL) return;
-    const fbp_activation_kernels *activation = fbp_layer_activation(before);
-    const void *saved = keeps_z(before) ? dz : tile_of(plan, pass->input[l], p->row, ld);
-    if (is_whole(p, layer->n_in)) {
-        activation->backward(p->rows * ld, dx, saved, dz, before->activation_attrs);
-        return;
+static void gather(fbp_lane *lane, int v) {
+    const fbp_plan *plan = lane->pass->plan;
+    fbp_batch_gather(plan, lane->batch, &plan->graph.values[v], lane->row, lane->rows,
+                     fbp_lane_value(lane, v));
+}
+
+/* A gradient becomes another, or is added to it. */
+static void join(fbp_lane *lane, const fbp_step *step) {
+    const fbp_plan *plan = lane->pass->plan;
+    const fbp_operand *is = &plan->graph.values[step->index].is;
+    int64_t elements = lane->rows * is->sample_stride;
+    const void *from = fbp_lane_buffer(lane, step->from, is);
+    void *to = fbp_lane_gradient(lane, step->index);
+    if (step->kind == FBP_PASS)
+        memcpy(to, from, (size_t)elements * fbp_size(plan->dtype));
+    else
+        plan->vector->add_scaled(elements, 1.0, from, to);
+}
+
+static void run_step(fbp_lane *lane, const fbp_step *step, const fbp_trace *trace) {
+    switch (step->kind) {
+    case FBP_GATHER:
+        gather(lane, step->index);
+        break;
+    case FBP_FORWARD:
+        run_forward(lane, step->index);
+        if (trace != NULL) trace_results(lane, trace, step->index);
+        break;
+    case FBP_ONES:
+        set_padding(lane, step->index, 1.0, fbp_lane_value(lane, step->index));
+        break;
+    case FBP_LOSS_OF:
+        run_loss(lane, step, trace);
+        break;
+    case FBP_BACKWARD:
+        run_backward(lane, step);
+        break;
+    case FBP_PASS:
+    case FBP_ADD:
+        join(lane, step);
+        break;
+    case FBP_ZEROS:
+        set_padding(lane, step->index, 0.0, fbp_lane_gradient(lane, step->index));
+        break;
     }
-    for (int64_t at = p->begin; at < p->rows * ld; at += ld)
-        activation->backward(p->end - p->begin, fbp_at(plan, dx, at), fbp_at(plan, saved, at),
-                             fbp_at(plan, dz, at), before->activation_attrs);
+}
+
+void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace) {
+    const fbp_step *steps = lane->pass->schedule->steps;
+    for (int s = begin; s < end; s++) {
+        if (trace != NULL) trace_before(lane, trace, s);
+        run_step(lane, &steps[s], trace);
+    }
+    if (trace != NULL) trace_before(lane, trace, end);
 }
 
 /* ---- by rows ---- */
 
-static void forward_by_rows(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t rows,
-                            const fbp_trace *trace) {
-    gather(pass, batch, row, rows);
-    for (int l = 0; l < pass->plan->n_layers; l++) {
-        piece whole = {row, rows, 0, pass->plan->layers[l].n_out};
-        forward(pass, batch, l, &whole, trace);
-    }
-}
-
-static void tile_by_rows(fbp_pass *pass, const fbp_batch *batch, int64_t row, int64_t rows,
-                         void *scratch, const fbp_trace *trace) {
-    const fbp_plan *plan = pass->plan;
-    forward_by_rows(pass, batch, row, rows, trace);
-    loss(pass, batch, row, rows, trace);
-    for (int l = plan->n_layers - 1; l >= 0; l--) {
-        const fbp_layer *layer = &plan->layers[l];
-        if (trace != NULL)
-            trace_tile(plan, layer, trace->delta, l,
-                       tile_of(plan, pass->delta[l], row, layer->ld_out), trace->first + row, rows);
-        piece whole = {row, rows, 0, layer->n_in};
-        if (l > 0) backward(pass, l, &whole, scratch);
-    }
-}
-
 static void by_rows(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
                     const fbp_trace *trace) {
     const fbp_plan *plan = pass->plan;
-    int64_t unit = fbp_row_step(plan, pass->batch), tile = fbp_row_tile(plan, pass->batch);
+    int64_t unit = fbp_row_step(plan, pass->batch), tile = pass->tile;
     fbp_range share = fbp_share((batch->rows + unit - 1) / unit, team);
     int64_t end = share.end * unit < batch->rows ? share.end * unit : batch->rows;
+    fbp_lane lane;
+    fbp_lane_begin(&lane, pass, batch, team);
     for (int64_t row = share.begin * unit; row < end; row += tile) {
-        int64_t rows = end - row < tile ? end - row : tile;
+        lane.row = row;
+        lane.rows = end - row < tile ? end - row : tile;
         if (fbp_watch_stopped(&pass->watch)) return;
-        tile_by_rows(pass, batch, row, rows, fbp_thread_scratch(pass, team), trace);
-        fbp_watch_work(&pass->watch, team, plan->flops * (double)rows);
+        fbp_run_steps(&lane, 0, pass->schedule->n_steps, trace);
+        fbp_watch_work(&pass->watch, team, plan->flops * (double)lane.rows);
     }
 }
 
 /* ---- by columns ---- */
 
+/* A piece of a product's output: rows of the batch and columns. */
+typedef struct {
+    int64_t row, rows, begin, end;
+} piece;
+
 /* This thread's pieces of an output n columns wide, one after the other. They are counted down the
  * rows first, so that a thread reads few columns of the weights; rows that follow each other are
  * taken together as far as a tile holds them, and on BLAS, whose bits would change, never. */
 typedef struct {
-    const fbp_layer *layer;
+    const fbp_node *node;
     int64_t n, rows, unit, tile;
     fbp_range share;
 } pieces;
 
-static pieces pieces_of(const fbp_pass *pass, const fbp_batch *batch, const fbp_layer *layer,
+static int is_cut(const fbp_node *node) { return fbp_node_ops(node)->pack != NULL; }
+
+static pieces pieces_of(const fbp_pass *pass, const fbp_batch *batch, const fbp_node *node,
                         int64_t n, const fbp_team *team) {
-    const fbp_plan *plan = pass->plan;
-    pieces all = {.layer = layer, .n = n, .rows = batch->rows};
-    all.unit = fbp_row_step(plan, pass->batch);
-    all.tile = fbp_row_tile(plan, pass->batch);
-    int64_t units = fbp_column_pieces(layer, n) * fbp_pieces(batch->rows, all.unit);
-    all.share = fbp_share(units, team);
+    pieces all = {.node = node, .n = n, .rows = batch->rows};
+    all.unit = fbp_row_step(pass->plan, pass->batch);
+    all.tile = fbp_row_tile(pass->plan, pass->batch);
+    int64_t columns = is_cut(node) ? fbp_column_pieces(node, n) : 1;
+    all.share = fbp_share(columns * fbp_pieces(batch->rows, all.unit), team);
     return all;
 }
 
@@ -216,50 +228,88 @@ static int next_piece(pieces *left, piece *p) {
     left->share.begin += count;
     p->row = first * left->unit;
     p->rows = count * left->unit < left->rows - p->row ? count * left->unit : left->rows - p->row;
-    p->begin = column * left->layer->columns;
-    p->end = fbp_piece_end(left->layer, p->begin, left->n);
+    p->begin = is_cut(left->node) ? column * left->node->columns : 0;
+    p->end = is_cut(left->node) ? fbp_piece_end(left->node, p->begin, left->n) : left->n;
     return 1;
 }
 
-/* n: the columns that the layer's product has in all. */
-static void watch_piece(fbp_pass *pass, const fbp_layer *layer, int64_t n, const piece *p,
-                        const fbp_team *team) {
-    double share = (double)((p->end - p->begin) * p->rows) / (double)n;
-    fbp_watch_work(&pass->watch, team, fbp_product_flops(layer) * share);
+/* What follows a product, forward or back, and can be done on the same piece. */
+static int follows(const fbp_pass *pass, const fbp_step *step, fbp_step_kind kind) {
+    if (step->kind == FBP_ONES) return kind == FBP_FORWARD;
+    return step->kind == kind && fbp_is_elementwise(&pass->plan->graph.nodes[step->index]);
+}
+
+static void run_on_piece(fbp_lane *lane, const fbp_step *step, const piece *p, int64_t n) {
+    const fbp_node *node = &lane->pass->plan->graph.nodes[step->index];
+    fbp_call *call;
+    if (step->kind == FBP_ONES) {
+        if (p->end == n) run_step(lane, step, NULL);
+    } else if (step->kind == FBP_FORWARD) {
+        call = fbp_lane_forward(lane, step->index);
+        call->begin = p->begin;
+        call->end = p->end;
+        if (fbp_is_elementwise(node))
+            fbp_unary_piece(node, call, 0);
+        else
+            fbp_node_ops(node)->forward(node, call);
+    } else {
+        call = fbp_lane_backward(lane, step->index);
+        call->at.dx[0] = fbp_lane_buffer(lane, step->to[0], &node->in[0]);
+        call->begin = p->begin;
+        call->end = p->end;
+        if (fbp_is_elementwise(node))
+            fbp_unary_piece(node, call, 1);
+        else
+            fbp_node_ops(node)->backward(node, call);
+    }
+}
+
+/* A product, forward or back, and what follows it. Returns the number of steps done. */
+static int product_by_columns(fbp_pass *pass, fbp_lane *lane, const fbp_step *steps, int n_steps,
+                              const fbp_team *team) {
+    const fbp_node *node = &pass->plan->graph.nodes[steps->index];
+    int64_t n = fbp_width(steps->kind == FBP_FORWARD ? &node->out[0] : &node->in[0]);
+    int count = 1;
+    while (count < n_steps && follows(pass, &steps[count], steps->kind)) count++;
+    pieces left = pieces_of(pass, lane->batch, node, n, team);
+    for (piece p; next_piece(&left, &p);) {
+        lane->row = lane->tile_row = p.row;
+        lane->rows = p.rows;
+        for (int s = 0; s < count; s++) run_on_piece(lane, &steps[s], &p, n);
+        double share = (double)((p.end - p.begin) * p.rows) / (double)n;
+        fbp_watch_work(&pass->watch, team, fbp_product_flops(node) * share);
+    }
+    return count;
 }
 
 /* Nobody leaves early, since the others would wait: a call that is to stop does so after the
  * phase. */
 static void by_columns(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team) {
-    const fbp_plan *plan = pass->plan;
+    const fbp_schedule *schedule = pass->schedule;
     fbp_range rows = fbp_share(batch->rows, team);
-    gather(pass, batch, rows.begin, rows.end - rows.begin);
-    fbp_barrier(team);
-    for (int l = 0; l < plan->n_layers; l++) {
-        const fbp_layer *layer = &plan->layers[l];
-        pieces left = pieces_of(pass, batch, layer, layer->n_out, team);
-        for (piece p; next_piece(&left, &p);) {
-            forward(pass, batch, l, &p, NULL);
-            watch_piece(pass, layer, layer->n_out, &p, team);
+    fbp_lane lane;
+    fbp_lane_begin(&lane, pass, batch, team);
+    lane.tile = pass->shared_tile;
+    lane.tile_unit = lane.batch_unit;
+    for (int s = 0, count; s < schedule->n_steps; s += count) {
+        const fbp_step *step = &schedule->steps[s];
+        int product = step->kind == FBP_FORWARD || step->kind == FBP_BACKWARD;
+        if (s > 0) fbp_barrier(team);
+        if (product) {
+            count = product_by_columns(pass, &lane, step, schedule->n_steps - s, team);
+            continue;
         }
-        fbp_barrier(team);
-    }
-    loss(pass, batch, rows.begin, rows.end - rows.begin, NULL);
-    for (int l = plan->n_layers - 1; l > 0; l--) {
-        const fbp_layer *layer = &plan->layers[l];
-        fbp_barrier(team);
-        pieces left = pieces_of(pass, batch, layer, layer->n_in, team);
-        for (piece p; next_piece(&left, &p);) {
-            backward(pass, l, &p, fbp_thread_scratch(pass, team));
-            watch_piece(pass, layer, layer->n_in, &p, team);
-        }
+        lane.row = lane.tile_row = rows.begin;
+        lane.rows = rows.end - rows.begin;
+        run_step(&lane, step, NULL);
+        count = 1;
     }
 }
 
 /* ---- the phase ---- */
 
 void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team) {
-    if (fbp_cuts_columns(pass->plan, batch->rows, pass->batch, team->size))
+    if (pass->by_columns && fbp_cuts_columns(pass->plan, batch->rows, pass->batch, team->size))
         by_columns(pass, batch, team);
     else
         by_rows(pass, batch, team, NULL);
@@ -269,15 +319,28 @@ void fbp_rows_traced(fbp_pass *pass, const fbp_batch *batch, const fbp_trace *tr
     by_rows(pass, batch, &fbp_alone, trace);
 }
 
-int fbp_first_bad_layer(fbp_pass *pass, const fbp_batch *batch) {
-    int64_t tile = fbp_row_tile(pass->plan, pass->batch); /* as the step was cut: the same bits */
+int fbp_first_bad_node(fbp_pass *pass, const fbp_batch *batch) {
+    fbp_lane lane;
+    fbp_lane_begin(&lane, pass, batch, &fbp_alone);
     int first = -1;
-    for (int64_t row = 0; row < batch->rows; row += tile) {
-        int64_t rows = batch->rows - row < tile ? batch->rows - row : tile;
-        int layer = -1;
-        fbp_trace trace = {.bad_layer = &layer};
-        forward_by_rows(pass, batch, row, rows, &trace);
-        if (layer >= 0 && (first < 0 || layer < first)) first = layer;
+    for (lane.row = 0; lane.row < batch->rows; lane.row += pass->tile) {
+        int64_t left = batch->rows - lane.row;
+        lane.rows = left < pass->tile ? left : pass->tile; /* as the step was cut: the same bits */
+        int node = -1;
+        fbp_trace trace = {.bad_node = &node};
+        fbp_run_steps(&lane, 0, pass->schedule->first_loss, &trace);
+        if (node >= 0 && (first < 0 || node < first)) first = node;
     }
     return first;
+}
+
+double fbp_batch_loss(const fbp_pass *pass, int64_t rows) {
+    const fbp_plan *plan = pass->plan;
+    double sum = 0.0;
+    for (int i = 0; i < plan->graph.n_losses; i++) {
+        const fbp_operand *z = &plan->graph.values[plan->graph.losses[i].value].is;
+        sum += plan->vector->weighted_sum(rows * fbp_positions(z), pass->losses[i].scale,
+                                          pass->losses[i].value);
+    }
+    return sum;
 }

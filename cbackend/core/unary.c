@@ -48,6 +48,25 @@ static void backward_tangent(const fbp_node *node, const fbp_call *call) {
                                        node->numbers);
 }
 
+void fbp_unary_piece(const fbp_node *node, const fbp_call *call, int back) {
+    const fbp_operand *x = &node->in[0];
+    int64_t ld = x->row_stride, n = call->end - call->begin;
+    if (n == fbp_width(x)) {
+        (back ? backward : forward)(node, call);
+        return;
+    }
+    const fbp_arrays *at = &call->at;
+    for (int64_t i = call->begin; i < fbp_extent(x, at->samples); i += ld) {
+        if (back)
+            kernels_of(node)->backward(n, fbp_element(node->dtype, at->dy[0], i),
+                                       fbp_element(node->dtype, saved(node, call), i),
+                                       fbp_element(node->dtype, at->dx[0], i), node->numbers);
+        else
+            kernels_of(node)->value(n, fbp_element(node->dtype, at->x[0], i),
+                                    fbp_element(node->dtype, at->y[0], i), node->numbers);
+    }
+}
+
 const fbp_node_kernels fbp_unary = {.forward = forward,
                                     .backward = backward,
                                     .tangent = tangent,

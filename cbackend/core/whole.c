@@ -31,14 +31,14 @@ static void full_carve(void *context, fbp_carver *carver) {
     call->squares = fbp_carve(carver, plan->n_tiles, sizeof *call->squares);
 }
 
-static void accumulate_unit(fbp_full *call, const fbp_batch *batch, int64_t unit,
+static void accumulate_unit(fbp_full *call, const fbp_batch *batch, const fbp_units *unit,
                             const fbp_team *team) {
     fbp_pass *pass = &call->pass;
     const fbp_plan *plan = pass->plan;
-    const fbp_tile *tile = &plan->tiles[unit / pass->n_blocks];
-    void *to = fbp_at(plan, call->grad, fbp_tile_offset(plan, tile));
-    if (batch->first > 0 && pass->n_blocks == 1) {
-        fbp_tile_gradient(pass, batch, tile, 1, to);
+    const fbp_tile *tile = &plan->tiles[unit->tile];
+    void *to = fbp_at(plan, call->grad, tile->offset);
+    if (batch->first > 0 && unit->n_parts == 1) {
+        fbp_tile_gradient(pass, batch, tile, 1, to, team);
         return;
     }
     const void *g = fbp_unit_gradient(pass, batch, unit, team); /* which overruns the tile's end */
@@ -52,7 +52,7 @@ static void accumulate_unit(fbp_full *call, const fbp_batch *batch, int64_t unit
 static void finish_tile(fbp_full *call, int64_t t) {
     const fbp_plan *plan = call->pass.plan;
     const fbp_tile *tile = &plan->tiles[t];
-    int64_t offset = fbp_tile_offset(plan, tile), weights = fbp_tile_weights(plan, tile);
+    int64_t offset = tile->offset, weights = tile->weights;
     const void *w = fbp_at(plan, call->params, offset);
     double penalty = call->problem->alpha / call->weight;
     if (call->grad != NULL && penalty != 0.0)
@@ -60,30 +60,41 @@ static void finish_tile(fbp_full *call, int64_t t) {
     call->squares[t] = plan->vector->sum_squares(weights, w);
 }
 
+static void accumulate(fbp_full *call, const fbp_batch *batch, const fbp_team *team) {
+    const fbp_plan *plan = call->pass.plan;
+    fbp_range share = fbp_units_share(plan, batch->rows, team);
+    fbp_units units = fbp_units_begin(plan, batch->rows, call->pass.most_parts, share);
+    for (; units.left > 0; fbp_units_next(plan, batch->rows, &units))
+        accumulate_unit(call, batch, &units, team);
+}
+
 static void full_thread(void *context, const fbp_team *team) {
     fbp_full *call = context;
     fbp_pass *pass = &call->pass;
     const fbp_plan *plan = pass->plan;
-    int64_t n = call->problem->x.rows;
-    fbp_range tiles = fbp_tiles_share(plan, team),
-              units = fbp_units_share(plan, pass->n_blocks, team);
+    int64_t n = fbp_problem_rows(call->problem);
+    fbp_range tiles = fbp_tiles_share(plan, team);
     fbp_weights_pack(plan, pass->weights, team);
     fbp_barrier(team);
     for (int64_t first = 0; first < n; first += pass->batch) {
         int64_t rows = n - first < pass->batch ? n - first : pass->batch;
-        fbp_batch batch = {call->problem, NULL, first, rows, call->weight};
+        fbp_batch batch = {
+            .problem = call->problem, .first = first, .rows = rows, .weight = call->weight};
         fbp_rows_phase(pass, &batch, team);
         fbp_barrier(team);
-        if (team->thread == 0)
-            call->loss += plan->vector->weighted_sum(rows, pass->scale, pass->loss);
-        if (call->grad != NULL)
-            for (int64_t u = units.begin; u < units.end; u++)
-                accumulate_unit(call, &batch, u, team);
+        if (team->thread == 0) call->loss += fbp_batch_loss(pass, rows);
+        if (call->grad != NULL) accumulate(call, &batch, team);
         if (team->thread == 0) call->stop = fbp_watch_stopped(&pass->watch);
         fbp_barrier(team);
         if (call->stop) return;
     }
     for (int64_t t = tiles.begin; t < tiles.end; t++) finish_tile(call, t);
+}
+
+/* Frozen parameters have no gradient: zeros. */
+static void clear(const fbp_plan *plan, void *grad) {
+    if (grad != NULL && plan->tile_params < plan->graph.n_params)
+        memset(grad, 0, (size_t)plan->graph.n_params * fbp_size(plan->dtype));
 }
 
 fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,
@@ -95,13 +106,15 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
                      .pass = {.plan = plan, .watch = {.ask = poll, .context = poll_context}}};
     fbp_status status = fbp_check_problem(plan, problem, &call.weight);
     if (status != FBP_OK) return status;
-    call.rows = problem->x.rows < gradient_rows ? problem->x.rows : gradient_rows;
-    double flops = fbp_sample_flops(plan, &problem->x) * (double)call.rows;
+    int64_t n = fbp_problem_rows(problem);
+    call.rows = n < gradient_rows ? n : gradient_rows;
+    double flops = fbp_sample_flops(plan, problem->x) * (double)call.rows;
     call.n_threads = fbp_threads_for_call(flops, n_threads);
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;
     fbp_units_reset(&call.pass);
+    clear(plan, grad);
     fbp_parallel(call.n_threads, full_thread, &call);
     if (call.stop) {
         fbp_pool_give(&plan->pool, scratch);
@@ -117,11 +130,11 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
 /* ---- inspection ---- */
 
 fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem,
-                       void *const *z, void *const *a, void *const *delta) {
+                       void *const *values, void *const *gradients, void *const *predictions) {
     double weight = 0.0;
     fbp_status status = fbp_check_problem(plan, problem, &weight);
     if (status != FBP_OK) return status;
-    int64_t n = problem->x.rows;
+    int64_t n = fbp_problem_rows(problem);
     fbp_full call = {.pass = {.plan = plan}, .params = params, .n_threads = 1};
     call.rows = n < gradient_rows ? n : gradient_rows;
     fbp_scratch scratch;
@@ -130,8 +143,8 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     fbp_weights_pack(plan, call.pass.weights, &fbp_alone);
     for (int64_t first = 0; first < n; first += call.rows) {
         int64_t rows = n - first < call.rows ? n - first : call.rows;
-        fbp_batch batch = {problem, NULL, first, rows, weight};
-        fbp_trace trace = {z, a, delta, NULL, first};
+        fbp_batch batch = {.problem = problem, .first = first, .rows = rows, .weight = weight};
+        fbp_trace trace = {values, gradients, predictions, NULL, first};
         fbp_rows_traced(&call.pass, &batch, &trace);
     }
     fbp_pool_give(&plan->pool, scratch);

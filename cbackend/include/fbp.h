@@ -71,6 +71,7 @@ typedef struct {
     const char *link;
     int n_states;
     int row_independent, has_tangent, has_backward_tangent;
+    int reads_sparse; /* an op on samples in compressed rows: it runs in plans only */
 } fbp_row_info;
 fbp_row_info fbp_row_describe(const fbp_row *row);
 
@@ -102,7 +103,8 @@ const char *fbp_elementary_name(int index); /* NULL past the last */
 
 typedef enum {
     FBP_REAL = 0, /* of the node's dtype */
-    FBP_INDEX     /* int32_t */
+    FBP_INDEX,    /* int32_t */
+    FBP_SPARSE    /* samples in compressed rows, as an input of a graph */
 } fbp_content;
 
 /* An operand that is `batched` has one array of this shape for each sample; one that is not, a
@@ -214,7 +216,8 @@ void fbp_fail_allocation(
 /* ---- samples ---- */
 
 /* A borrowed matrix of samples, dense with any strides or CSR (indptr not NULL; column indices rise
- * within a row and data holds the stored values). */
+ * within a row and data holds the stored values). A sample of several dimensions is one row of its
+ * elements, which then lie one after the other. */
 typedef struct {
     const void *data;
     int64_t rows, cols;
@@ -223,6 +226,45 @@ typedef struct {
     const int32_t *indices;
     int64_t stored; /* length of indices and of data; CSR only */
 } fbp_samples;
+
+/* ---- graphs ---- */
+
+/* Values are numbered: inputs, parameters, constants, then the results of each node in turn. */
+
+typedef struct {
+    fbp_shape shape; /* without samples */
+    int frozen;      /* gets no gradient and is never changed */
+    int penalised;   /* the penalty is on it: weights, not biases */
+} fbp_parameter_spec;
+
+typedef struct {
+    const char *op;        /* an op, a function or an activation */
+    const double *numbers; /* of all its attributes, and how many each has */
+    const int *counts;
+    int n_inputs;
+    const int *inputs; /* values */
+} fbp_node_spec;
+
+typedef struct {
+    const char *name;
+    double attrs[FBP_MAX_ATTRS]; /* all of the row's attributes, in its order */
+    int value;                   /* the raw outputs: the result of a node */
+    double factor;               /* its weight in the total */
+} fbp_loss_spec;
+
+/* A network and its losses; at most FBP_MAX_INPUTS each of inputs, losses and outputs. Inputs have
+ * a sample axis, which their shapes do not count; an input of FBP_SPARSE has one dimension. */
+typedef struct {
+    fbp_dtype dtype;
+    int n_inputs, n_parameters, n_constants, n_nodes, n_losses, n_outputs;
+    const fbp_shape *inputs;
+    const fbp_parameter_spec *parameters; /* in the order of the flat buffer */
+    const fbp_shape *constants;
+    const void *const *constant_data; /* copied */
+    const fbp_node_spec *nodes;       /* a node reads values before its own */
+    const fbp_loss_spec *losses;
+    const int *outputs; /* values that predict yields */
+} fbp_graph_spec;
 
 /* ---- plans ---- */
 
@@ -234,19 +276,19 @@ typedef struct {
 
 typedef struct fbp_plan fbp_plan;
 
-/* A network and its loss, compiled for a dtype. Each op may be followed by one activation.
- * Immutable; any number of threads may run it at once. */
+/* A graph compiled for a dtype. Immutable; any number of threads may run it at once. */
+fbp_status fbp_plan_of_graph(const fbp_graph_spec *spec, fbp_plan **plan);
+/* A chain of layers and one loss: each `linear` may be followed by one activation. */
 fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *specs,
                            const fbp_row_spec *loss, fbp_dtype dtype, int sparse, fbp_plan **plan);
 void fbp_plan_destroy(fbp_plan *plan);
 
 typedef struct {
-    int64_t n_inputs, n_outputs, n_params;
-    int n_layers;
+    int64_t n_params;
+    int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses, n_outputs;
+    const int *outputs; /* values */
     fbp_dtype dtype;
-    int sparse;
     int uses_blas; /* in training: the caller limits BLAS to one thread meanwhile */
-    const fbp_row *loss;
 } fbp_plan_info;
 fbp_plan_info fbp_plan_describe(const fbp_plan *plan);
 
@@ -259,12 +301,30 @@ typedef enum {
 } fbp_products;
 
 typedef struct {
-    const char *op, *activation; /* activation is NULL where there is none */
-    int64_t n_in, n_out;
-    int64_t offset; /* of the weights (n_in, n_out) in the flat buffer; the bias (n_out) follows */
+    const fbp_row *row;
+    int n_inputs, n_results, first_result;
+    const int *inputs; /* values */
     fbp_products products;
-} fbp_layer_info;
-fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int layer);
+    int goes_back;   /* its gradient is wanted */
+    double flops[2]; /* of one sample: forward, backward to what is wanted */
+} fbp_node_place;
+fbp_node_place fbp_plan_node(const fbp_plan *plan, int node);
+
+typedef struct {
+    fbp_shape shape;
+    int64_t offset;  /* of a parameter, in the flat buffer; else -1 */
+    int gradient;    /* is wanted */
+    int64_t bytes;   /* of a sample, in training; 0 where it shares the room of another */
+    int whole_batch; /* kept for all samples of a batch, for the gradients of parameters */
+} fbp_value_place;
+fbp_value_place fbp_plan_value(const fbp_plan *plan, int value);
+
+typedef struct {
+    const fbp_row *row;
+    int value;
+    double factor;
+} fbp_loss_place;
+fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss);
 
 /* FLOPs of one sample's forward and backward, known before anything runs. */
 void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward);
@@ -289,10 +349,11 @@ fbp_balance fbp_plan_balance(const fbp_plan *plan, int64_t batch, int n_threads)
 /* Called now and then, from the calling thread, while a long call runs; not 0 asks it to stop. */
 typedef int (*fbp_poll_fn)(void *context);
 
-/* out (x->rows, n_outputs): the raw output, or the prediction that the loss's link makes of it.
- * poll may be NULL. */
+/* x: samples for each input, as many for each. out: for each output of the plan an array (rows,
+ * elements), dense: the raw output, or the prediction that the link of its loss makes of it. poll
+ * may be NULL. */
 fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
-                       int n_threads, fbp_poll_fn poll, void *poll_context, void *out);
+                       int n_threads, fbp_poll_fn poll, void *poll_context, void *const *out);
 
 /* A plan with weights of its own, copied and packed once: for calls that come often. It never
  * changes; any number of threads may run it at once. The plan must live as long. */
@@ -300,13 +361,16 @@ typedef struct fbp_frozen fbp_frozen;
 fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **frozen);
 void fbp_frozen_destroy(fbp_frozen *frozen);
 fbp_status fbp_frozen_predict(const fbp_frozen *frozen, const fbp_samples *x, int raw,
-                              int n_threads, fbp_poll_fn poll, void *poll_context, void *out);
+                              int n_threads, fbp_poll_fn poll, void *poll_context,
+                              void *const *out);
 
-/* What a full pass works on. weight may be NULL. The loss is
+/* What a full pass works on: samples for each input, a target for each loss, and a weight for each
+ * sample, or NULL. With loss_i the sum over losses of factor times the mean over a sample's
+ * positions, the loss is
  * (sum_i weight_i * loss_i + alpha / 2 * sum of squared weights) / sum_i weight_i. */
 typedef struct {
-    fbp_samples x;
-    const void *target;
+    const fbp_samples *x;
+    const void *const *target;
     const void *weight;
     double alpha;
 } fbp_problem;
@@ -316,20 +380,20 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
                         int n_threads, fbp_poll_fn poll, void *poll_context, double *loss,
                         void *grad);
 
-/* Forward mode: tz (rows, n_outputs), the derivative of the raw output along tparams and, unless
- * NULL, tx (rows, n_inputs). */
+/* Forward mode: tz, as fbp_predict's out, the derivatives of the raw outputs along tparams and,
+ * for each input, tx (rows, elements), or NULL. */
 fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
-                       const void *tparams, const void *tx, void *tz);
+                       const void *tparams, const void *const *tx, void *const *tz);
 
 /* Forward over reverse: product (n_params) = Hessian of fbp_gradient's loss times v (n_params). */
 fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
                                const void *v, void *product);
 
-/* One forward and one backward pass laid open: for each layer the pre-activation z, the activation
- * a (of the last layer: the prediction) and delta, the gradient of the loss by z; each (rows,
- * n_out). */
+/* One forward and one backward pass laid open: for each value of the graph what it is, and the
+ * gradient of the loss by it; for each output the prediction. All (rows, elements); any may be
+ * NULL. */
 fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem,
-                       void *const *z, void *const *a, void *const *delta);
+                       void *const *values, void *const *gradients, void *const *predictions);
 
 /* ---- training ---- */
 
@@ -367,12 +431,12 @@ typedef struct {
 /* Runs whole epochs. If it does not return FBP_OK, params are those of the last whole epoch. */
 fbp_status fbp_training_run(fbp_training *training, fbp_run *run);
 
-/* After FBP_NOT_FINITE: where it happened. layer is -1 where no layer but the loss itself
+/* After FBP_NOT_FINITE: where it happened. node is -1 where no node but the loss itself
  * overflowed. */
 typedef struct {
     int64_t epoch, step; /* epoch as counted from first_epoch; step within the epoch, from 0 */
-    int layer;
-    int in_weights; /* a weight of that layer, rather than an output */
+    int node;
+    int in_weights; /* a parameter of that node, rather than a result */
 } fbp_culprit;
 fbp_culprit fbp_training_culprit(const fbp_training *training);
 

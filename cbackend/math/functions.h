@@ -1,5 +1,5 @@
-/* Elementwise functions that are no activations, in the form of math/activations.h: value, first and
- * second derivative. Outside their domain, and at its end, they are as in C's annex F: log of a
+/* Elementwise functions that are no activations, in the form of math/activations.h: value, first
+ * and second derivative. Outside their domain, and at its end, they are as in C's annex F: log of a
  * negative number is NaN, that of 0 minus infinity. */
 #ifndef ROW
 

@@ -14,6 +14,7 @@
 
 #define ATTR ATTR_ENTRY
 #define ROW UNARY_ROW
+#define FBP_ROWS_ZEROS FBP_ZEROS_KEPT
 #define FBP_ROWS_KIND FBP_ACTIVATION
 
 static const fbp_row rows[] = {

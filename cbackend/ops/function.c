@@ -1,4 +1,5 @@
-/* The family of elementwise functions: the formulas of math/functions.h with the loops of ops/unary.h. */
+/* The family of elementwise functions: the formulas of math/functions.h with the loops of
+ * ops/unary.h. */
 #include <math.h>
 
 #include "ops/unary.h"
@@ -14,6 +15,7 @@
 
 #define ATTR ATTR_ENTRY
 #define ROW UNARY_ROW
+#define FBP_ROWS_ZEROS FBP_ZEROS_NEVER
 #define FBP_ROWS_KIND FBP_FUNCTION
 
 static const fbp_row rows[] = {

@@ -28,7 +28,7 @@
      .reads = FBP_READS_##reads_,                                                                  \
      .flops = flops_,                                                                              \
      .kernels = {&name_##_kernels_f32, &name_##_kernels_f64},                                      \
-     FBP_UNARY_NODE},
+     FBP_UNARY_NODE(FBP_ROWS_ZEROS)},
 
 #endif
 

@@ -95,15 +95,15 @@ static void FN(set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value
     }
 }
 
-static void FN(csr_multiply)(int64_t rows, int64_t n, int64_t cols, const fbp_samples *x,
-                             int64_t first, const uint32_t *index, const void *w_, void *y_,
+static void FN(csr_multiply)(int64_t rows, int64_t n, const fbp_samples *x, int64_t first,
+                             const uint32_t *index, const void *w_, const void *bias_, void *y_,
                              int64_t ldy) {
-    const real *w = w_, *data = x->data;
+    const real *w = w_, *bias = bias_, *data = x->data;
     real *y = y_;
     for (int64_t r = 0; r < rows; r++) {
         int64_t sample = index == NULL ? first + r : (int64_t)index[r];
         real *to = y + r * ldy;
-        for (int64_t j = 0; j < n; j++) to[j] = w[cols * n + j];
+        for (int64_t j = 0; j < n; j++) to[j] = bias == NULL ? (real)0 : bias[j];
         for (int64_t j = n; j < ldy; j++) to[j] = (real)0;
         int64_t end = x->indptr[sample + 1];
         for (int64_t e = x->indptr[sample]; e < end; e++) {

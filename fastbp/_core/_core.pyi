@@ -107,14 +107,23 @@ class Plan:
     layers: tuple[dict[str, Any], ...]
     loss: str
     target: Literal["real", "nonnegative", "binary", "class"]
+    nodes: tuple[dict[str, Any], ...]
+    values: tuple[dict[str, Any], ...]
+    losses: tuple[dict[str, Any], ...]
+    outputs: tuple[int, ...]
+    input_shapes: tuple[tuple[int, ...], ...]
+    input_dtypes: tuple[np.dtype[Any], ...]
+    output_shapes: tuple[tuple[int, ...], ...]
+    target_forms: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...]
     def __init__(
         self,
-        n_inputs: int,
-        layers: Sequence[tuple[str, Mapping[str, float]]],
-        loss: tuple[str, Mapping[str, float]],
+        n_inputs: int = 0,
+        layers: Sequence[tuple[str, Mapping[str, float]]] = (),
+        loss: tuple[str, Mapping[str, float]] | None = None,
         *,
         dtype: DTypeLike,
         sparse: bool = False,
+        graph: Mapping[str, Any] | None = None,
     ) -> None: ...
     def predict(self, params: Array, X: Any, *, raw: bool = False, n_threads: int = 1) -> Array: ...
     def freeze(self, params: Array) -> Frozen: ...
@@ -142,6 +151,9 @@ class Plan:
         sample_weight: Array | None = None,
         alpha: float = 0.0,
     ) -> Array: ...
+    def trace(
+        self, params: Array, X: Any, y: Any, *, sample_weight: Array | None = None
+    ) -> tuple[dict[int, Array], dict[int, Array]]: ...
     def inspect(
         self, params: Array, X: Any, y: Array, *, sample_weight: Array | None = None
     ) -> list[dict[str, Array]]: ...

@@ -8,7 +8,7 @@ file."""
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 cimport numpy as cnp
 from scipy.linalg.cython_blas cimport dgemm, sgemm
@@ -92,25 +92,47 @@ cdef object _reals(object array, str name):
     return np.ascontiguousarray(array)
 
 
-cdef object _samples(object X, fbp_samples *samples, Plan plan, str name="X"):
-    """Fills the view and returns what must live as long as it."""
+cdef object _samples(object X, fbp_samples *samples, Plan plan, int index, str name="X"):
+    """Fills the view of one input and returns what must live as long as it."""
+    cdef Py_ssize_t d, n_axes
     memset(samples, 0, sizeof(fbp_samples))
-    dtype = plan.dtype
     if scipy.sparse.issparse(X):
         return _csr_samples(X, samples, plan, name)
     if not isinstance(X, np.ndarray):
         raise TypeError(f"{name}: found {type(X).__name__}, wanted a numpy array or a CSR matrix")
+    shape, dtype = plan.input_shapes[index], plan.input_dtypes[index]
     if X.dtype != dtype:
         raise TypeError(f"{name}: found dtype {X.dtype}, wanted {dtype}")
-    if X.ndim != 2:
-        raise ValueError(f"{name}: found {X.ndim} dimensions, wanted 2: (n_samples, n_features)")
+    n_axes = X.ndim
+    if n_axes != len(shape) + 1:
+        wanted = "(n_samples, n_features)" if len(shape) == 1 else f"(n_samples, *{shape})"
+        raise ValueError(f"{name}: found {n_axes} dimensions, wanted {len(shape) + 1}: {wanted}")
     size = dtype.itemsize
-    if not X.flags.aligned or X.strides[0] % size or X.strides[1] % size:
-        raise ValueError(f"{name}: found strides of parts of elements, wanted whole, aligned ones")
-    samples.data = _data(X)
-    samples.rows, samples.cols = X.shape
-    samples.row_stride, samples.col_stride = X.strides[0] // size, X.strides[1] // size
+    if n_axes == 2:
+        if not X.flags.aligned or X.strides[0] % size or X.strides[1] % size:
+            raise ValueError(f"{name}: found strides of parts of elements, wanted whole, aligned ones")
+        samples.data = _data(X)
+        samples.rows, samples.cols = X.shape
+        samples.row_stride, samples.col_stride = X.strides[0] // size, X.strides[1] // size
+        return X
+    if X.shape[1:] != shape:
+        raise ValueError(f"{name}: found samples of shape {X.shape[1:]}, wanted {shape}")
+    if not (X.flags.c_contiguous and X.flags.aligned):
+        raise ValueError(f"{name}: found a strided or unaligned array, wanted a C-contiguous one")
+    samples.data, samples.rows, samples.cols = _data(X), X.shape[0], 1
+    for d in range(1, n_axes):
+        samples.cols *= X.shape[d]
+    samples.row_stride, samples.col_stride = samples.cols, 1
     return X
+
+
+cdef object _all_samples(object X, fbp_samples *samples, Plan plan):
+    """Fills the views of all inputs, X being their tuple where there are several."""
+    if plan.n_graph_inputs == 1:
+        return _samples(X, samples, plan, 0)
+    if not isinstance(X, tuple) or len(X) != plan.n_graph_inputs:
+        raise TypeError(f"X: found {type(X).__name__}, wanted a tuple of {plan.n_graph_inputs} arrays")
+    return [_samples(one, &samples[i], plan, i, f"X[{i}]") for i, one in enumerate(X)]
 
 
 cdef object _csr_samples(object X, fbp_samples *samples, Plan plan, str name):
@@ -133,16 +155,24 @@ cdef object _csr_samples(object X, fbp_samples *samples, Plan plan, str name):
     return data, indices, indptr
 
 
-cdef object _problem(fbp_problem *problem, Plan plan, object X, object y, object sample_weight,
-                     double alpha):
+cdef object _targets(object y, const void **pointers, Plan plan, int64_t n):
+    """Fills the pointers to the targets of all losses, y being their tuple where there are several."""
+    if plan.n_losses == 1:
+        y = (y,)
+    elif not isinstance(y, tuple) or len(y) != plan.n_losses:
+        raise TypeError(f"y: found {type(y).__name__}, wanted a tuple of {plan.n_losses} arrays")
+    for i, (shape, dtype) in enumerate(plan.target_forms):
+        pointers[i] = _data(_dense(y[i], "y", dtype, (n, *shape)))
+    return y
+
+
+cdef object _problem(fbp_problem *problem, fbp_samples *samples, const void **targets, Plan plan,
+                     object X, object y, object sample_weight, double alpha):
     """Fills the problem and returns what must live as long as it."""
-    kept = _samples(X, &problem.x, plan)
-    n = problem.x.rows
-    if plan.target == "class":
-        target = _dense(y, "y", np.int32, (n,))
-    else:
-        target = _dense(y, "y", plan.dtype, (n, plan.n_outputs))
-    problem.target = _data(target)
+    kept = _all_samples(X, samples, plan)
+    n = samples[0].rows
+    target = _targets(y, targets, plan, n)
+    problem.x, problem.target = samples, targets
     problem.weight = NULL
     if sample_weight is not None:
         sample_weight = _dense(sample_weight, "sample_weight", plan.dtype, (n,))
@@ -228,6 +258,7 @@ cdef dict _row_dict(const fbp_row *row):
         "row_independent": bool(info.row_independent),
         "tangent": bool(info.has_tangent),
         "tangent_of_backward": bool(info.has_backward_tangent),
+        "reads_sparse": bool(info.reads_sparse),
     }
 
 
@@ -750,55 +781,78 @@ cdef int _poll(void *context) noexcept with gil:
 # ---- plans ----
 
 cdef class Plan:
-    """A network and its loss, compiled for one dtype: immutable, and safe to use from many threads."""
+    """A network and its losses, compiled for one dtype: immutable, and safe to use from many threads.
+
+    `Plan(n_inputs, layers, loss, dtype=...)` is a chain of dense layers, `Plan(graph=..., dtype=...)`
+    any graph, told as the dictionary that `_graph_plan` reads.
+    """
 
     cdef fbp_plan *plan
+    cdef int n_graph_inputs, n_losses
     cdef readonly int64_t n_inputs, n_outputs, n_params
     cdef readonly object dtype, sparse, uses_blas, tensors, layers, loss, target
+    cdef readonly tuple nodes, values, losses, outputs
+    cdef readonly tuple input_shapes, input_dtypes, output_shapes, target_forms
 
-    def __cinit__(self, int64_t n_inputs, layers, loss, *, dtype, bint sparse=False):
-        cdef int n_specs = len(layers)
+    def __cinit__(self, int64_t n_inputs=0, layers=(), loss=None, *, dtype, bint sparse=False,
+                  graph=None):
         cdef fbp_dtype code = <fbp_dtype>_dtype(np.dtype(dtype))
-        cdef fbp_row_spec loss_spec
-        cdef fbp_row_spec *specs = <fbp_row_spec *>malloc((n_specs + 1) * sizeof(fbp_row_spec))
-        if specs == NULL:
-            raise MemoryError("a plan could not be allocated")
-        names = []
-        cdef fbp_status status
-        try:
-            for i, (name, attrs) in enumerate(layers):
-                names.append(_fill_spec(&specs[i], FBP_ACTIVATION, name, attrs))
-            names.append(_fill_spec(&loss_spec, FBP_LOSS, loss[0], loss[1]))
-            status = fbp_plan_create(n_inputs, n_specs, specs, &loss_spec, code, sparse, &self.plan)
-        finally:
-            free(specs)
-        if status != FBP_OK:
-            _raise(status)
-        cdef fbp_plan_info info = fbp_plan_describe(self.plan)
-        self.n_inputs, self.n_outputs, self.n_params = info.n_inputs, info.n_outputs, info.n_params
-        self.dtype, self.sparse, self.uses_blas = _np_dtype(code), sparse, bool(info.uses_blas)
-        row = _row_dict(info.loss)
-        self.loss, self.target = row["name"], row["target"]
-        self._describe_layers(info.n_layers)
+        self.dtype = _np_dtype(code)
+        if graph is None:
+            self.plan = _chain_plan(n_inputs, layers, loss, code, sparse)
+        else:
+            self.plan = _graph_plan(graph, code)
+        self._describe()
 
-    def _describe_layers(self, int n_layers):
-        cdef fbp_layer_info layer
+    cdef object _describe(self):
+        cdef fbp_plan_info info = fbp_plan_describe(self.plan)
+        self.n_params, self.uses_blas = info.n_params, bool(info.uses_blas)
+        self.n_graph_inputs, self.n_losses = info.n_inputs, info.n_losses
+        self.nodes = tuple(_node_dict(self.plan, n) for n in range(info.n_nodes))
+        self.values = tuple(_value_dict(self.plan, v) for v in range(info.n_values))
+        self.losses = tuple(_loss_dict(self.plan, i) for i in range(info.n_losses))
+        self.outputs = tuple(info.outputs[i] for i in range(info.n_outputs))
+        contents = {"real": self.dtype, "index": np.dtype(np.int32), "sparse": self.dtype}
+        inputs = self.values[:info.n_inputs]
+        self.input_shapes = tuple(value["shape"] for value in inputs)
+        self.input_dtypes = tuple(contents[value["content"]] for value in inputs)
+        self.sparse = any(value["content"] == "sparse" for value in inputs)
+        self.output_shapes = tuple(self.values[v]["shape"] for v in self.outputs)
+        self.n_inputs = inputs[0]["shape"][-1] if inputs[0]["shape"] else 1
+        self.n_outputs = self.output_shapes[0][-1] if self.output_shapes[0] else 1
+        self.target_forms = tuple(self._target_form(loss) for loss in self.losses)
+        if self.losses:
+            self.loss, self.target = self.losses[0]["name"], self.losses[0]["target"]
+        self._describe_layers()
+
+    cdef object _target_form(self, dict loss):
+        shape = self.values[loss["value"]]["shape"]
+        if loss["target"] == "class":
+            return shape[:-1], np.dtype(np.int32)
+        return shape, self.dtype
+
+    cdef object _describe_layers(self):
+        """The nodes with weights, with what follows them elementwise: the layers of a chain."""
         layers, tensors = [], []
-        for i in range(n_layers):
-            layer = fbp_plan_layer(self.plan, i)
-            layers.append({
-                "op": layer.op.decode(),
-                "activation": None if layer.activation == NULL else layer.activation.decode(),
-                "n_in": layer.n_in,
-                "n_out": layer.n_out,
-                "products": PRODUCTS[layer.products],
-            })
-            tensors.append({"name": f"layer{i}.weight", "layer": i, "offset": layer.offset,
-                            "shape": (layer.n_in, layer.n_out)})
-            tensors.append({"name": f"layer{i}.bias", "layer": i,
-                            "offset": layer.offset + layer.n_in * layer.n_out,
-                            "shape": (layer.n_out,)})
+        for n, node in enumerate(self.nodes):
+            if len(node["inputs"]) == 1 and node["kind"] == "activation" and layers:
+                layers[-1]["activation"] = node["name"]
+            if len(node["inputs"]) < 2:
+                continue
+            shape = self.values[node["inputs"][1]]["shape"]
+            if self.values[node["inputs"][1]]["offset"] < 0 or len(shape) != 2:
+                continue
+            for name, v in zip(("weight", "bias"), node["inputs"][1:]):
+                tensors.append({"name": f"layer{len(layers)}.{name}", "layer": len(layers),
+                                "offset": self.values[v]["offset"], "shape": self.values[v]["shape"]})
+            layers.append({"op": node["name"], "activation": None, "n_in": shape[0],
+                           "n_out": shape[1], "products": node["products"], "node": n})
         self.layers, self.tensors = tuple(layers), tuple(tensors)
+
+    cdef int _layer_of(self, int node):
+        """The layer to which a node belongs: the last that begins no later; -1 for none."""
+        found = [i for i, layer in enumerate(self.layers) if layer["node"] <= node]
+        return found[-1] if found else -1
 
     def __dealloc__(self):
         fbp_plan_destroy(self.plan)
@@ -810,22 +864,29 @@ cdef class Plan:
         return _dense(array, name, self.dtype, (self.n_params,), writable)
 
     def predict(self, params, X, *, bint raw=False, n_threads=1):
-        """Predictions (n, n_outputs) for X, or the raw outputs."""
+        """Predictions (n, n_outputs) for X, or the raw outputs; a tuple where there are several."""
         cdef void *w = _data(self._flat(params, "params"))
-        cdef fbp_samples samples
-        kept = _samples(X, &samples, self)
-        out = np.empty((samples.rows, self.n_outputs), self.dtype)
-        cdef void *to = _data(out)
+        cdef fbp_samples samples[FBP_MAX_INPUTS]
+        cdef void *to[FBP_MAX_INPUTS]
+        kept = _all_samples(X, samples, self)
+        out = self._new_outputs(samples[0].rows, to)
         cdef int threads = _threads(n_threads)
         cdef _Signals signals = _Signals()
         cdef fbp_status status
         with nogil:
-            status = fbp_predict(self.plan, w, &samples, raw, threads, _poll, <void *>signals, to)
+            status = fbp_predict(self.plan, w, samples, raw, threads, _poll, <void *>signals, to)
         if status == FBP_INTERRUPTED:
             raise signals.error
         if status != FBP_OK:
             _raise(status)
         return out
+
+    cdef object _new_outputs(self, int64_t n, void **pointers):
+        """Arrays for the outputs: one, or a tuple where there are several."""
+        made = tuple([np.empty((n, *shape), self.dtype) for shape in self.output_shapes])
+        for i, array in enumerate(made):
+            pointers[i] = _data(array)
+        return made[0] if len(made) == 1 else made
 
     def freeze(self, params):
         """This plan with a copy of `params`, prepared for many small predictions."""
@@ -836,7 +897,9 @@ cdef class Plan:
         """The loss over all samples; with `grad`, (n_params,), also its gradient."""
         cdef void *w = _data(self._flat(params, "params"))
         cdef fbp_problem problem
-        kept = _problem(&problem, self, X, y, sample_weight, alpha)
+        cdef fbp_samples samples[FBP_MAX_INPUTS]
+        cdef const void *targets[FBP_MAX_INPUTS]
+        kept = _problem(&problem, samples, targets, self, X, y, sample_weight, alpha)
         cdef void *g = NULL
         if grad is not None:
             g = _data(self._flat(grad, "grad", writable=True))
@@ -856,16 +919,20 @@ cdef class Plan:
         """Forward mode: the derivative of the raw output along (dparams, dX), (n, n_outputs)."""
         cdef void *w = _data(self._flat(params, "params"))
         cdef void *dw = _data(self._flat(dparams, "dparams"))
-        cdef fbp_samples samples
-        kept = _samples(X, &samples, self)
-        cdef void *dx = NULL
-        if dX is not None:
-            dx = _data(_dense(dX, "dX", self.dtype, (samples.rows, self.n_inputs)))
-        out = np.empty((samples.rows, self.n_outputs), self.dtype)
-        cdef void *to = _data(out)
+        cdef fbp_samples samples[FBP_MAX_INPUTS]
+        cdef const void *dx[FBP_MAX_INPUTS]
+        cdef void *to[FBP_MAX_INPUTS]
+        kept = _all_samples(X, samples, self)
+        directions = dX if isinstance(dX, tuple) else (dX,) * self.n_graph_inputs
+        for i, direction in enumerate(directions[:self.n_graph_inputs]):
+            dx[i] = NULL
+            if direction is not None:
+                shape = (samples[i].rows, *self.input_shapes[i])
+                dx[i] = _data(_dense(direction, "dX", self.dtype, shape))
+        out = self._new_outputs(samples[0].rows, to)
         cdef fbp_status status
         with nogil:
-            status = fbp_tangent(self.plan, w, &samples, dw, dx, to)
+            status = fbp_tangent(self.plan, w, samples, dw, dx, to)
         if status != FBP_OK:
             _raise(status)
         return out
@@ -875,7 +942,9 @@ cdef class Plan:
         cdef void *w = _data(self._flat(params, "params"))
         cdef void *direction = _data(self._flat(v, "v"))
         cdef fbp_problem problem
-        kept = _problem(&problem, self, X, y, sample_weight, alpha)
+        cdef fbp_samples samples[FBP_MAX_INPUTS]
+        cdef const void *targets[FBP_MAX_INPUTS]
+        kept = _problem(&problem, samples, targets, self, X, y, sample_weight, alpha)
         out = np.empty(self.n_params, self.dtype)
         cdef void *to = _data(out)
         cdef fbp_status status
@@ -885,29 +954,53 @@ cdef class Plan:
             _raise(status)
         return out
 
-    def inspect(self, params, X, y, *, sample_weight=None):
-        """One pass laid open: for each layer z, a and delta = dloss/dz, each (n, units)."""
+    cdef object _look(self, object params, object X, object y, object sample_weight, dict values,
+                      dict gradients, list predictions):
+        """One pass laid open: fills the arrays given for values, gradients and outputs."""
         cdef void *w = _data(self._flat(params, "params"))
         cdef fbp_problem problem
-        kept = _problem(&problem, self, X, y, sample_weight, 0.0)
-        passes = [
-            {part: np.empty((problem.x.rows, layer["n_out"]), self.dtype) for part in ("z", "a", "delta")}
-            for layer in self.layers
-        ]
-        cdef int n = len(passes)
-        cdef void **pointers = <void **>malloc(3 * n * sizeof(void *))
+        cdef fbp_samples samples[FBP_MAX_INPUTS]
+        cdef const void *targets[FBP_MAX_INPUTS]
+        cdef void *last[FBP_MAX_INPUTS]
+        kept = _problem(&problem, samples, targets, self, X, y, sample_weight, 0.0)
+        cdef int64_t rows = samples[0].rows
+        cdef int n = len(self.values)
+        cdef void **pointers = <void **>calloc(2 * n, sizeof(void *))
         if pointers == NULL:
-            raise MemoryError("the list of layers could not be allocated")
-        for i, layer in enumerate(passes):
-            for j, part in enumerate(("z", "a", "delta")):
-                pointers[j * n + i] = _data(layer[part])
+            raise MemoryError("the list of values could not be allocated")
+        for place, arrays in enumerate((values, gradients)):
+            for v in arrays:
+                arrays[v] = np.zeros((rows, *self.values[v]["shape"]), self.dtype)
+                pointers[place * n + v] = _data(arrays[v])
+        for i, v in enumerate(self.outputs):
+            predictions.append(np.empty((rows, *self.values[v]["shape"]), self.dtype))
+            last[i] = _data(predictions[i])
         cdef fbp_status status
         with one_blas_thread(self.uses_blas), nogil:
-            status = fbp_inspect(self.plan, w, &problem, pointers, pointers + n, pointers + 2 * n)
+            status = fbp_inspect(self.plan, w, &problem, pointers, pointers + n, last)
         free(pointers)
         if status != FBP_OK:
             _raise(status)
+
+    def inspect(self, params, X, y, *, sample_weight=None):
+        """One pass laid open: for each layer z, a and delta = dloss/dz, each (n, units)."""
+        raw = [self.nodes[layer["node"]]["results"][0] for layer in self.layers]
+        after = [v if layer["activation"] is None else v + 1
+                 for v, layer in zip(raw, self.layers, strict=True)]
+        values, gradients, predictions = dict.fromkeys([*raw, *after]), dict.fromkeys(raw), []
+        self._look(params, X, y, sample_weight, values, gradients, predictions)
+        passes = [{"z": values[z], "a": values[a], "delta": gradients[z]}
+                  for z, a in zip(raw, after, strict=True)]
+        passes[-1]["a"] = predictions[0]
         return passes
+
+    def trace(self, params, X, y, *, sample_weight=None):
+        """One pass laid open: dictionaries of the values and of the gradients by them, by number."""
+        made = [v for node in self.nodes for v in node["results"]]
+        values, predictions = dict.fromkeys(made), []
+        gradients = {v: None for v in made if self.values[v]["gradient"]}
+        self._look(params, X, y, sample_weight, values, gradients, predictions)
+        return values, gradients
 
     def memory(self, batch_size, *, rule=None, n_samples=0, n_threads=1):
         """Bytes of a training step by part, known before anything runs."""
@@ -975,6 +1068,156 @@ cdef object _fill_spec(fbp_row_spec *spec, fbp_kind kind, str name, object attrs
     return encoded
 
 
+cdef fbp_plan *_chain_plan(int64_t n_inputs, object layers, object loss, fbp_dtype dtype,
+                           bint sparse) except NULL:
+    cdef int n_specs = len(layers)
+    cdef fbp_row_spec loss_spec
+    cdef fbp_plan *plan = NULL
+    cdef fbp_row_spec *specs = <fbp_row_spec *>malloc((n_specs + 1) * sizeof(fbp_row_spec))
+    if specs == NULL:
+        raise MemoryError("a plan could not be allocated")
+    names = []
+    cdef fbp_status status
+    try:
+        for i, (name, attrs) in enumerate(layers):
+            names.append(_fill_spec(&specs[i], FBP_ACTIVATION, name, attrs))
+        names.append(_fill_spec(&loss_spec, FBP_LOSS, loss[0], loss[1]))
+        status = fbp_plan_create(n_inputs, n_specs, specs, &loss_spec, dtype, sparse, &plan)
+    finally:
+        free(specs)
+    if status != FBP_OK:
+        _raise(status)
+    return plan
+
+
+CONTENTS = {"real": FBP_REAL, "index": FBP_INDEX, "sparse": FBP_SPARSE}
+
+
+cdef class _GraphSpec:
+    """A graph's specification in C, and all that its pointers need to live."""
+
+    cdef fbp_graph_spec spec
+    cdef list kept
+
+    def __cinit__(self, graph, int dtype):
+        memset(&self.spec, 0, sizeof(fbp_graph_spec))
+        self.kept = []
+        self.spec.dtype = <fbp_dtype>dtype
+        self._inputs(graph["inputs"])
+        self._parameters(graph["parameters"])
+        self._constants(graph.get("constants", ()))
+        self._nodes(graph["nodes"])
+        self._losses(graph.get("losses", ()))
+        outputs = np.array(graph["outputs"], np.intc)
+        self.kept.append(outputs)
+        self.spec.n_outputs, self.spec.outputs = outputs.size, <const int *>_data(outputs)
+
+    cdef void *_room(self, size_t n, size_t size):
+        """Zeroed room for n of something, which lives as long as the specification."""
+        room = np.zeros(max(<size_t>1, n) * size, np.uint8)
+        self.kept.append(room)
+        return _data(room)
+
+    cdef object _inputs(self, object inputs):
+        cdef fbp_shape *shapes = <fbp_shape *>self._room(len(inputs), sizeof(fbp_shape))
+        for i, (shape, content) in enumerate(inputs):
+            _fill_shape(&shapes[i], shape, True)
+            shapes[i].content = CONTENTS[content]
+        self.spec.n_inputs, self.spec.inputs = len(inputs), shapes
+
+    cdef object _parameters(self, object parameters):
+        cdef fbp_parameter_spec *specs = <fbp_parameter_spec *>self._room(
+            len(parameters), sizeof(fbp_parameter_spec))
+        for i, one in enumerate(parameters):
+            _fill_shape(&specs[i].shape, one["shape"], False)
+            specs[i].frozen, specs[i].penalised = one.get("frozen", False), one.get("penalised", False)
+        self.spec.n_parameters, self.spec.parameters = len(parameters), specs
+
+    cdef object _constants(self, object constants):
+        cdef fbp_shape *shapes = <fbp_shape *>self._room(len(constants), sizeof(fbp_shape))
+        cdef const void **data = <const void **>self._room(len(constants), sizeof(void *))
+        for i, array in enumerate(constants):
+            whole = np.issubdtype(array.dtype, np.integer)
+            dtype = np.int32 if whole else _np_dtype(self.spec.dtype)
+            array = np.ascontiguousarray(array, dtype)
+            self.kept.append(array)
+            _fill_shape(&shapes[i], array.shape, False)
+            shapes[i].content = FBP_INDEX if whole else FBP_REAL
+            data[i] = _data(array)
+        self.spec.n_constants, self.spec.constants = len(constants), shapes
+        self.spec.constant_data = data
+
+    cdef object _nodes(self, object nodes):
+        cdef fbp_node_spec *specs = <fbp_node_spec *>self._room(len(nodes), sizeof(fbp_node_spec))
+        for i, (name, attrs, inputs) in enumerate(nodes):
+            encoded = name.encode()
+            numbers, counts = _numbers(_op_row(name), attrs)
+            values = np.array(inputs, np.intc)
+            self.kept.append((encoded, numbers, counts, values))
+            specs[i].op = encoded
+            specs[i].numbers = <const double *>_data(numbers)
+            specs[i].counts = <const int *>_data(counts)
+            specs[i].n_inputs, specs[i].inputs = values.size, <const int *>_data(values)
+        self.spec.n_nodes, self.spec.nodes = len(nodes), specs
+
+    cdef object _losses(self, object losses):
+        cdef fbp_loss_spec *specs = <fbp_loss_spec *>self._room(len(losses), sizeof(fbp_loss_spec))
+        for i, one in enumerate(losses):
+            encoded = one["name"].encode()
+            self.kept.append(encoded)
+            specs[i].name = encoded
+            _attrs(_row(FBP_LOSS, one["name"]), one.get("attrs"), specs[i].attrs)
+            specs[i].value, specs[i].factor = one["value"], one.get("factor", 1.0)
+        self.spec.n_losses, self.spec.losses = len(losses), specs
+
+
+cdef fbp_plan *_graph_plan(object graph, fbp_dtype dtype) except NULL:
+    """A plan of a dictionary with `inputs` (pairs of shape, without samples, and content),
+    `parameters` (dictionaries with shape, frozen, penalised), `constants` (arrays), `nodes` (op,
+    attributes, numbers of the values read), `losses` (name, attrs, value, factor) and `outputs`
+    (values). Values are numbered in that order, results of nodes last."""
+    cdef fbp_plan *plan = NULL
+    cdef _GraphSpec spec = _GraphSpec(graph, dtype)
+    cdef fbp_status status = fbp_plan_of_graph(&spec.spec, &plan)
+    if status != FBP_OK:
+        _raise(status)
+    return plan
+
+
+cdef dict _node_dict(fbp_plan *plan, int n):
+    cdef fbp_node_place place = fbp_plan_node(plan, n)
+    cdef fbp_row_info info = fbp_row_describe(place.row)
+    return {
+        "name": info.name.decode(),
+        "kind": {code: kind for kind, code in KINDS.items()}[info.kind],
+        "inputs": tuple(place.inputs[i] for i in range(place.n_inputs)),
+        "results": tuple(range(place.first_result, place.first_result + place.n_results)),
+        "products": PRODUCTS[place.products],
+        "goes_back": bool(place.goes_back),
+        "flops": (place.flops[0], place.flops[1]),
+    }
+
+
+cdef dict _value_dict(fbp_plan *plan, int v):
+    cdef fbp_value_place place = fbp_plan_value(plan, v)
+    return {
+        "shape": tuple(place.shape.shape[i] for i in range(place.shape.ndim)),
+        "content": {code: content for content, code in CONTENTS.items()}[place.shape.content],
+        "batched": bool(place.shape.batched),
+        "offset": place.offset,
+        "gradient": bool(place.gradient),
+        "bytes": place.bytes,
+        "whole_batch": bool(place.whole_batch),
+    }
+
+
+cdef dict _loss_dict(fbp_plan *plan, int i):
+    cdef fbp_loss_place place = fbp_plan_loss_at(plan, i)
+    cdef fbp_row_info info = fbp_row_describe(place.row)
+    return {"name": info.name.decode(), "target": TARGETS[info.target], "value": place.value,
+            "factor": place.factor}
+
+
 # ---- training ----
 
 cdef class Frozen:
@@ -997,16 +1240,16 @@ cdef class Frozen:
 
     def predict(self, X, *, bint raw=False, n_threads=1):
         """Predictions (n, n_outputs) for X, or the raw outputs."""
-        cdef fbp_samples samples
-        kept = _samples(X, &samples, self.plan)
-        out = np.empty((samples.rows, self.plan.n_outputs), self.plan.dtype)
-        cdef void *to = _data(out)
+        cdef fbp_samples samples[FBP_MAX_INPUTS]
+        cdef void *to[FBP_MAX_INPUTS]
+        kept = _all_samples(X, samples, self.plan)
+        out = self.plan._new_outputs(samples[0].rows, to)
         cdef int threads = _threads(n_threads)
         cdef _Signals signals = _Signals()
         cdef fbp_status status
         with nogil:
             status = fbp_frozen_predict(
-                self.frozen, &samples, raw, threads, _poll, <void *>signals, to)
+                self.frozen, samples, raw, threads, _poll, <void *>signals, to)
         if status == FBP_INTERRUPTED:
             raise signals.error
         if status != FBP_OK:
@@ -1021,6 +1264,8 @@ cdef class Training:
     and whether Ctrl-C "interrupted" it."""
 
     cdef fbp_training *training
+    cdef fbp_samples samples[FBP_MAX_INPUTS]
+    cdef const void *targets[FBP_MAX_INPUTS]
     cdef Plan plan
     cdef object kept
     cdef int64_t n_batches
@@ -1032,7 +1277,8 @@ cdef class Training:
         cdef fbp_training_spec spec
         cdef void *pointers[FBP_MAX_STATES]
         memset(&spec, 0, sizeof(spec))
-        problem = _problem(&spec.problem, plan, X, y, sample_weight, alpha)
+        problem = _problem(
+            &spec.problem, self.samples, self.targets, plan, X, y, sample_weight, alpha)
         cdef const fbp_row *row = _row(FBP_RULE, rule)
         _attrs(row, attrs, spec.attrs)
         cdef int n_states = fbp_row_describe(row).n_states
@@ -1050,7 +1296,7 @@ cdef class Training:
             _raise(status)
         self.plan = plan
         self.kept = (problem, states, params)
-        self.n_batches = (spec.problem.x.rows + spec.batch - 1) // spec.batch
+        self.n_batches = (self.samples[0].rows + spec.batch - 1) // spec.batch
 
     def __dealloc__(self):
         fbp_training_destroy(self.training)
@@ -1102,7 +1348,7 @@ cdef class Training:
         if status == FBP_NOT_FINITE:
             culprit = fbp_training_culprit(self.training)
             raise NonFiniteError(fbp_message().decode(), epoch=culprit.epoch, step=culprit.step,
-                                 layer=culprit.layer)
+                                 layer=self.plan._layer_of(culprit.node))
         if status == FBP_INTERRUPTED and not isinstance(signals.error, KeyboardInterrupt):
             raise signals.error
         if status != FBP_OK and status != FBP_INTERRUPTED:

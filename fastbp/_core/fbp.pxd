@@ -60,6 +60,7 @@ cdef extern from "fbp.h" nogil:
         const char *link
         int n_states
         int row_independent, has_tangent, has_backward_tangent
+        int reads_sparse
     fbp_row_info fbp_row_describe(const fbp_row *row)
     fbp_status fbp_row_check(const fbp_row *row, const double *attrs)
 
@@ -84,6 +85,7 @@ cdef extern from "fbp.h" nogil:
     ctypedef enum fbp_content:
         FBP_REAL
         FBP_INDEX
+        FBP_SPARSE
 
     ctypedef struct fbp_shape:
         fbp_content content
@@ -172,6 +174,35 @@ cdef extern from "fbp.h" nogil:
         const int32_t *indices
         int64_t stored
 
+    ctypedef struct fbp_parameter_spec:
+        fbp_shape shape
+        int frozen
+        int penalised
+
+    ctypedef struct fbp_node_spec:
+        const char *op
+        const double *numbers
+        const int *counts
+        int n_inputs
+        const int *inputs
+
+    ctypedef struct fbp_loss_spec:
+        const char *name
+        double attrs[FBP_MAX_ATTRS]
+        int value
+        double factor
+
+    ctypedef struct fbp_graph_spec:
+        fbp_dtype dtype
+        int n_inputs, n_parameters, n_constants, n_nodes, n_losses, n_outputs
+        const fbp_shape *inputs
+        const fbp_parameter_spec *parameters
+        const fbp_shape *constants
+        const void **constant_data
+        const fbp_node_spec *nodes
+        const fbp_loss_spec *losses
+        const int *outputs
+
     ctypedef struct fbp_row_spec:
         const char *name
         double attrs[FBP_MAX_ATTRS]
@@ -180,17 +211,17 @@ cdef extern from "fbp.h" nogil:
     ctypedef struct fbp_plan:
         pass
 
+    fbp_status fbp_plan_of_graph(const fbp_graph_spec *spec, fbp_plan **plan)
     fbp_status fbp_plan_create(int64_t n_inputs, int n_specs, const fbp_row_spec *specs,
                                const fbp_row_spec *loss, fbp_dtype dtype, int sparse, fbp_plan **plan)
     void fbp_plan_destroy(fbp_plan *plan)
 
     ctypedef struct fbp_plan_info:
-        int64_t n_inputs, n_outputs, n_params
-        int n_layers
+        int64_t n_params
+        int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses, n_outputs
+        const int *outputs
         fbp_dtype dtype
-        int sparse
         int uses_blas
-        const fbp_row *loss
     fbp_plan_info fbp_plan_describe(const fbp_plan *plan)
 
     ctypedef enum fbp_products:
@@ -198,13 +229,28 @@ cdef extern from "fbp.h" nogil:
         FBP_IN_PARTS
         FBP_BLAS
 
-    ctypedef struct fbp_layer_info:
-        const char *op
-        const char *activation
-        int64_t n_in, n_out
-        int64_t offset
+    ctypedef struct fbp_node_place:
+        const fbp_row *row
+        int n_inputs, n_results, first_result
+        const int *inputs
         fbp_products products
-    fbp_layer_info fbp_plan_layer(const fbp_plan *plan, int layer)
+        int goes_back
+        double flops[2]
+    fbp_node_place fbp_plan_node(const fbp_plan *plan, int node)
+
+    ctypedef struct fbp_value_place:
+        fbp_shape shape
+        int64_t offset
+        int gradient
+        int64_t bytes
+        int whole_batch
+    fbp_value_place fbp_plan_value(const fbp_plan *plan, int value)
+
+    ctypedef struct fbp_loss_place:
+        const fbp_row *row
+        int value
+        double factor
+    fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss)
 
     void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward)
 
@@ -221,11 +267,11 @@ cdef extern from "fbp.h" nogil:
     ctypedef int (*fbp_poll_fn)(void *context) noexcept
 
     fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
-                           int n_threads, fbp_poll_fn poll, void *poll_context, void *out)
+                           int n_threads, fbp_poll_fn poll, void *poll_context, void **out)
 
     ctypedef struct fbp_problem:
-        fbp_samples x
-        const void *target
+        const fbp_samples *x
+        const void **target
         const void *weight
         double alpha
 
@@ -235,17 +281,17 @@ cdef extern from "fbp.h" nogil:
     void fbp_frozen_destroy(fbp_frozen *frozen)
     fbp_status fbp_frozen_predict(
         const fbp_frozen *frozen, const fbp_samples *x, int raw, int n_threads, fbp_poll_fn poll,
-        void *poll_context, void *out) nogil
+        void *poll_context, void **out) nogil
 
     fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *problem,
                             int n_threads, fbp_poll_fn poll, void *poll_context, double *loss,
                             void *grad)
     fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
-                           const void *tparams, const void *tx, void *tz)
+                           const void *tparams, const void **tx, void **tz)
     fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
                                    const void *v, void *product)
-    fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem, void **z,
-                           void **a, void **delta)
+    fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                           void **values, void **gradients, void **predictions)
 
     ctypedef struct fbp_training_spec:
         fbp_problem problem
@@ -279,6 +325,6 @@ cdef extern from "fbp.h" nogil:
 
     ctypedef struct fbp_culprit:
         int64_t epoch, step
-        int layer
+        int node
         int in_weights
     fbp_culprit fbp_training_culprit(const fbp_training *training)

@@ -21,16 +21,10 @@ static void expect(int holds, const char *what) {
 static double x[n_samples * n_inputs], y[n_samples * n_outputs], params[n_params], grad[n_params];
 static double m[n_params], v[n_params], out[n_samples * n_outputs];
 
-static fbp_problem problem(void) {
-    fbp_problem one = {.x = {.data = x,
-                             .rows = n_samples,
-                             .cols = n_inputs,
-                             .row_stride = n_inputs,
-                             .col_stride = 1},
-                       .target = y,
-                       .alpha = 0.01};
-    return one;
-}
+static const fbp_samples samples = {
+    .data = x, .rows = n_samples, .cols = n_inputs, .row_stride = n_inputs, .col_stride = 1};
+static const void *const targets[] = {y};
+static const fbp_problem problem = {.x = &samples, .target = targets, .alpha = 0.01};
 
 static fbp_status make_plan(fbp_plan **plan) {
     fbp_row_spec specs[] = {{.name = "linear", .units = n_hidden},
@@ -41,7 +35,7 @@ static fbp_status make_plan(fbp_plan **plan) {
 }
 
 static fbp_status train(fbp_plan *plan, int64_t epochs) {
-    fbp_training_spec spec = {.problem = problem(),
+    fbp_training_spec spec = {.problem = problem,
                               .rule = "adam",
                               .attrs = {0.9, 0.999, 1e-8},
                               .batch = 16,
@@ -64,17 +58,17 @@ static fbp_status train(fbp_plan *plan, int64_t epochs) {
 /* Everything that a caller may ask of the core, in turn. */
 static fbp_status everything(void) {
     fbp_plan *plan = NULL;
-    fbp_problem all = problem();
-    double loss = 0.0;
-    double z[n_samples * n_hidden], a[n_samples * n_hidden], d[n_samples * n_hidden];
-    void *zs[] = {z, out}, *as[] = {a, out}, *ds[] = {d, out};
+    double loss = 0.0, z[n_samples * n_hidden], d[n_samples * n_hidden];
+    /* The input, two weights and two biases, then z, its activation, and the raw output. */
+    void *values[8] = {[5] = z}, *gradients[8] = {[5] = d}, *to = out;
+    const void *dx = x;
     fbp_status status = make_plan(&plan);
     if (status == FBP_OK) status = train(plan, 2);
-    if (status == FBP_OK) status = fbp_predict(plan, params, &all.x, 0, 2, NULL, NULL, out);
-    if (status == FBP_OK) status = fbp_gradient(plan, params, &all, 2, NULL, NULL, &loss, grad);
-    if (status == FBP_OK) status = fbp_hessian_product(plan, params, &all, grad, grad);
-    if (status == FBP_OK) status = fbp_tangent(plan, params, &all.x, grad, x, out);
-    if (status == FBP_OK) status = fbp_inspect(plan, params, &all, zs, as, ds);
+    if (status == FBP_OK) status = fbp_predict(plan, params, &samples, 0, 2, NULL, NULL, &to);
+    if (status == FBP_OK) status = fbp_gradient(plan, params, &problem, 2, NULL, NULL, &loss, grad);
+    if (status == FBP_OK) status = fbp_hessian_product(plan, params, &problem, grad, grad);
+    if (status == FBP_OK) status = fbp_tangent(plan, params, &samples, grad, &dx, &to);
+    if (status == FBP_OK) status = fbp_inspect(plan, params, &problem, values, gradients, &to);
     fbp_plan_destroy(plan);
     return status;
 }

@@ -1,0 +1,295 @@
+/* Making a graph of a specification: rows looked up, shapes inferred, and what needs a gradient. */
+#include "core/graph.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/arena.h"
+#include "core/plan.h"
+#include "core/registry.h"
+
+/* Far beyond any memory, and far below where a count of bytes would overflow. */
+static const int64_t most_params = (int64_t)1 << 48;
+
+/* ---- values ---- */
+
+static fbp_value *add_value(fbp_graph *graph, const fbp_shape *shape, fbp_source source,
+                            int index) {
+    fbp_value *value = &graph->values[graph->n_values++];
+    value->is.is = *shape;
+    value->source = source;
+    value->index = index;
+    return value;
+}
+
+static fbp_status add_parameters(fbp_graph *graph, const fbp_graph_spec *spec) {
+    for (int i = 0; i < spec->n_parameters; i++) {
+        const fbp_parameter_spec *from = &spec->parameters[i];
+        fbp_value *value = add_value(graph, &from->shape, FBP_FROM_PARAMETER, i);
+        double elements = 1.0;
+        for (int d = 0; d < from->shape.ndim; d++) elements *= (double)from->shape.shape[d];
+        if (from->shape.batched || from->shape.content != FBP_REAL || !(elements >= 1.0) ||
+            elements + (double)graph->n_params > (double)most_params)
+            return fbp_fail(FBP_INVALID,
+                            "parameter %d: found the shape %s, wanted at most %lld "
+                            "reals in all",
+                            i, fbp_shape_words(&from->shape), (long long)most_params);
+        fbp_parameter parameter = {graph->n_params, graph->n_values - 1, from->frozen,
+                                   from->penalised};
+        graph->parameters[i] = parameter;
+        graph->n_params += (int64_t)elements;
+        value->trainable = !from->frozen;
+    }
+    return FBP_OK;
+}
+
+static fbp_status add_constants(fbp_graph *graph, const fbp_graph_spec *spec) {
+    for (int i = 0; i < spec->n_constants; i++) {
+        fbp_value *value = add_value(graph, &spec->constants[i], FBP_FROM_CONSTANT, i);
+        size_t size = value->is.is.content == FBP_INDEX ? sizeof(int32_t) : fbp_size(graph->dtype);
+        size_t bytes = (size_t)fbp_elements(&value->is) * size;
+        graph->constants[i] = fbp_alloc(bytes + FBP_ALIGN);
+        if (graph->constants[i] == NULL) return FBP_NO_MEMORY;
+        memcpy(graph->constants[i], spec->constant_data[i], bytes);
+    }
+    return FBP_OK;
+}
+
+/* ---- nodes ---- */
+
+static const fbp_row *row_of_node(const char *name) {
+    static const fbp_kind kinds[] = {FBP_OP, FBP_FUNCTION, FBP_ACTIVATION};
+    for (int k = 0; k < 3; k++) {
+        const fbp_row *row = fbp_variant_look(fbp_variant_current(), kinds[k], name);
+        if (row != NULL) return row;
+    }
+    fbp_variant_find(fbp_variant_current(), FBP_OP, name);
+    return NULL;
+}
+
+static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
+    fbp_shape shapes[FBP_MAX_INPUTS];
+    int n = graph->n_nodes, sparse = 0, trainable = 0;
+    if (spec->n_inputs > FBP_MAX_INPUTS)
+        return fbp_fail(FBP_INVALID, "node %d: found %d inputs, wanted at most %d", n,
+                        spec->n_inputs, FBP_MAX_INPUTS);
+    for (int i = 0; i < spec->n_inputs; i++) {
+        if (spec->inputs[i] < 0 || spec->inputs[i] >= graph->n_values)
+            return fbp_fail(FBP_INVALID, "node %d: found input %d, wanted a value made before", n,
+                            spec->inputs[i]);
+        fbp_value *value = &graph->values[spec->inputs[i]];
+        shapes[i] = value->is.is;
+        value->n_uses++;
+        sparse |= fbp_is_sparse(value);
+        graph->inputs[n][i] = spec->inputs[i];
+    }
+    const fbp_row *row = row_of_node(spec->op);
+    if (row != NULL && sparse && row->sparse_form != NULL) row = row_of_node(row->sparse_form);
+    if (row == NULL) return FBP_INVALID;
+    if (row->infer == NULL || row->reads_sparse != sparse)
+        return fbp_fail(FBP_INVALID, "node %d: found '%s', wanted an op that reads %s samples", n,
+                        row->name, sparse ? "sparse" : "dense");
+    fbp_node *node = &graph->nodes[n];
+    fbp_status status = fbp_node_infer(node, row, graph->dtype, spec->numbers, spec->counts,
+                                       spec->n_inputs, shapes);
+    if (status != FBP_OK) return status;
+    graph->n_nodes++;
+    graph->first_result[n] = graph->n_values;
+    for (int i = 0; i < node->n_in; i++)
+        trainable |= (node->differentiable >> i & 1u) && graph->values[spec->inputs[i]].trainable;
+    for (int i = 0; i < node->n_out; i++) {
+        fbp_value *value = add_value(graph, &node->out[i].is, FBP_FROM_NODE, n);
+        value->output = i;
+        value->trainable = trainable;
+        if (!value->is.is.batched)
+            return fbp_fail(FBP_INVALID,
+                            "node %d: found '%s' of values without samples, wanted "
+                            "some with",
+                            n, row->name);
+    }
+    return FBP_OK;
+}
+
+/* ---- losses ---- */
+
+static fbp_status add_loss(fbp_graph *graph, const fbp_loss_spec *spec) {
+    fbp_loss *loss = &graph->losses[graph->n_losses++];
+    loss->row = fbp_variant_find(fbp_variant_current(), FBP_LOSS, spec->name);
+    if (loss->row == NULL) return FBP_INVALID;
+    memcpy(loss->attrs, spec->attrs, sizeof loss->attrs);
+    loss->value = spec->value;
+    loss->factor = spec->factor;
+    int known = spec->value >= 0 && spec->value < graph->n_values;
+    if (!known || graph->values[spec->value].source != FBP_FROM_NODE ||
+        graph->values[spec->value].is.is.ndim < 1)
+        return fbp_fail(FBP_INVALID, "loss '%s': found value %d, wanted the result of a node",
+                        spec->name, spec->value);
+    graph->values[spec->value].n_uses++;
+    if (!(spec->factor > 0.0 && spec->factor < INFINITY))
+        return fbp_fail(FBP_INVALID, "loss '%s': found the weight %g, wanted a positive number",
+                        spec->name, spec->factor);
+    return fbp_row_check(loss->row, loss->attrs);
+}
+
+size_t fbp_target_bytes(const fbp_graph *graph, const fbp_loss *loss) {
+    const fbp_operand *z = &graph->values[loss->value].is;
+    return loss->row->target == FBP_TARGET_CLASS ? (size_t)fbp_positions(z) * sizeof(int32_t)
+                                                 : (size_t)fbp_elements(z) * fbp_size(graph->dtype);
+}
+
+/* ---- what is wanted ---- */
+
+static void find_gradients(fbp_graph *graph) {
+    for (int i = 0; i < graph->n_losses; i++) {
+        fbp_value *z = &graph->values[graph->losses[i].value];
+        z->gradient = z->trainable;
+    }
+    for (int n = graph->n_nodes - 1; n >= 0; n--) {
+        const fbp_node *node = &graph->nodes[n];
+        int reached = 0;
+        for (int i = 0; i < node->n_out; i++)
+            reached |= graph->values[graph->first_result[n] + i].gradient;
+        for (int i = 0; reached && i < node->n_in; i++) {
+            fbp_value *x = &graph->values[graph->inputs[n][i]];
+            x->gradient |= (node->differentiable >> i & 1u) && x->trainable;
+        }
+    }
+}
+
+int fbp_shares_gradient(const fbp_graph *graph, int n) {
+    const fbp_node *node = &graph->nodes[n];
+    for (int i = 0; i < node->n_in; i++)
+        if (node->shared >> i & 1u && graph->values[graph->inputs[n][i]].gradient) return 1;
+    return 0;
+}
+
+/* ---- where elements lie ---- */
+
+/* Rows of a value are padded where a node that makes or reads it wants that, and a node that works
+ * in place has its result laid out as its input: `padded` spreads along such pairs, both ways. */
+static void lay_out(fbp_graph *graph, char *padded) {
+    for (int i = 0; i < graph->n_losses; i++) padded[graph->losses[i].value] = 1;
+    for (int changed = 1; changed;) {
+        changed = 0;
+        for (int n = 0; n < graph->n_nodes; n++) {
+            const fbp_node *node = &graph->nodes[n];
+            int result = graph->first_result[n], first = graph->inputs[n][0];
+            for (int i = 0; i < node->n_in; i++)
+                if (node->row->padded >> i & 1u) {
+                    changed |= !padded[graph->inputs[n][i]];
+                    padded[graph->inputs[n][i]] = 1;
+                }
+            int wanted = node->row->padded_results || (node->in_place && padded[first]);
+            changed |= wanted && !padded[result];
+            if (wanted) padded[result] = 1;
+            if (node->in_place && padded[result] && !padded[first]) {
+                padded[first] = 1;
+                changed = 1;
+            }
+        }
+    }
+    for (int v = 0; v < graph->n_values; v++) {
+        fbp_value *value = &graph->values[v];
+        int64_t width = fbp_width(&value->is);
+        int batched = value->is.is.batched && value->is.is.content == FBP_REAL;
+        fbp_lay_out(&value->is, batched && padded[v] ? fbp_leading(graph->dtype, width) : width);
+    }
+}
+
+/* The nodes see the values' layout; what they keep is dense. */
+static void settle_nodes(fbp_graph *graph) {
+    for (int n = 0; n < graph->n_nodes; n++) {
+        fbp_node *node = &graph->nodes[n];
+        for (int i = 0; i < node->n_in; i++) {
+            fbp_value *x = &graph->values[graph->inputs[n][i]];
+            node->in[i] = x->is;
+            x->ones |= (int)(node->row->ones >> i & 1u);
+        }
+        for (int i = 0; i < node->n_out; i++)
+            node->out[i] = graph->values[graph->first_result[n] + i].is;
+        for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
+            fbp_lay_out(&node->out[i], fbp_width(&node->out[i]));
+    }
+}
+
+double fbp_backward_flops(const fbp_graph *graph, int n) {
+    const fbp_node *node = &graph->nodes[n];
+    int able = 0, wanted = 0;
+    for (int i = 0; i < node->n_in && i < 2; i++) {
+        int can = (int)(node->differentiable >> i & 1u);
+        able += can;
+        wanted += can && graph->values[graph->inputs[n][i]].gradient;
+    }
+    return able > 0 ? node->flops[1] * wanted / able : 0.0;
+}
+
+static void count_flops(fbp_graph *graph) {
+    for (int n = 0; n < graph->n_nodes; n++) {
+        graph->flops[0] += graph->nodes[n].flops[0];
+        graph->flops[1] += fbp_backward_flops(graph, n);
+    }
+    for (int i = 0; i < graph->n_losses; i++) {
+        const fbp_loss *loss = &graph->losses[i];
+        graph->flops[0] += loss->row->flops * (double)fbp_elements(&graph->values[loss->value].is);
+    }
+}
+
+/* ---- the whole ---- */
+
+static fbp_status allocate(fbp_graph *graph, const fbp_graph_spec *spec) {
+    size_t most = (size_t)(spec->n_inputs + spec->n_parameters + spec->n_constants) +
+                  (size_t)spec->n_nodes * FBP_MAX_OUTPUTS;
+    graph->values = fbp_alloc(most * sizeof *graph->values);
+    graph->parameters = fbp_alloc((size_t)spec->n_parameters * sizeof *graph->parameters);
+    graph->nodes = fbp_alloc((size_t)spec->n_nodes * sizeof *graph->nodes);
+    graph->inputs = fbp_alloc((size_t)spec->n_nodes * sizeof *graph->inputs);
+    graph->first_result = fbp_alloc((size_t)spec->n_nodes * sizeof *graph->first_result);
+    graph->constants = fbp_alloc((size_t)spec->n_constants * sizeof *graph->constants);
+    graph->losses = fbp_alloc((size_t)spec->n_losses * sizeof *graph->losses);
+    int all = graph->values && graph->parameters && graph->nodes && graph->inputs &&
+              graph->first_result && graph->constants && graph->losses;
+    return all ? FBP_OK : FBP_NO_MEMORY;
+}
+
+fbp_status fbp_graph_make(fbp_graph *graph, const fbp_graph_spec *spec) {
+    graph->dtype = spec->dtype;
+    if (spec->n_inputs < 1 || spec->n_inputs > FBP_MAX_INPUTS || spec->n_losses > FBP_MAX_INPUTS)
+        return fbp_fail(FBP_INVALID,
+                        "graph: found %d inputs and %d losses, wanted 1 to %d inputs "
+                        "and at most %d losses",
+                        spec->n_inputs, spec->n_losses, FBP_MAX_INPUTS, FBP_MAX_INPUTS);
+    fbp_status status = allocate(graph, spec);
+    if (status != FBP_OK) return status;
+    for (int i = 0; i < spec->n_inputs; i++)
+        add_value(graph, &spec->inputs[i], FBP_FROM_INPUT, i)->is.is.batched = 1;
+    graph->n_inputs = spec->n_inputs;
+    graph->n_parameters = spec->n_parameters;
+    status = add_parameters(graph, spec);
+    graph->n_constants = spec->n_constants;
+    if (status == FBP_OK) status = add_constants(graph, spec);
+    for (int i = 0; i < spec->n_nodes && status == FBP_OK; i++)
+        status = add_node(graph, &spec->nodes[i]);
+    for (int i = 0; i < spec->n_losses && status == FBP_OK; i++)
+        status = add_loss(graph, &spec->losses[i]);
+    if (status != FBP_OK) return status;
+    find_gradients(graph);
+    char *padded = fbp_alloc((size_t)graph->n_values);
+    if (padded == NULL) return FBP_NO_MEMORY;
+    lay_out(graph, padded);
+    fbp_free(padded);
+    settle_nodes(graph);
+    count_flops(graph);
+    return FBP_OK;
+}
+
+void fbp_graph_free(fbp_graph *graph) {
+    for (int i = 0; graph->constants != NULL && i < graph->n_constants; i++)
+        fbp_free(graph->constants[i]);
+    fbp_free(graph->values);
+    fbp_free(graph->parameters);
+    fbp_free(graph->nodes);
+    fbp_free(graph->inputs);
+    fbp_free(graph->first_result);
+    fbp_free(graph->constants);
+    fbp_free(graph->losses);
+}

@@ -1,0 +1,65 @@
+/* A graph: the nodes of a network and its losses in the order in which they run, and the values
+ * that pass between them. It says what is computed from what and whose gradients are wanted;
+ * nothing of memory, threads or time. */
+#ifndef FBP_CORE_GRAPH_H
+#define FBP_CORE_GRAPH_H
+
+#include "core/node_run.h"
+
+typedef enum { FBP_FROM_INPUT, FBP_FROM_PARAMETER, FBP_FROM_CONSTANT, FBP_FROM_NODE } fbp_source;
+
+/* Values are numbered: inputs, parameters, constants, then the results of the nodes in turn. */
+typedef struct {
+    fbp_operand is; /* of every consumer alike */
+    fbp_source source;
+    int index;     /* of the input, parameter, constant or node */
+    int output;    /* which of a node's results */
+    int n_uses;    /* as inputs of nodes and losses */
+    int trainable; /* depends on a parameter that is not frozen */
+    int gradient;  /* and a loss depends on it: its gradient is wanted */
+    int ones;      /* a consumer reads a one after the last column */
+} fbp_value;
+
+typedef struct {
+    int64_t offset; /* in the flat buffer */
+    int value, frozen, penalised;
+} fbp_parameter;
+
+typedef struct {
+    const fbp_row *row;
+    double attrs[FBP_MAX_ATTRS];
+    int value;     /* its raw outputs */
+    double factor; /* in the total */
+} fbp_loss;
+
+typedef struct {
+    fbp_dtype dtype;
+    int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses;
+    fbp_value *values;
+    fbp_parameter *parameters;
+    fbp_node *nodes;
+    int (*inputs)[FBP_MAX_INPUTS]; /* (n_nodes) the values that a node reads */
+    int *first_result;             /* (n_nodes) the value that is its first result */
+    void **constants;              /* (n_constants) copies */
+    fbp_loss *losses;
+    int64_t n_params; /* elements of all parameters */
+    double flops[2];  /* of one sample: forward, backward */
+} fbp_graph;
+
+fbp_status fbp_graph_make(fbp_graph *graph, const fbp_graph_spec *spec);
+void fbp_graph_free(fbp_graph *graph);
+
+/* Bytes of one sample's target of a loss: an int32_t for a class, reals otherwise, for each
+ * position. */
+size_t fbp_target_bytes(const fbp_graph *graph, const fbp_loss *loss);
+
+static inline int fbp_is_sparse(const fbp_value *value) {
+    return value->is.is.content == FBP_SPARSE;
+}
+/* Of a sample's backward through node n, to what is wanted alone: half where there are two
+ * gradients and one is not. */
+double fbp_backward_flops(const fbp_graph *graph, int n);
+/* Whether node n has a gradient to form for any of the inputs that its samples share. */
+int fbp_shares_gradient(const fbp_graph *graph, int n);
+
+#endif

@@ -1,0 +1,157 @@
+/* Cutting parameters: the tiles of the weights phase, where each gradient comes from, and in how
+ * many parts it is formed. All by the shapes alone. */
+#include "core/plan.h"
+
+/* ---- parts of a gradient ---- */
+
+int fbp_parts_of(const fbp_plan *plan, int p, int64_t samples) {
+    int64_t parts = 0;
+    for (int u = plan->first_use[p]; u < plan->first_use[p + 1]; u++)
+        parts += fbp_shared_blocks(&plan->graph.nodes[plan->uses[u].node], samples);
+    return (int)parts;
+}
+
+int fbp_most_parts(const fbp_plan *plan, int64_t samples) {
+    int most = 1;
+    for (int t = 0; t < plan->n_tiles; t++) {
+        int parts = fbp_parts_of(plan, plan->tiles[t].parameter, samples);
+        if (parts > most) most = parts;
+    }
+    return most;
+}
+
+/* ---- tiles of parameters ---- */
+
+/* Rows of a parameter seen as a matrix, of which the bias that follows may be one more. */
+static int64_t rows_of(const fbp_plan *plan, int p) {
+    return fbp_positions(&plan->graph.values[plan->graph.parameters[p].value].is);
+}
+
+static int64_t width_of(const fbp_plan *plan, int p) {
+    return fbp_width(&plan->graph.values[plan->graph.parameters[p].value].is);
+}
+
+/* Elements of rows [begin, end) of parameter p that the penalty is on. */
+static int64_t penalised(const fbp_plan *plan, int p, int64_t begin, int64_t end) {
+    int64_t rows = rows_of(plan, p);
+    if (end > rows) end = rows;
+    if (!plan->graph.parameters[p].penalised || end <= begin) return 0;
+    return (end - begin) * width_of(plan, p);
+}
+
+static int trains(const fbp_plan *plan, int p) {
+    return plan->first_use[p] < plan->first_use[p + 1];
+}
+
+/* Whether parameter p is the bias that lies behind the weights of the one node that uses both, and
+ * is not frozen where they are not: then tiles of the weights take it along. */
+static int is_joined(const fbp_plan *plan, int p) {
+    const fbp_use *use = &plan->uses[plan->first_use[p]];
+    const fbp_use *before = use - 1;
+    if (p == 0 || !trains(plan, p) || !trains(plan, p - 1)) return 0;
+    if (plan->first_use[p + 1] - plan->first_use[p] != 1) return 0;
+    if (plan->first_use[p] - plan->first_use[p - 1] != 1) return 0;
+    const fbp_node *node = &plan->graph.nodes[use->node];
+    return node->row->bias_follows && before->node == use->node && before->input == 1 &&
+           use->input == 2;
+}
+
+/* Parameter rows of a tile: about 64 tiles, each of which reads the gradients of the whole batch,
+ * and hardly more than 65536 elements where our own kernels run, so that gradient, weights and
+ * optimiser state of a tile stay in the second cache together. Whole groups of 16 rows: tiles meet
+ * at the ends of cache lines in the transposed copies, and of vectors where a single output has the
+ * rows fill them. */
+static int64_t tile_rows(const fbp_plan *plan, int p) {
+    const fbp_node *node = &plan->graph.nodes[plan->uses[plan->first_use[p]].node];
+    if (node->products == FBP_BLAS) return 256;
+    int64_t elements = plan->graph.n_params / 64;
+    if (elements < 1024) elements = 1024;
+    if (elements > 65536) elements = 65536;
+    int64_t rows = fbp_round_up(elements / width_of(plan, p) + 1, 16);
+    /* A sparse tile searches every sample: fewer, larger tiles. */
+    return node->row->reads_sparse && rows < 512 ? 512 : rows;
+}
+
+static int is_divisible(const fbp_plan *plan, int p) {
+    int divisible = 1;
+    for (int u = plan->first_use[p]; u < plan->first_use[p + 1]; u++)
+        divisible &= plan->graph.nodes[plan->uses[u].node].row->divisible;
+    return divisible;
+}
+
+/* Counts the tiles of parameter p or, with room for them, makes them. */
+static void cut_parameter(fbp_plan *plan, int p) {
+    int64_t end = rows_of(plan, p), each = is_divisible(plan, p) ? tile_rows(plan, p) : end;
+    if (p + 1 < plan->graph.n_parameters && is_joined(plan, p + 1)) end++;
+    for (int64_t begin = 0; begin < end; begin += each, plan->n_tiles++) {
+        if (plan->tiles == NULL) continue;
+        int64_t stop = begin + each < end ? begin + each : end;
+        int64_t cost = (stop - begin) * width_of(plan, p);
+        int64_t offset = plan->graph.parameters[p].offset + begin * width_of(plan, p);
+        fbp_tile tile = {p, begin, stop, cost, penalised(plan, p, begin, stop), offset};
+        plan->tiles[plan->n_tiles] = tile;
+        plan->tile_params += cost;
+        if (cost > plan->largest_tile) plan->largest_tile = cost;
+    }
+}
+
+static fbp_status cut_tiles(fbp_plan *plan) {
+    for (int pass = 0; pass < 2; pass++) {
+        plan->n_tiles = 0;
+        for (int p = 0; p < plan->graph.n_parameters; p++)
+            if (trains(plan, p) && !is_joined(plan, p)) cut_parameter(plan, p);
+        if (pass == 0) plan->tiles = fbp_alloc((size_t)plan->n_tiles * sizeof *plan->tiles);
+        if (plan->tiles == NULL) return FBP_NO_MEMORY;
+    }
+    return FBP_OK;
+}
+
+/* Where each parameter is used, from the last node to the first. */
+static fbp_status find_uses(fbp_plan *plan) {
+    const fbp_graph *graph = &plan->graph;
+    size_t most = (size_t)graph->n_nodes * FBP_MAX_INPUTS;
+    plan->uses = fbp_alloc(most * sizeof *plan->uses);
+    plan->first_use = fbp_alloc((size_t)(graph->n_parameters + 1) * sizeof *plan->first_use);
+    if (plan->uses == NULL || plan->first_use == NULL) return FBP_NO_MEMORY;
+    for (int p = 0; p < graph->n_parameters; p++) {
+        plan->first_use[p] = plan->n_uses;
+        for (int n = graph->n_nodes - 1; n >= 0; n--)
+            for (int i = 0; i < graph->nodes[n].n_in; i++) {
+                int v = graph->inputs[n][i];
+                int used = v == graph->parameters[p].value && graph->values[v].gradient &&
+                           graph->nodes[n].shared >> i & 1u;
+                fbp_use use = {n, i};
+                if (used) plan->uses[plan->n_uses++] = use;
+            }
+    }
+    plan->first_use[graph->n_parameters] = plan->n_uses;
+    return FBP_OK;
+}
+
+/* Copies of weights are packed by several threads: in tiles of their rows. */
+static fbp_status cut_copies(fbp_plan *plan) {
+    enum { rows_of_a_tile = 64 };
+    for (int pass = 0; pass < 2; pass++) {
+        int count = 0;
+        for (int n = 0; n < plan->graph.n_nodes; n++) {
+            const fbp_node *node = &plan->graph.nodes[n];
+            if (fbp_node_ops(node)->pack == NULL) continue;
+            int64_t rows = fbp_positions(&node->in[1]) + (node->n_in == 3);
+            for (int64_t begin = 0; begin < rows; begin += rows_of_a_tile, count++) {
+                int64_t end = begin + rows_of_a_tile < rows ? begin + rows_of_a_tile : rows;
+                fbp_copies copies = {n, begin, end};
+                if (pass == 1) plan->copies[count] = copies;
+            }
+        }
+        plan->n_copies = count;
+        if (pass == 0) plan->copies = fbp_alloc((size_t)count * sizeof *plan->copies);
+        if (plan->copies == NULL) return FBP_NO_MEMORY;
+    }
+    return FBP_OK;
+}
+
+fbp_status fbp_cut_parameters(fbp_plan *plan) {
+    fbp_status status = find_uses(plan);
+    if (status == FBP_OK) status = cut_tiles(plan);
+    return status == FBP_OK ? cut_copies(plan) : status;
+}
