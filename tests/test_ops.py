@@ -58,9 +58,10 @@ class Run:
         return self.node.backward_tangent(self.x, self.y, tx, ty, dy, tdy, wanted, **self.options)
 
 
-def moved(run, tx, h):
-    """The case's inputs moved by h along tx."""
-    return [x if t is None else x + h * t for x, t in zip(run.x, tx, strict=True)]
+def moved(arrays, along, h):
+    """Arrays moved by h along others, None being zero."""
+    pairs = zip(arrays, along, strict=True)
+    return [x if t is None else np.asarray(x + h * t) for x, t in pairs]
 
 
 def referred(case, arrays):
@@ -116,8 +117,8 @@ def test_gradients_against_finite_differences_of_the_reference(case):
             if t is None:
                 continue
             alone = [t if j == i else None for j in range(len(tx))]
-            above, size = inner(dy, referred(case, moved(run, alone, STEP)))
-            below, _ = inner(dy, referred(case, moved(run, alone, -STEP)))
+            above, size = inner(dy, referred(case, moved(run.x, alone, STEP)))
+            below, _ = inner(dy, referred(case, moved(run.x, alone, -STEP)))
             ours, sum_of_terms = inner(run.backward(dy), alone)
             bound = FINITE * (1 + size + sum_of_terms)
             assert abs(ours - (above - below) / (2 * STEP)) < bound, f"input {i}"
@@ -148,8 +149,8 @@ def test_tangents_of_gradients_against_finite_differences(case):
         tx, v = run.random(run.inputs, seed + 10), run.random(run.inputs, seed + 20)
         values = []
         for h in (STEP, -STEP):
-            beside = Run(case, arrays=moved(run, tx, h))
-            slopes = beside.backward([d + h * t for d, t in zip(dy, tdy, strict=True)])
+            beside = Run(case, arrays=moved(run.x, tx, h))
+            slopes = beside.backward(moved(dy, tdy, h))
             values.append(inner(slopes, v))
         ours, size = inner(run.backward_tangent(tx, dy, tdy), v)
         expected = (values[0][0] - values[1][0]) / (2 * STEP)

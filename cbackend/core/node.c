@@ -12,7 +12,7 @@
 /* ---- words ---- */
 
 const char *fbp_shape_words(const fbp_shape *shape) {
-    enum { at_a_time = 8, longest = 160 };
+    enum { at_a_time = 8, longest = 8 + 22 * FBP_MAX_DIMS }; /* 20 digits and ", " each */
 #if defined(_MSC_VER) && !defined(__clang__)
     static __declspec(thread) char words[at_a_time][longest];
     static __declspec(thread) int turn;
@@ -79,7 +79,8 @@ static fbp_status take_numbers(fbp_node *node, const double *numbers, const int 
 
 /* ---- operands ---- */
 
-/* More elements than these no memory holds, and counts of bytes would overflow. */
+/* More elements than these no memory holds, and counts of bytes would overflow. An axis of none
+ * hides no others: strides pass over them. */
 static const double most_elements = 0x1p48;
 
 static fbp_status check_shape(const fbp_row *row, const char *name, const fbp_shape *shape) {
@@ -88,7 +89,7 @@ static fbp_status check_shape(const fbp_row *row, const char *name, const fbp_sh
                         row->name, shape->ndim, FBP_MAX_DIMS);
     double elements = 1.0;
     for (int i = 0; i < shape->ndim; i++) {
-        elements *= (double)shape->shape[i];
+        elements *= shape->shape[i] == 0 ? 1.0 : (double)shape->shape[i];
         if (shape->shape[i] < 0 || elements > most_elements)
             return fbp_fail(FBP_INVALID, "%s of %s: found the shape %s, which no array has", name,
                             row->name, fbp_shape_words(shape));
