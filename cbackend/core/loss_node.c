@@ -9,16 +9,16 @@ const char *const fbp_loss_inputs[2] = {"z", "target"};
 fbp_status fbp_loss_infer(fbp_node *node) {
     const fbp_shape *z = &node->in[0].is, *t = &node->in[1].is;
     int classes = node->row->target == FBP_TARGET_CLASS;
-    int fits = z->ndim >= 1 && t->ndim == z->ndim - classes && t->batched == z->batched &&
-               (t->content == FBP_INDEX) == classes;
+    int fits = z->ndim >= 1 && t->ndim == z->ndim - classes && t->batched == z->batched;
     for (int i = 0; fits && i < t->ndim; i++) fits = t->shape[i] == z->shape[i];
     if (!fits || z->shape[z->ndim - 1] < 1)
         return fbp_fail(FBP_INVALID,
                         "%s: found z of shape %s and a target of %s of shape %s, "
                         "wanted %s",
-                        node->row->name, fbp_shape_words(z),
-                        t->content == FBP_INDEX ? "integers" : "reals", fbp_shape_words(t),
+                        node->row->name, fbp_shape_words(z), classes ? "integers" : "reals",
+                        fbp_shape_words(t),
                         classes ? "an integer for each row of z" : "reals of the shape of z");
+    node->range[1].below = z->shape[z->ndim - 1];
     node->out[0].is = *z;
     node->out[0].is.ndim--;
     node->differentiable = 1u;

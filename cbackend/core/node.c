@@ -97,10 +97,6 @@ static fbp_status check_shape(const fbp_row *row, const char *name, const fbp_sh
     return FBP_OK;
 }
 
-static const char *name_of(const fbp_row *row, int input) {
-    return row->op.inputs[input < row->op.most_inputs ? input : row->op.most_inputs - 1];
-}
-
 static fbp_status take_inputs(fbp_node *node, int n_inputs, const fbp_shape *inputs) {
     const fbp_op_info *op = &node->row->op;
     if (n_inputs < op->least_inputs || n_inputs > op->most_inputs || n_inputs > FBP_MAX_INPUTS)
@@ -108,8 +104,13 @@ static fbp_status take_inputs(fbp_node *node, int n_inputs, const fbp_shape *inp
                         n_inputs, op->least_inputs, op->most_inputs);
     node->n_in = n_inputs;
     for (int i = 0; i < n_inputs; i++) {
-        fbp_status status = check_shape(node->row, name_of(node->row, i), &inputs[i]);
+        fbp_status status = check_shape(node->row, op->inputs[i], &inputs[i]);
         if (status != FBP_OK) return status;
+        int integers = inputs[i].content == FBP_INDEX;
+        if (integers != (int)(op->indices >> i & 1u))
+            return fbp_fail(FBP_INVALID, "%s of %s: found %s, wanted %s", op->inputs[i],
+                            node->row->name, integers ? "integers" : "reals",
+                            integers ? "reals" : "integers (int32)");
         node->in[i].is = inputs[i];
         if (inputs[i].content == FBP_REAL) node->differentiable |= 1u << i;
     }

@@ -61,6 +61,9 @@ struct fbp_node {
     unsigned passes;         /* bit i: in[i]'s gradient is that of out[0], unchanged */
     int in_place;            /* out[0] may lie where in[0] lies, and likewise their gradients */
     double flops[2]; /* of one sample: forward, and backward to all that is differentiable */
+    struct { /* of in[i], if it is of integers: they are at least `least` and less than `below` */
+        int64_t least, below;
+    } range[FBP_MAX_INPUTS];
     int64_t geometry[FBP_MAX_GEOMETRY];
 
     /* By the mechanism: of the differentiable inputs, those that are not batched where the results

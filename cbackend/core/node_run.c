@@ -325,7 +325,7 @@ static fbp_status check(const fbp_node *node, const fbp_arrays *arrays, what run
     for (int i = 0; i < node->n_in; i++)
         if ((arrays->dx[i] != NULL || arrays->tdx[i] != NULL) && !(node->differentiable & 1u << i))
             return fbp_fail(FBP_ABSENT, "%s has no gradient by its input %d", node->row->name, i);
-    return FBP_OK;
+    return fbp_node_check_indices(node, arrays);
 }
 
 static fbp_status run_alone(const fbp_node *node, const fbp_arrays *arrays, what which) {

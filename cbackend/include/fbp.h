@@ -125,7 +125,8 @@ typedef struct {
     int least_inputs, most_inputs; /* equal, unless inputs are optional or any number */
     const char *const *inputs;     /* (most_inputs) their names */
     fbp_sample_axis axis;
-    unsigned data; /* FBP_AXIS_DATA: bit i: input i is data */
+    unsigned data;    /* FBP_AXIS_DATA: bit i: input i is data */
+    unsigned indices; /* bit i: input i is of integers; all others are of reals */
 } fbp_op_info;
 fbp_op_info fbp_op_describe(const fbp_row *row);
 
@@ -179,6 +180,10 @@ fbp_status fbp_node_forward(const fbp_node *node, const fbp_arrays *arrays);
 fbp_status fbp_node_backward(const fbp_node *node, const fbp_arrays *arrays);
 fbp_status fbp_node_tangent(const fbp_node *node, const fbp_arrays *arrays);
 fbp_status fbp_node_backward_tangent(const fbp_node *node, const fbp_arrays *arrays);
+
+/* Whether all integers among the inputs are in range. The four above look for themselves; whoever
+ * else runs kernels has to, since kernels follow them. The arrays lie as the node's operands. */
+fbp_status fbp_node_check_indices(const fbp_node *node, const fbp_arrays *arrays);
 
 /* ---- instruction sets, threads, BLAS ---- */
 

@@ -32,7 +32,7 @@
      .link = #link_,                                                                               \
      .flops = flops_,                                                                              \
      .kernels = {&name_##_kernels_f32, &name_##_kernels_f64},                                      \
-     FBP_LOSS_NODE},
+     FBP_LOSS_NODE(FBP_TARGET_##target_)},
 #define ATTR ATTR_ENTRY
 #define LOSS(name, target, link, attributes, flops, doc, value, slope, curvature)                  \
     LOSS_ROW(name, target, link, flops, doc, ATTR_COUNT(attributes), ENTRIES_##attributes)

@@ -176,6 +176,16 @@ FBP_INLINE real FN(sum_run)(int64_t n, const real *x, int64_t step) {
     return sums[0];
 }
 
+FBP_INLINE void FN(add_run)(int64_t n, const real *from, int64_t from_step, real *to,
+                            int64_t to_step) {
+    if (from_step == 1 && to_step == 1) {
+        FBP_INDEPENDENT
+        for (int64_t i = 0; i < n; i++) to[i] += from[i];
+    } else {
+        for (int64_t i = 0; i < n; i++) to[i * to_step] += from[i * from_step];
+    }
+}
+
 /* The second array += the first; where it stands still, a sum. The order of a sum is that of the
  * walk's axes as they were given, however the arrays lie. */
 static inline void FN(walk_add)(walk w, const real *from, real *to) {
@@ -189,10 +199,8 @@ static inline void FN(walk_add)(walk w, const real *from, real *to) {
         real *const y = to + place.at[1];
         if (to_step == 0)
             *y += FN(sum_run)(n, x, step);
-        else if (step == 1 && to_step == 1)
-            FBP_INDEPENDENT for (int64_t i = 0; i < n; i++) y[i] += x[i];
         else
-            for (int64_t i = 0; i < n; i++) y[i * to_step] += x[i * step];
+            FN(add_run)(n, x, step, y, to_step);
     } while (walk_next(&w, &place));
 }
 

@@ -102,7 +102,7 @@ cdef extern from "fbp.h" nogil:
         int least_inputs, most_inputs
         const char **inputs
         fbp_sample_axis axis
-        unsigned data
+        unsigned data, indices
     fbp_op_info fbp_op_describe(const fbp_row *row)
 
     ctypedef struct fbp_draws:

@@ -54,19 +54,20 @@ class Input:
         Of the whole array, samples included where the op knows them.
     draw : {"normal", "positive", "distinct", "mask", "index"}, default="normal"
         What its elements are: standard normal; uniform in [0.5, 2]; all different and away from 0;
-        zeros and ones; or integers below `below`.
-    below : int, default=0
+        zeros and ones; or integers from `least` to below `below`.
+    below, least : int, default=0
         For "index".
     """
 
     shape: tuple[int, ...]
     draw: str = "normal"
     below: int = 0
+    least: int = 0
 
     def make(self, rng: np.random.Generator, dtype: DTypeLike) -> Array:
         """The array: int32 for "index", else of `dtype`."""
         if self.draw == "index":
-            return rng.integers(0, self.below, self.shape).astype(np.int32)
+            return rng.integers(self.least, self.below, self.shape).astype(np.int32)
         return DRAWS[self.draw](rng, self.shape).astype(dtype)
 
 

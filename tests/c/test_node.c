@@ -38,9 +38,12 @@ typedef struct {
     double numbers[12];
 } test_case;
 
-/* An input of which each sample has its own, and one that all of them share. */
+/* An input of which each sample has its own, and one that all of them share; of reals, or of
+ * integers in a range. */
 #define EACH(ndim, ...) {1, ndim, {__VA_ARGS__}, 0, 0}
 #define ALL(ndim, ...) {0, ndim, {__VA_ARGS__}, 0, 0}
+#define EACH_OF(least, below, ndim, ...) {1, ndim, {__VA_ARGS__}, least, below}
+#define ALL_OF(least, below, ndim, ...) {0, ndim, {__VA_ARGS__}, least, below}
 
 static const test_case cases[] = {
     {"reshape", 1, {EACH(3, 2, 3, 4)}, {2}, {6, 4}},
@@ -63,6 +66,22 @@ static const test_case cases[] = {
     {"broadcast", 1, {EACH(1, 3)}, {2}, {4, 3}},
     {"broadcast", 1, {EACH(3, 2, 1, 3)}, {4}, {2, 2, 5, 3}},
     {"broadcast", 1, {EACH(2, 5, 1)}, {2}, {5, 21}},
+    {"take", 2, {EACH(2, 5, 3), EACH_OF(-5, 5, 2, 4, 3)}, {1}, {0}},
+    {"take", 2, {EACH(3, 2, 5, 3), ALL_OF(-5, 5, 1, 7)}, {1}, {1}},
+    {"take", 2, {EACH(3, 2, 5, 3), ALL_OF(0, 5, 0, 0)}, {1}, {1}},
+    {"take", 2, {EACH(2, 3, 6), EACH_OF(-6, 6, 2, 2, 5)}, {1}, {-1}},
+    {"take", 2, {EACH(3, 2, 3, 6), EACH_OF(-6, 6, 0, 0)}, {1}, {2}},
+    {"take", 2, {EACH(1, 6), EACH_OF(-6, 6, 2, 3, 2)}, {1}, {0}},
+    {"take", 2, {ALL(2, 5, 3), EACH_OF(-5, 5, 2, 4, 3)}, {1}, {0}},
+    {"take", 2, {ALL(2, 3, 5), EACH_OF(-5, 5, 1, 9)}, {1}, {1}},
+    {"take_along", 2, {EACH(2, 5, 3), EACH_OF(-5, 5, 2, 7, 3)}, {1}, {0}},
+    {"take_along", 2, {EACH(2, 5, 3), ALL_OF(-3, 3, 2, 5, 4)}, {1}, {1}},
+    {"take_along", 2, {ALL(2, 5, 3), EACH_OF(-3, 3, 2, 1, 4)}, {1}, {-1}},
+    {"take_along", 2, {EACH(3, 1, 3, 2), EACH_OF(-3, 3, 3, 4, 5, 1)}, {1}, {1}},
+    {"embedding", 2, {EACH_OF(-9, 9, 1, 4), ALL(2, 9, 5)}, {0}, {0}},
+    {"embedding", 2, {EACH_OF(0, 4, 2, 3, 2), ALL(2, 4, 1)}, {0}, {0}},
+    {"embedding", 2, {EACH_OF(0, 7, 0, 0), ALL(2, 7, 3)}, {0}, {0}},
+    {"embedding", 2, {ALL_OF(0, 7, 1, 20), ALL(2, 7, 3)}, {0}, {0}},
 };
 
 /* ---- arrays ---- */
@@ -106,8 +125,12 @@ static void *new_input(const fbp_operand *x, int64_t least, int64_t below, doubl
     return array;
 }
 
+static void *new_dense(const fbp_operand *x) {
+    return fbp_alloc(bytes_of(x, fbp_elements(x) + beyond));
+}
+
 static void *dense_copy(const fbp_operand *x, const void *array, int64_t sample) {
-    void *copy = fbp_alloc(bytes_of(x, fbp_elements(x) + beyond));
+    void *copy = new_dense(x);
     for (int64_t i = 0; i < fbp_elements(x); i++)
         put(x, copy, i, get(x, array, place(x, sample, i)));
     return copy;
@@ -193,9 +216,9 @@ static void check_sample(running *run, int64_t sample) {
     fbp_arrays one = {.samples = 1};
     for (int i = 0; i < node->n_in; i++) {
         one.x[i] = dense_copy(&node->in[i], at->x[i], sample);
-        if (node->differentiable & 1u << i) one.dx[i] = dense_copy(&node->in[i], at->dx[i], sample);
+        if (node->differentiable & 1u << i) one.dx[i] = new_dense(&node->in[i]);
     }
-    one.y[0] = dense_copy(&node->out[0], at->y[0], sample);
+    one.y[0] = new_dense(&node->out[0]);
     one.dy[0] = dense_copy(&node->out[0], at->dy[0], sample);
     fbp_status status = fbp_node_forward(run->single, &one);
     if (status == FBP_OK) status = fbp_node_backward(run->single, &one);
@@ -249,6 +272,8 @@ static void check_case(const test_case *test) {
     for (int i = 0; i < node->n_in; i++) {
         expect(clean(&node->in[i], run.call.at.dx[i]), test, "a gradient's padding was written");
         if (node->shared & 1u << i) check_shared(&run, i);
+    }
+    for (int i = 0; i < node->n_in; i++) {
         fbp_free(fbp_element(dtype, run.call.at.x[i], 0));
         fbp_free(run.call.at.dx[i]);
         fbp_free(run.sums[i]);

@@ -5,6 +5,6 @@ op has one entry under its name in its family's module: a function of its attrib
 its inputs, that returns the result, or a tuple of results.
 """
 
-from reference_ops import moves, products
+from reference_ops import moves, picks, products
 
-OPS = {**products.OPS, **moves.OPS}
+OPS = {**products.OPS, **moves.OPS, **picks.OPS}
