@@ -127,6 +127,7 @@ typedef struct {
     fbp_sample_axis axis;
     unsigned data;    /* FBP_AXIS_DATA: bit i: input i is data */
     unsigned indices; /* bit i: input i is of integers; all others are of reals */
+    int own_axes;     /* FBP_AXIS_SPANNED: so many last axes are never that of the samples */
 } fbp_op_info;
 fbp_op_info fbp_op_describe(const fbp_row *row);
 

@@ -361,7 +361,7 @@ static void FN(multiply_in_parts)(int64_t m, int64_t n, int64_t k, const void *a
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         int64_t filled = n - column < width ? n - column : width, most = FN(steps_of)(k, vectors);
         if (bias != NULL) FN(copy)(1, filled, bias + column, n, width, start);
-        if (transposed && filled < width) memset(part, 0, sizeof part);
+        if (transposed && filled < width) memset(part, 0, (size_t)(most * width) * sizeof(real));
         f.ldb = width;
         for (int64_t first = 0; first < k; first += most) {
             int64_t steps = k - first < most ? k - first : most;

@@ -502,9 +502,9 @@ cdef class Node:
             raise ValueError(f"{name}: found {len(shapes)} inputs, wanted at most {FBP_MAX_INPUTS}")
         self.name, self.shapes = name, tuple(tuple(shape) for shape in shapes)
         self.dtype = np.dtype(dtype)
-        batched = self._sample_axis(row)
+        batched, leading = self._sample_axis(row)
         for i, shape in enumerate(self.shapes):
-            _fill_shape(&operands[i], shape[1:] if batched[i] else shape, batched[i])
+            _fill_shape(&operands[i], shape[1:] if leading[i] else shape, batched[i])
             operands[i].content = FBP_INDEX if i in indices else FBP_REAL
         self.batched = tuple(batched)
         self.contents = tuple(np.dtype(np.int32) if i in indices else self.dtype
@@ -517,30 +517,33 @@ cdef class Node:
             _raise(status)
         self._describe()
 
-    cdef list _sample_axis(self, const fbp_row *row):
-        """Which operands have the samples along their first axis; sets their number."""
+    cdef tuple _sample_axis(self, const fbp_row *row):
+        """Which operands have the samples along their first axis, and whose first axis is therefore
+        none of their own, which is also so where one element stands for all samples; sets the number
+        of samples."""
         cdef fbp_op_info op = fbp_op_describe(row)
         shapes = self.shapes
         open_axis = [bool(shape) and shape[0] is None for shape in shapes]
         if any(open_axis):
             self.samples = None
-            return open_axis
-        batched = [False] * len(shapes)
+            return open_axis, open_axis
+        batched = leading = [False] * len(shapes)
         most = max((len(shape) for shape in shapes), default=0)
         if op.axis == FBP_AXIS_DATA:
-            batched = [bool(op.data >> i & 1) for i in range(len(shapes))]
+            batched = leading = [bool(op.data >> i & 1) for i in range(len(shapes))]
             for i, shape in enumerate(shapes):
                 if batched[i] and not shape:
                     raise ValueError(f"{self.name}: found a number as input {i}, wanted an array "
                                      "with the samples along its first axis")
-        elif op.axis == FBP_AXIS_SPANNED and most > 0:
-            longest = max(shape[0] for shape in shapes if len(shape) == most)
-            batched = [len(shape) == most and shape[0] == longest for shape in shapes]
+        elif op.axis == FBP_AXIS_SPANNED and most > op.own_axes:
+            leading = [len(shape) == most for shape in shapes]
+            alone = all(shape[0] == 1 for shape, has in zip(shapes, leading) if has)
+            batched = [has and (alone or shape[0] != 1) for shape, has in zip(shapes, leading)]
         lengths = {shape[0] for shape, has in zip(shapes, batched) if has}
         if len(lengths) > 1:
             raise ValueError(f"{self.name}: found {sorted(lengths)} samples, wanted as many in each input")
         self.samples = lengths.pop() if lengths else 1
-        return batched
+        return batched, leading
 
     cdef object _describe(self):
         self.info = fbp_node_describe(self.node)

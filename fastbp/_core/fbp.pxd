@@ -103,6 +103,7 @@ cdef extern from "fbp.h" nogil:
         const char **inputs
         fbp_sample_axis axis
         unsigned data, indices
+        int own_axes
     fbp_op_info fbp_op_describe(const fbp_row *row)
 
     ctypedef struct fbp_draws:
