@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-from scipy.special import expit, log_softmax, ndtr, softmax, xlogy
+from scipy.special import erf, expit, log_softmax, ndtr, softmax, xlogy
 
 # ------------------------------------------------------------------------------------- activations
 
@@ -27,7 +27,8 @@ class Activation:
     """y = value(x), its first and its second derivative by x, elementwise.
 
     `kinks` are the x at which one of the derivatives jumps. The first derivative there is a
-    convention, which `first` states; the second is left open.
+    convention, which `first` states; the second is left open. `domain(**attrs)` is the open
+    interval in which there is a value.
     """
 
     value: Callable
@@ -35,6 +36,7 @@ class Activation:
     second: Callable
     defaults: dict = field(default_factory=dict)
     kinks: tuple = ()
+    domain: Callable = lambda **attrs: (-np.inf, np.inf)
 
 
 def sech2(x):
@@ -149,9 +151,59 @@ ACTIVATIONS = {
 # --------------------------------------------------------------------------------------- functions
 
 # Elementwise functions that are no activations, in the same form.
+
+
+def times_power(factor, x, exponent):
+    """factor x^exponent, 0 where the factor is."""
+    return factor * np.power(x, exponent) if factor != 0 else np.zeros_like(x)
+
+
+def positive(**attrs):
+    return 0.0, np.inf
+
+
+def erf_first(x):
+    return 2 / np.sqrt(np.pi) * np.exp(-(x**2))
+
+
 FUNCTIONS = {
     "exp": Activation(np.exp, np.exp, np.exp),
-    "log": Activation(np.log, lambda x: 1 / x, lambda x: -1 / x**2),
+    "expm1": Activation(np.expm1, np.exp, np.exp),
+    "log": Activation(np.log, lambda x: 1 / x, lambda x: -1 / x**2, domain=positive),
+    "log1p": Activation(
+        np.log1p,
+        lambda x: 1 / (1 + x),
+        lambda x: -1 / (1 + x) ** 2,
+        domain=lambda: (-1.0, np.inf),
+    ),
+    "erf": Activation(lambda x: erf(np.float64(x)), erf_first, lambda x: -2 * x * erf_first(x)),
+    "negative": Activation(np.negative, lambda x: -np.ones_like(x), np.zeros_like),
+    "absolute": Activation(np.abs, np.sign, np.zeros_like, kinks=(0.0,)),
+    "sign": Activation(np.sign, np.zeros_like, np.zeros_like, kinks=(0.0,)),
+    "square": Activation(np.square, lambda x: 2 * x, lambda x: np.full_like(x, 2)),
+    "sqrt": Activation(
+        np.sqrt,
+        lambda x: 0.5 / np.sqrt(x),
+        lambda x: -0.25 / (x * np.sqrt(x)),
+        domain=positive,
+    ),
+    "reciprocal": Activation(
+        lambda x: 1 / x, lambda x: -1 / x**2, lambda x: 2 / x**3, kinks=(0.0,)
+    ),
+    "power": Activation(
+        lambda x, exponent: np.power(x, exponent),
+        lambda x, exponent: times_power(exponent, x, exponent - 1),
+        lambda x, exponent: times_power(exponent * (exponent - 1), x, exponent - 2),
+        kinks=(0.0,),
+        domain=lambda exponent: (-np.inf if exponent == round(exponent) else 0.0, np.inf),
+    ),
+    "clip": Activation(
+        lambda x, low, high: np.clip(x, low, high),
+        lambda x, low, high: np.where((x >= low) & (x <= high), 1, 0),
+        lambda x, low, high: np.zeros_like(x),
+        defaults={"low": -np.inf, "high": np.inf},
+        kinks=(-0.7, 0.7),
+    ),
 }
 
 # ------------------------------------------------------------------------------------------ losses

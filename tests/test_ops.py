@@ -229,7 +229,9 @@ def test_a_function_as_an_op_has_the_bits_of_the_function(case, dtype):
     np.testing.assert_array_equal(node.tangent([x], y, [one])[0], first)
     # ddx = tdy f' + dy f'' tx, for tdy = 0 and dy = 1
     (ours,) = node.backward_tangent([x], y, [other], [None], [one], [None], [True])
-    np.testing.assert_array_equal(ours, 0 * first + second * other)
+    with np.errstate(invalid="ignore"):  # 0 * inf, where a slope is infinite
+        expected = 0 * first + second * other
+    np.testing.assert_array_equal(ours, expected)
 
 
 @over_dtypes

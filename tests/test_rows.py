@@ -1,8 +1,8 @@
 """The table itself, and what holds for rows of every kind: witnesses, ranges, the same bits.
 
 The tests run over the table, so that a row without a reference fails the suite. What a row computes
-is tested in test_activations.py, test_losses.py and test_rules.py; networks made of rows are in
-test_gradients.py and test_engine.py.
+is tested in test_activations.py, test_functions.py, test_losses.py and test_rules.py; networks made
+of rows are in test_gradients.py and test_engine.py.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from helpers import aligned, bits, over, over_dtypes
 from fastbp import _core
 from fastbp.testing import activation_inputs, cases, loss_inputs, rows
 
-ACTIVATIONS = cases("activation")
+ELEMENTWISE = cases("activation") + cases("function")
 LOSSES = cases("loss")
 EVERY = {
     "op": {**dict.fromkeys(reference.OPS), **reference_ops.OPS},
@@ -44,7 +44,8 @@ def test_a_row_describes_itself(row):
     assert row["doc"] and "\n" not in row["doc"]
     for attr in row["attrs"]:
         assert attr["doc"] and "\n" not in attr["doc"]
-        assert attr["low"] <= attr["default"] <= attr["high"]
+        required = np.isnan(attr["default"])
+        assert required or attr["low"] <= attr["default"] <= attr["high"]
     if row["kind"] == "activation":
         assert row["reads"] in ("nothing", "input", "output")
     if row["kind"] != "rule":
@@ -52,10 +53,11 @@ def test_a_row_describes_itself(row):
         assert row["tangent"] and row["tangent_of_backward"]
 
 
-@pytest.mark.parametrize("kind", ["activation", "loss", "rule"])
+@pytest.mark.parametrize("kind", ["function", "activation", "loss", "rule"])
 def test_documented_defaults(kind):
     for row in rows(kind):
-        defaults = {attr["name"]: attr["default"] for attr in row["attrs"]}
+        given = [attr for attr in row["attrs"] if not np.isnan(attr["default"])]
+        defaults = {attr["name"]: attr["default"] for attr in given}
         assert defaults == EVERY[kind][row["name"]].defaults, row["name"]
 
 
@@ -100,7 +102,7 @@ def test_an_attribute_outside_its_range_is_refused(row, attr):
 
 @over_dtypes
 @pytest.mark.parametrize("order", [0, 1, 2])
-@over(cases("activation"))
+@over(ELEMENTWISE)
 def test_an_element_has_the_same_bits_in_every_place(case, order, dtype):
     """Every position, length from 1 to 70 and alignment to the cache line."""
     values = np.random.default_rng(0).permutation(activation_inputs(case, dtype))[:70]
@@ -124,12 +126,12 @@ def fma_isas():
 
 @pytest.mark.skipif(len(fma_isas()) < 2, reason="needs two instruction sets with FMA")
 @over_dtypes
-@over(ACTIVATIONS + LOSSES)
+@over(ELEMENTWISE + LOSSES)
 def test_every_instruction_set_gives_the_same_bits(case, dtype, force_isa):
     results = {}
     for name in fma_isas():
         force_isa(name)
-        if case.row["kind"] == "activation":
+        if case.row["kind"] != "loss":
             x = activation_inputs(case, dtype, extremes=True)
             results[name] = [
                 _core.activation(case.name, x, case.attrs, order=order) for order in (0, 1, 2)

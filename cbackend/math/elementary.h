@@ -187,8 +187,8 @@ FBP_INLINE FN(shares) FN(logistic_shares)(real x) {
 #define LARGEST 1.7976931348623157e+308
 #endif
 
-/* n ln2 + log(1 + f) for 1 + f in [sqrt(1/2), sqrt(2)]. */
-FBP_INLINE real FN(log_reduced)(real f, real n) {
+/* (log(1 + f) - f + f^2 / 2) / f^3 for 1 + f in [sqrt(1/2), sqrt(2)]. */
+FBP_INLINE real FN(log_polynomial)(real f) {
 #if FBP_IS_F32
     real p = FN(horner)(-7.641088e-02f, f, 1.27657e-01f, -1.3159555e-01f, 1.4201072e-01f,
                         -1.6623345e-01f);
@@ -207,8 +207,13 @@ FBP_INLINE real FN(log_reduced)(real f, real n) {
     p = FN(horner)(p, f, -0.1666666666982788, 0.20000000000067003, -0.24999999999987968,
                    0.3333333333333314);
 #endif
+    return p;
+}
+
+/* n ln2 + log(1 + f). */
+FBP_INLINE real FN(log_reduced)(real f, real n) {
     const real square = f * f;
-    const real tail = FBP_FMA(square * f, p, n * LN2_LOW);
+    const real tail = FBP_FMA(square * f, FN(log_polynomial)(f), n * LN2_LOW);
     return FBP_FMA(n, LN2_HIGH, f - ((real)0.5 * square - tail));
 }
 
@@ -383,6 +388,16 @@ FBP_INLINE real FN(erf)(real x) {
 #endif
     return FN(with_sign)(a < (real)1 ? FBP_FMA(a, p, a) : (real)1 - FN(erfc)(a), x);
 }
+
+/* factor * exp(-x^2), exp as accurate as above though it multiplies the rounding of x^2. */
+FBP_INLINE real FN(times_gauss)(real factor, real x) {
+    const real a = FN(at_most)(FN(magnitude)(x), ERFC_ZERO);
+    const real square = a * a;
+    const FN(parts_of_exp) e = FN(exp_parts)(-square, FN(product_tail)(a, a, square));
+    return FN(times_exp)(factor, e) * e.s2;
+}
+
+#include "math/power.h"
 
 #undef ONE_BITS
 #undef LOG2_E

@@ -72,7 +72,7 @@ def cases(kind: str, *, attributes: bool = True) -> tuple[RowCase, ...]:
     """Every row of a kind at its defaults and, unless `attributes` is false, away from them.
 
     Each attribute in turn goes to a low and to a high value of its range, the bound itself where
-    the range includes it.
+    the range includes it and is finite. One without a default is 3 elsewhere.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def cases(kind: str, *, attributes: bool = True) -> tuple[RowCase, ...]:
     """
     found = []
     for row in rows(kind):
-        defaults = {attr["name"]: float(attr["default"]) for attr in row["attrs"]}
+        defaults = {attr["name"]: _default(attr) for attr in row["attrs"]}
         found.append(RowCase(row, defaults))
         if attributes:
             for attr in row["attrs"]:
@@ -103,9 +103,18 @@ def cases(kind: str, *, attributes: bool = True) -> tuple[RowCase, ...]:
     return tuple(found)
 
 
+def _default(attr: Mapping[str, Any]) -> float:
+    """An attribute's default, or 3 where it has none."""
+    default = float(attr["default"])
+    return 3.0 if np.isnan(default) else default
+
+
 def _values(attr: Mapping[str, Any]) -> list[float]:
-    """A low and a high value of an attribute, neither of them its default."""
-    default, low, high = (float(attr[key]) for key in ("default", "low", "high"))
+    """A low and a high value of an attribute, finite, neither of them its default."""
+    low, high = float(attr["low"]), float(attr["high"])
+    default = _default(attr)
+    if np.isinf(default):
+        default = 0.0
     below = default - max(1.0, abs(default)) if np.isinf(low) else low
     above = default + max(1.0, abs(default)) if np.isinf(high) else high
     if np.isinf(low) or attr["low_open"]:
@@ -134,7 +143,8 @@ def activation_inputs(
     ndarray of shape (n,)
         0.0 and -0.0 included.
     """
-    marks = np.array([*LANDMARKS, *(EXTREMES if extremes else ()), *case.attrs.values()])
+    finite = [value for value in case.attrs.values() if np.isfinite(value)]
+    marks = np.array([*LANDMARKS, *(EXTREMES if extremes else ()), *finite])
     grid = np.linspace(-12.0, 12.0, 385)
     return np.concatenate([marks, -marks, grid]).astype(dtype)
 
