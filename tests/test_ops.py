@@ -39,7 +39,9 @@ class Run:
     def random(self, like, seed):
         """Random arrays, and None where there can be no gradient or tangent."""
         rng = np.random.default_rng([seed, 7])
-        return [None if a is None else rng.standard_normal(a.shape).astype(a.dtype) for a in like]
+        return [
+            None if a is None else np.asarray(rng.standard_normal(a.shape), a.dtype) for a in like
+        ]
 
     @property
     def inputs(self):

@@ -536,9 +536,9 @@ cdef class Node:
                     raise ValueError(f"{self.name}: found a number as input {i}, wanted an array "
                                      "with the samples along its first axis")
         elif op.axis == FBP_AXIS_SPANNED and most > op.own_axes:
-            leading = [len(shape) == most for shape in shapes]
-            alone = all(shape[0] == 1 for shape, has in zip(shapes, leading) if has)
-            batched = [has and (alone or shape[0] != 1) for shape, has in zip(shapes, leading)]
+            lengths = [shape[0] for shape in shapes if len(shape) == most]
+            spanned = next((length for length in lengths if length != 1), 1)
+            batched = [len(shape) == most and shape[0] == spanned for shape in shapes]
         lengths = {shape[0] for shape, has in zip(shapes, batched) if has}
         if len(lengths) > 1:
             raise ValueError(f"{self.name}: found {sorted(lengths)} samples, wanted as many in each input")

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import sparse as sp
 
 from fastbp import _core
-from fastbp.testing import moves, picks, products
+from fastbp.testing import binary, moves, picks, products
 from fastbp.testing.opcase import OpCase
 
 Attributes = Mapping[str, float]
@@ -65,7 +65,8 @@ def rows(kind: str) -> tuple[Mapping[str, Any], ...]:
 
 def op_cases() -> tuple[OpCase, ...]:
     """The cases of every op of the table that runs as a node of a graph."""
-    return tuple(case for family in (products, moves, picks) for case in family.CASES)
+    families = (products, moves, picks, binary)
+    return tuple(case for family in families for case in family.CASES)
 
 
 def cases(kind: str, *, attributes: bool = True) -> tuple[RowCase, ...]:

@@ -31,8 +31,8 @@ def _distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 def _mask(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Zeros and ones, the first of each row one."""
-    mask = rng.integers(0, 2, shape).astype(np.float64)
-    mask[..., :1] = 1.0
+    mask = np.asarray(rng.integers(0, 2, shape), np.float64)
+    mask[(..., slice(1)) if shape else ()] = 1.0
     return mask
 
 
@@ -68,7 +68,7 @@ class Input:
         """The array: int32 for "index", else of `dtype`."""
         if self.draw == "index":
             return rng.integers(self.least, self.below, self.shape).astype(np.int32)
-        return DRAWS[self.draw](rng, self.shape).astype(dtype)
+        return np.asarray(DRAWS[self.draw](rng, self.shape), dtype)
 
 
 @dataclass(frozen=True)

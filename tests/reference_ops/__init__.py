@@ -5,6 +5,6 @@ op has one entry under its name in its family's module: a function of its attrib
 its inputs, that returns the result, or a tuple of results.
 """
 
-from reference_ops import moves, picks, products
+from reference_ops import binary, moves, picks, products
 
-OPS = {**products.OPS, **moves.OPS, **picks.OPS}
+OPS = {**products.OPS, **moves.OPS, **picks.OPS, **binary.OPS}
