@@ -1,0 +1,126 @@
+"""Normalisation: what holds for it besides what holds for every op."""
+
+import numpy as np
+import pytest
+from helpers import over_dtypes
+
+from fastbp import _core
+
+ROWWISE = ["layer_norm", "rms_norm", "group_norm"]
+
+
+def node_of(name, *arrays, **attrs):
+    shapes = [a.shape for a in arrays]
+    return _core.Node(name, shapes, dtype=arrays[0].dtype, attrs=attrs)
+
+
+def forward(name, *arrays, **attrs):
+    return node_of(name, *arrays, **attrs).forward(list(arrays))
+
+
+# ------------------------------------------------------------------------------------------ values
+
+
+@over_dtypes
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm"])
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_statistics_keep_their_digits_far_from_zero(name, offset, dtype):
+    """Taken from sums of squares, a variance of 1 beside a mean of 1e5 would have no digits."""
+    x = (offset + np.random.default_rng(1).standard_normal((6, 5, 40))).astype(dtype)
+    attrs = {"groups": 4} if name == "group_norm" else {}
+    y = forward(name, x, **attrs)[0].astype(float)
+    wide = x.astype(float)
+    wide = wide.reshape(6, 5, 4, 10) if name == "group_norm" else wide
+    axes = (1, 3) if name == "group_norm" else -1
+    mean, std = wide.mean(axes, keepdims=True), wide.std(axes, keepdims=True)
+    expected = ((wide - mean) / np.sqrt(std**2 + 1e-5)).reshape(x.shape)
+    # The mean is rounded to the type once, and so moves every result by as much over std; then
+    # there are a few roundings of the result itself.
+    eps = np.finfo(dtype).eps
+    assert np.abs(y - expected).max() < eps * offset / std.min() + 8 * eps * np.abs(expected).max()
+
+
+@over_dtypes
+@pytest.mark.parametrize("name", ROWWISE)
+def test_results_have_mean_0_and_variance_1(name, dtype):
+    x = (3 + 2 * np.random.default_rng(2).standard_normal((4, 3, 64))).astype(dtype)
+    attrs = {"groups": 1} if name == "group_norm" else {}
+    y = forward(name, x, epsilon=1e-30, **attrs)[0].astype(float)
+    axes = (1, 2) if name == "group_norm" else -1
+    bound = 16 * np.finfo(dtype).eps
+    if name != "rms_norm":
+        assert np.abs(y.mean(axes)).max() < bound
+    assert np.abs((y**2).mean(axes) - 1).max() < bound
+
+
+@over_dtypes
+def test_a_constant_row_becomes_the_bias(dtype):
+    x = np.full((3, 5, 10), 0.1, dtype)
+    gain, bias = np.full(10, 7, dtype), np.arange(10).astype(dtype)
+    for name, attrs in (("layer_norm", {}), ("group_norm", {"groups": 2})):
+        y = forward(name, x, gain, bias, **attrs)[0]
+        # The deviations from the mean are its last digit at most, over sqrt(epsilon).
+        bound = 7 * 0.1 * np.finfo(dtype).eps / np.sqrt(1e-5)
+        assert np.abs(y - bias).max() <= bound + np.finfo(dtype).eps * 9
+
+
+def test_a_group_for_all_channels_of_one_position_is_layer_norm():
+    x = np.random.default_rng(3).standard_normal((7, 48))
+    layer, group = forward("layer_norm", x)[0], forward("group_norm", x, groups=1)[0]
+    np.testing.assert_allclose(group, layer, rtol=0, atol=1e-14)
+
+
+@over_dtypes
+@pytest.mark.parametrize("name", ROWWISE)
+def test_parameters_that_are_not_given_are_ones_and_zeros(name, dtype):
+    x = np.random.default_rng(4).standard_normal((5, 3, 12)).astype(dtype)
+    attrs = {"groups": 3} if name == "group_norm" else {}
+    ones, zeros = np.ones(12, dtype), np.zeros(12, dtype)
+    bare = forward(name, x, **attrs)[0]
+    np.testing.assert_array_equal(forward(name, x, ones, **attrs)[0], bare)
+    if name != "rms_norm":
+        np.testing.assert_array_equal(forward(name, x, ones, zeros, **attrs)[0], bare)
+
+
+# --------------------------------------------------------------------------------------- gradients
+
+
+@over_dtypes
+@pytest.mark.parametrize("name", ROWWISE)
+def test_gradients_are_blind_to_what_the_statistics_take_out(name, dtype):
+    """A row's offset and, with a small epsilon, its scale change nothing: dx is orthogonal to both.
+
+    Each is a sum of n products, so eps times the sum of their magnitudes bounds a rounding of all.
+    """
+    rng = np.random.default_rng(5)
+    x, dy = (rng.standard_normal((6, 4, 20)).astype(dtype) for _ in range(2))
+    attrs = {"groups": 1} if name == "group_norm" else {}
+    node = node_of(name, x, epsilon=1e-30, **attrs)
+    (dx,) = node.backward([x], node.forward([x]), [dy], [True])
+    axes = (1, 2) if name == "group_norm" else -1
+    wide, bound = dx.astype(float), 8 * np.finfo(dtype).eps
+    assert np.all(np.abs((wide * x).sum(axes)) <= bound * np.abs(wide * x).sum(axes))
+    if name != "rms_norm":
+        assert np.all(np.abs(wide.sum(axes)) <= bound * np.abs(wide).sum(axes))
+
+
+# ------------------------------------------------------------------------------------------ misuse
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "attrs", "message"),
+    [
+        ("layer_norm", [(3, 0)], {}, r"layer_norm: found x of shape \(n, 0\), wanted a last axis"),
+        ("layer_norm", [(3,)], {}, r"layer_norm: found x of shape \(n,\), wanted a last axis"),
+        ("layer_norm", [(3, 4), (5,)], {}, r"gain of shape \(5,\), wanted \(4,\) as x is \(n, 4\)"),
+        ("layer_norm", [(3, 4), (4,), (4, 1)], {}, r"bias of shape \(4, 1\), wanted \(4,\)"),
+        ("layer_norm", [(3, 4)], {"epsilon": 0}, "epsilon of layer_norm: found 0"),
+        ("rms_norm", [(3, 4), (4,), (4,)], {}, "rms_norm: found 3 inputs, wanted 1 to 2"),
+        ("group_norm", [(3, 4)], {"groups": 3}, r"\(n, 4\) and 3 groups, wanted channels"),
+        ("group_norm", [(3, 4)], {"groups": 0}, "groups of group_norm: found 0, wanted an integer"),
+        ("group_norm", [(3, 4), (2,)], {"groups": 2}, r"gain of shape \(2,\), wanted \(4,\)"),
+    ],
+)
+def test_errors(name, shapes, attrs, message):
+    with pytest.raises(ValueError, match=message):
+        _core.Node(name, shapes, dtype="float64", attrs=attrs)
