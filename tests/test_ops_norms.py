@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import over_dtypes
+from helpers import bits, over_dtypes
 
 from fastbp import _core
 
@@ -104,6 +104,83 @@ def test_gradients_are_blind_to_what_the_statistics_take_out(name, dtype):
         assert np.all(np.abs(wide.sum(axes)) <= bound * np.abs(wide).sum(axes))
 
 
+# ------------------------------------------------------------------------------ batch normalisation
+
+
+def blocks_of(x, rows=256):
+    return [x[i : i + rows].astype(float) for i in range(0, len(x), rows)]
+
+
+@over_dtypes
+@pytest.mark.parametrize("n_rows", [1, 255, 256, 257, 1000])
+def test_moments_are_those_of_blocks_in_order(n_rows, dtype):
+    """The order of the sums is promised: blocks of 256 rows, joined after Chan et al. (1979)."""
+    x = (5 + np.random.default_rng(6).standard_normal((n_rows, 9))).astype(dtype)
+    count, mean, squares = 0, np.zeros(9), np.zeros(9)
+    for block in blocks_of(x):
+        own = np.add.accumulate(block)[-1] / len(block)
+        own_squares = np.add.accumulate((block - own) ** 2)[-1]
+        apart, share = own - mean, len(block) / (count + len(block))
+        mean = mean + apart * share
+        squares = squares + own_squares + apart * apart * (count * share)
+        count += len(block)
+    expected = np.stack([mean, squares / n_rows]).astype(dtype)
+    np.testing.assert_array_equal(bits(forward("moments", x)[0]), bits(expected))
+
+
+@over_dtypes
+def test_moments_keep_their_digits_far_from_zero(dtype):
+    x = (1e5 + np.random.default_rng(7).standard_normal((700, 3))).astype(dtype)
+    mean, variance = forward("moments", x)[0]
+    wide = x.astype(np.longdouble)
+    eps, wide_eps = np.finfo(dtype).eps, np.finfo(float).eps
+    # Chains of at most 256 additions in double, then the rounding to the type; of the variance the
+    # terms are squares of deviations, each off by the last digit of the mean.
+    bound = eps + 256 * wide_eps
+    np.testing.assert_allclose(mean, wide.mean(0).astype(float), rtol=bound)
+    bound += 256 * 1e5 * wide_eps
+    np.testing.assert_allclose(variance, wide.var(0).astype(float), rtol=bound)
+
+
+def test_both_ops_together_are_layer_norm_across_the_batch():
+    """Values, gradients and tangents, with the batch's moments as a value between two ops."""
+    rng = np.random.default_rng(8)
+    x, dy, tx = (rng.standard_normal((300, 5)) for _ in range(3))
+    across = np.ascontiguousarray(x.T)
+    layer = node_of("layer_norm", across)
+    kept = layer.forward([across])
+
+    moments = node_of("moments", x)
+    (m,) = moments.forward([x])
+    normalize = node_of("normalize", x, m)
+    y = normalize.forward([x, m])
+    np.testing.assert_allclose(y[0], kept[0].T, rtol=0, atol=1e-14)
+
+    direct, dm = normalize.backward([x, m], y, [dy], [True, True])
+    (through,) = moments.backward([x], [m], [dm], [True])
+    (expected,) = layer.backward([across], kept, [np.ascontiguousarray(dy.T)], [True])
+    np.testing.assert_allclose(direct + through, expected.T, rtol=0, atol=1e-14)
+
+    (tm,) = moments.tangent([x], [m], [tx])
+    (ty,) = normalize.tangent([x, m], y, [tx, tm])
+    expected, _ = layer.tangent([across], kept, [np.ascontiguousarray(tx.T)])
+    np.testing.assert_allclose(ty, expected.T, rtol=0, atol=1e-14)
+
+
+@over_dtypes
+def test_running_moments_leave_every_sample_alone(dtype):
+    """In evaluation a sample's result depends on it alone, unlike in training (R26)."""
+    rng = np.random.default_rng(9)
+    x = rng.standard_normal((10, 4)).astype(dtype)
+    running = np.stack([rng.standard_normal(4), rng.uniform(0.5, 2, 4)]).astype(dtype)
+    whole = forward("normalize", x, running)[0]
+    alone = forward("normalize", x[3:4], running)[0]
+    np.testing.assert_array_equal(bits(alone), bits(whole[3:4]))
+    expected = (x.astype(float) - running[0]) / np.sqrt(running[1].astype(float) + 1e-5)
+    # Roundings: a difference, sum, root, quotient, product; together 4 eps, on a difference of two.
+    np.testing.assert_allclose(whole, expected, rtol=4 * np.finfo(dtype).eps, atol=0)
+
+
 # ------------------------------------------------------------------------------------------ misuse
 
 
@@ -118,6 +195,11 @@ def test_gradients_are_blind_to_what_the_statistics_take_out(name, dtype):
         ("rms_norm", [(3, 4), (4,), (4,)], {}, "rms_norm: found 3 inputs, wanted 1 to 2"),
         ("group_norm", [(3, 4)], {"groups": 3}, r"\(n, 4\) and 3 groups, wanted channels"),
         ("group_norm", [(3, 4)], {"groups": 0}, "groups of group_norm: found 0, wanted an integer"),
+        ("normalize", [(3, 4), (4, 2)], {}, r"moments of shape \(4, 2\), wanted \(2, 4\), a row"),
+        ("normalize", [(3, 4), (2, 4), (3,)], {}, r"normalize: found gain of shape \(3,\), wanted"),
+        ("normalize", [(3, 4)], {}, "normalize: found 1 inputs, wanted 2 to 4"),
+        ("moments", [(0, 4)], {}, r"moments: found x of shape \(0, 4\), wanted rows, at least one"),
+        ("moments", [(None, 4)], {}, r"moments: found x of shape \(n, 4\), .* no sample axis"),
         ("group_norm", [(3, 4), (2,)], {"groups": 2}, r"gain of shape \(2,\), wanted \(4,\)"),
     ],
 )

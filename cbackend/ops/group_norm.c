@@ -236,6 +236,10 @@ static void FN(backward_shared)(const fbp_node *node, const fbp_call *call, int 
     FN(clear)(&w, w.along);
     for (int64_t s = 0; s < w.samples; s++) {
         const FN(rows) dys = FN(rows_from)(&node->out[0], call->at.dy[0], s * w.positions);
+        if (input == BIAS) {
+            FN(add_values)(w.positions, w.channels, dys, w.one);
+            continue;
+        }
         FN(recall)(&w, &node->out[1], call->at.y[1], s, w.mean, w.scale);
         FN(add_along)(w.positions, w.channels, dys,
                       FN(rows_from)(&node->in[X], call->at.x[X], s * w.positions), w.statistics,

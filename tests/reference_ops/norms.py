@@ -18,4 +18,20 @@ def group_norm(x, gain=1.0, bias=0.0, *, groups, epsilon=1e-5):
     return ((apart - mean) / np.sqrt(variance + epsilon)).reshape(x.shape) * gain + bias
 
 
-OPS = {"layer_norm": layer_norm, "rms_norm": rms_norm, "group_norm": group_norm}
+def normalize(x, moments, gain=1.0, bias=0.0, *, epsilon=1e-5):
+    mean, variance = moments
+    return (x - mean) / np.sqrt(variance + epsilon) * gain + bias
+
+
+def moments(x):
+    over = tuple(range(x.ndim - 1))
+    return np.stack([x.mean(over), x.var(over)])
+
+
+OPS = {
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    "group_norm": group_norm,
+    "normalize": normalize,
+    "moments": moments,
+}
