@@ -57,6 +57,7 @@ struct fbp_node {
 
     /* What a family's `infer` settles besides the shapes in `out`: */
     unsigned reads_in, reads_out; /* bit i: backward, or its tangent, reads in[i], out[i] */
+    unsigned reads_dx;       /* bit i: sums over samples are made of in[i]'s gradient; see below */
     unsigned differentiable; /* bit i: in[i] can have a gradient; at first, all that are real */
     unsigned passes;         /* bit i: in[i]'s gradient is that of out[0], unchanged */
     int in_place;            /* out[0] may lie where in[0] lies, and likewise their gradients */
@@ -111,10 +112,15 @@ typedef struct {
     int64_t begin, end; /* the columns that forward or backward is to form, of a row with copies */
 } fbp_call;
 
-/* The functions of a row, one set for each dtype. Tangents: where `tangent` is NULL the results are
- * linear in all differentiable inputs together or, with row.bilinear, in inputs 0 and 1 each and in
- * the further ones together; the mechanism then makes all three tangents from the first three
- * functions. */
+/* The functions of a row, one set for each dtype.
+ *
+ * Where the gradient of an input is wanted, so are those of the inputs in node.reads_dx, none of
+ * which is shared. Then `backward` of the same samples has written dx before backward_shared and
+ * shared_tangent read it, and `backward_tangent` tdx before shared_tangent does.
+ *
+ * Tangents: where `tangent` is NULL the results are linear in all differentiable inputs together
+ * or, with row.bilinear, in inputs 0 and 1 each and in the further ones together; the mechanism
+ * then makes all three tangents from the first three functions. */
 struct fbp_node_kernels {
     void (*forward)(const fbp_node *node, const fbp_call *call);
     /* dx of every input that is differentiable and not shared. NULL: there is none. */

@@ -172,6 +172,13 @@ static void *to_write(const running *run, const fbp_operand *x, void *to, fbp_ca
     return to == NULL || !is_padded(x) ? to : room_for(run, x, carver);
 }
 
+/* A gradient that others are made of is there though the caller did not ask for it. */
+static void *gradient_to_write(const running *run, int i, void *to, fbp_carver *carver) {
+    const fbp_operand *x = &run->node->in[i];
+    int read = (int)(run->node->reads_dx >> i & 1u);
+    return read && to == NULL ? room_for(run, x, carver) : to_write(run, x, to, carver);
+}
+
 /* The outputs of forward lie in y, which later runs read. */
 static void *to_read_again(running *run, const fbp_operand *y, void *from, fbp_carver *carver) {
     if (from == NULL || !is_padded(y)) return from;
@@ -187,8 +194,11 @@ static void carve_inputs(running *run, int i, fbp_carver *carver) {
     int tangents = run->run == TANGENT || run->run == BACKWARD_TANGENT;
     at->x[i] = to_read(run, x, from->x[i], 1.0, carver);
     if (tangents) at->tx[i] = to_read(run, x, from->tx[i], 0.0, carver);
-    at->dx[i] = run->run == BACKWARD ? to_write(run, x, from->dx[i], carver) : NULL;
-    at->tdx[i] = run->run == BACKWARD_TANGENT ? to_write(run, x, from->tdx[i], carver) : NULL;
+    at->dx[i] = at->tdx[i] = NULL;
+    if (run->run == BACKWARD) at->dx[i] = gradient_to_write(run, i, from->dx[i], carver);
+    if (run->run != BACKWARD_TANGENT) return;
+    if (run->node->reads_dx & 1u << i) at->dx[i] = room_for(run, x, carver);
+    at->tdx[i] = gradient_to_write(run, i, from->tdx[i], carver);
 }
 
 static void carve_outputs(running *run, int i, fbp_carver *carver) {
@@ -268,6 +278,8 @@ static fbp_call part_of(const fbp_node *node, const fbp_call *call, int64_t firs
         else
             part.at.x[i] = fbp_element(node->dtype, call->at.x[i], skipped);
         part.at.tx[i] = fbp_element(node->dtype, call->at.tx[i], skipped);
+        part.at.dx[i] = fbp_element(node->dtype, call->at.dx[i], skipped);
+        part.at.tdx[i] = fbp_element(node->dtype, call->at.tdx[i], skipped);
     }
     for (int i = 0; i < node->n_out + node->n_kept; i++) {
         int64_t skipped = first * node->out[i].sample_stride;
@@ -300,19 +312,15 @@ static void sum_shared(const running *run, int input, void *g) {
 
 static void run_backward(running *run, void *const *gradients) {
     const fbp_node *node = run->node;
-    int wanted = 0;
-    for (int i = 0; i < node->n_in; i++) {
-        if (gradients[i] == NULL) continue;
-        if (node->shared & 1u << i)
-            sum_shared(run, i, gradients[i]);
-        else
-            wanted = 1;
+    unsigned wanted = 0;
+    for (int i = 0; i < node->n_in; i++)
+        if (gradients[i] != NULL) wanted |= 1u << i;
+    if (wanted & ~node->shared || (wanted && node->reads_dx)) {
+        if (run->run == BACKWARD || node->reads_dx) fbp_node_ops(node)->backward(node, &run->call);
+        if (run->run == BACKWARD_TANGENT) fbp_run_backward_tangent(node, &run->call, run->again);
     }
-    if (!wanted) return;
-    if (run->run == BACKWARD)
-        fbp_node_ops(node)->backward(node, &run->call);
-    else
-        fbp_run_backward_tangent(node, &run->call, run->again);
+    for (int i = 0; i < node->n_in; i++)
+        if (wanted & node->shared & 1u << i) sum_shared(run, i, gradients[i]);
 }
 
 /* Of a gradient that passes unchanged, the kernel writes nothing. */
