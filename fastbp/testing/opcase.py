@@ -57,18 +57,22 @@ class Input:
         zeros and ones; or integers from `least` to below `below`.
     below, least : int, default=0
         For "index".
+    scale : float, default=1.0
+        What the elements are multiplied by, unless they are integers: of weights that are applied
+        many times over, so that nothing explodes.
     """
 
     shape: tuple[int, ...]
     draw: str = "normal"
     below: int = 0
     least: int = 0
+    scale: float = 1.0
 
     def make(self, rng: np.random.Generator, dtype: DTypeLike) -> Array:
         """The array: int32 for "index", else of `dtype`."""
         if self.draw == "index":
             return rng.integers(self.least, self.below, self.shape).astype(np.int32)
-        return np.asarray(DRAWS[self.draw](rng, self.shape), dtype)
+        return np.asarray(self.scale * DRAWS[self.draw](rng, self.shape), dtype)
 
 
 @dataclass(frozen=True)
