@@ -241,10 +241,15 @@ static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void 
     real *c = c_;
     FN(factors) f = {.a = a, .a_row = 1, .a_step = lda, .b = b, .ldb = ldb};
     if (add) {
-        int64_t whole = n / LANES * LANES;
-        for (int64_t j = 0; j < whole; j += LANES, f.b += LANES)
-            FN(panel)(ROWS_1, 1, m, k, f, 1, c + j, n);
-        if (whole < n) FN(add_tail)(m, n, k, f, n - whole, c + whole);
+        int64_t left = n / LANES;
+        while (left > 0) {
+            int64_t vectors = panel_vectors(left);
+            FN(panel_of)(vectors, m, k, FN(steps_of)(k, vectors), f, 1, c, n);
+            f.b += vectors * LANES;
+            c += vectors * LANES;
+            left -= vectors;
+        }
+        if (n % LANES != 0) FN(add_tail)(m, n, k, f, n % LANES, c);
         return;
     }
     int64_t left = (n + LANES - 1) / LANES, ragged = n % LANES != 0;
