@@ -16,6 +16,11 @@ FBP_INLINE real FN(product_tangent)(real a, real ta, real b, real tb, real c, re
     return ta * b * c + a * tb * c + a * b * tc;
 }
 
+/* What a block of gates is: a constant once inlined. */
+FBP_INLINE real FN(gate)(const int as_tanh, real a) {
+    return as_tanh ? FN(tanh)(a) : FN(logistic)(a);
+}
+
 /* ---- rnn: h = tanh(a), or relu(a) (Elman, Finding structure in time, 1990) ---- */
 
 FBP_INLINE real FN(rnn_unit)(const int relu, real a) {
@@ -38,14 +43,10 @@ typedef struct {
     real i, f, g, o, c, h;
 } FN(lstm_values);
 
-FBP_INLINE FN(lstm_values) FN(lstm_unit)(real ai, real af, real ag, real ao, real c_before) {
-    FN(lstm_values) u;
-    u.i = FN(logistic)(ai);
-    u.f = FN(logistic)(af);
-    u.g = FN(tanh)(ag);
-    u.o = FN(logistic)(ao);
-    u.c = u.f * c_before + u.i * u.g;
-    u.h = u.o * FN(tanh)(u.c);
+/* c and h, of the gates. */
+FBP_INLINE FN(lstm_values) FN(lstm_unit)(real i, real f, real g, real o, real c_before) {
+    FN(lstm_values) u = {i, f, g, o, f * c_before + i * g, (real)0};
+    u.h = o * FN(tanh)(u.c);
     return u;
 }
 
@@ -105,13 +106,10 @@ typedef struct {
     real r, z, n, q, h;
 } FN(gru_values);
 
-FBP_INLINE FN(gru_values) FN(gru_unit)(real ar, real az, real an, real q, real h_before) {
-    FN(gru_values) u;
-    u.r = FN(logistic)(ar);
-    u.z = FN(logistic)(az);
-    u.n = FN(tanh)(an + u.r * q);
-    u.q = q;
-    u.h = ((real)1 - u.z) * u.n + u.z * h_before;
+/* n and h, of the gates, the pre-activation of n and q. */
+FBP_INLINE FN(gru_values) FN(gru_unit)(real r, real z, real an, real q, real h_before) {
+    FN(gru_values) u = {r, z, FN(tanh)(an + r * q), q, (real)0};
+    u.h = ((real)1 - z) * u.n + z * h_before;
     return u;
 }
 

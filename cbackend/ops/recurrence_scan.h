@@ -9,23 +9,26 @@
 #ifndef FBP_OPS_RECURRENCE_SCAN_H
 #define FBP_OPS_RECURRENCE_SCAN_H
 
-/* Samples in a group; rows at a time for which a sum over all rows copies the states before. */
-enum { GROUP = 32, ROWS = 128 };
+/* Samples in a group: so many that their states and gates stay in the first cache, or, of weights
+ * that the second would not hold, enough to repay reading them. Rows at a time for which a sum over
+ * all rows copies the states before. */
+enum { GROUP = 16, LARGE_GROUP = 32, HELD_BYTES = 1 << 20, ROWS = 128 };
+
+static int64_t group_size(const scan *s) {
+    int64_t bytes = s->is->blocks * s->n * s->n * (int64_t)fbp_size(s->node->dtype);
+    int64_t most = bytes > HELD_BYTES ? LARGE_GROUP : GROUP;
+    return s->samples < most ? s->samples : most;
+}
 
 /* Where the i-th step that is taken lies. */
 static int64_t place(const scan *s, int64_t i) { return s->reverse ? s->steps - 1 - i : i; }
 
-static int64_t group_at(const scan *s, int64_t first) {
-    return s->samples - first < GROUP ? s->samples - first : GROUP;
-}
-
-/* Enough for each of the runs; the largest is that of the gradients' tangents. */
+/* Enough for each of the runs; that of the gradients' tangents takes most. */
 static size_t scratch_bytes(const fbp_node *node, int64_t samples) {
     const scan s = scan_of(node, &(fbp_call){.at.samples = samples});
     const cell *is = s.is;
-    int64_t copies_of_w = 4 * is->blocks * s.n * s.n;
-    int64_t single = (2 * is->blocks + 2 * is->kept + 16) * s.n;
-    int64_t group = group_at(&s, 0) * (2 * is->slopes + 8) * s.n;
+    int64_t copies_of_w = 4 * is->blocks * s.n * s.n, single = (2 + is->kept) * s.n;
+    int64_t group = group_size(&s) * (is->blocks + 2 * is->slopes + 12) * s.n;
     int64_t sums = ROWS * (s.units + fbp_round_up(is->blocks * s.units, fbp_pad(node->dtype)));
     int64_t scans = copies_of_w + single + group;
     return (size_t)(scans > sums ? scans : sums) * fbp_size(node->dtype);
@@ -57,11 +60,20 @@ static real *FN(row)(const fbp_operand *x, const void *base, int64_t sample, int
                        sample * x->sample_stride + t * x->row_stride);
 }
 
-/* Its blocks n apart: as it lies, or in `room`, where zeros follow each block. */
-static const real *FN(filled)(const scan *s, int64_t blocks, const real *row, real *room) {
-    if (s->units == s->n) return row;
-    for (int64_t b = 0; b < blocks; b++) FN(move)(room + b * s->n, row + b * s->units, s->units);
-    return room;
+/* `blocks` blocks of units become such of n; what lies between them is left alone. */
+static void FN(spread)(const scan *s, int64_t blocks, const real *from, real *to) {
+    for (int64_t b = 0; b < blocks; b++) FN(move)(to + b * s->n, from + b * s->units, s->units);
+}
+
+/* An operand's rows for a group at a step, with blocks of n: as they lie, or in `room`, where zeros
+ * follow each block. */
+static FN(lines) FN(lines_of)(const scan *s, const fbp_operand *x, const void *base, int64_t first,
+                              int64_t samples, int64_t t, int64_t blocks, real *room) {
+    FN(lines) found = {FN(row)(x, base, first, t), x->sample_stride};
+    if (s->units == s->n) return found;
+    for (int64_t k = 0; k < samples; k++)
+        FN(spread)(s, blocks, FN(line)(found, k), room + k * blocks * s->n);
+    return (FN(lines)){room, blocks * s->n};
 }
 
 /* Panels of w (units, blocks n), or of its transpose. */
@@ -71,7 +83,7 @@ static const real *FN(packed)(const scan *s, const void *w_, int transposed, rea
     if (s->units != s->n) {
         real *room = FN(zeros)(scratch, s->units * width);
         for (int64_t r = 0; r < s->units; r++)
-            FN(filled)(s, blocks, w + r * blocks * s->units, room + r * width);
+            FN(spread)(s, blocks, w + r * blocks * s->units, room + r * width);
         w = room;
     }
     real *panels = FN(take)(scratch, width * s->n);
@@ -82,21 +94,28 @@ static const real *FN(packed)(const scan *s, const void *w_, int transposed, rea
     return panels;
 }
 
-static int FN(masked)(const scan *s, int64_t sample, int64_t t) {
+/* Which samples of a group take a step. */
+static void FN(who_runs)(const scan *s, int64_t first, int64_t samples, int64_t t,
+                         unsigned char *runs) {
     const int i = s->is->mask;
     const real *mask = s->call->at.x[i];
-    return has(s->node, i) && mask[sample * s->node->in[i].sample_stride + t] == (real)0;
+    const int64_t by = s->node->in[i].sample_stride;
+    for (int64_t k = 0; k < samples; k++)
+        runs[k] = !has(s->node, i) || mask[(first + k) * by + t] != (real)0;
 }
 
-/* What a masked step keeps: zeros, and the cell, where there is one, in the last block. */
-static void FN(hold)(const scan *s, const real *c, real *kept) {
+/* What those keep that do not: zeros, and the cell, where there is one, in the last block. */
+static void FN(hold)(const scan *s, int64_t samples, const unsigned char *runs, const real *c,
+                     real *kept, int64_t by) {
     const int64_t gates = (s->is->kept - 1) * s->n;
-    if (gates < 0) return;
-    memset(kept, 0, (size_t)gates * sizeof(real));
-    FN(move)(kept + gates, c, s->n);
+    for (int64_t k = 0; k < samples && gates >= 0; k++) {
+        if (runs[k]) continue;
+        memset(kept + k * by, 0, (size_t)gates * sizeof(real));
+        FN(move)(kept + k * by + gates, c + k * s->n, s->n);
+    }
 }
 
-/* Rows of zeros, and room for what is filled up, at one sample and step. */
+/* A row of zeros, and room for what is filled up. */
 typedef struct {
     const real *zeros;
     real *h, *h_before;
@@ -105,32 +124,34 @@ typedef struct {
 static FN(rooms) FN(rooms_in)(const scan *s, real **scratch) {
     FN(rooms) r;
     r.zeros = FN(zeros)(scratch, s->n);
-    r.h = FN(zeros)(scratch, s->n);
-    r.h_before = FN(zeros)(scratch, s->n);
+    r.h = FN(zeros)(scratch, group_size(s) * s->n);
+    r.h_before = FN(zeros)(scratch, group_size(s) * s->n);
     return r;
 }
 
-/* What forward, or its tangent, has left in h and kept for the i-th step of a sample. */
-static FN(point)
-    FN(point_at)(const scan *s, const FN(rooms) * room, void *const *y, int64_t sample, int64_t i) {
+/* What forward, or its tangent, has left in h and kept for the i-th step of a group. */
+static FN(point) FN(point_at)(const scan *s, const FN(rooms) * room, void *const *y, int64_t first,
+                              int64_t samples, int64_t i) {
     const fbp_operand *h = &s->node->out[0], *kept = &s->node->out[1];
     const int64_t t = place(s, i), before = place(s, i - 1);
-    FN(point) at = {.h_before = room->zeros, .c_before = room->zeros};
-    at.h = FN(filled)(s, 1, FN(row)(h, y[0], sample, t), room->h);
-    if (i > 0) at.h_before = FN(filled)(s, 1, FN(row)(h, y[0], sample, before), room->h_before);
+    FN(point) at = {.h_before = {room->zeros, 0}, .c_before = {room->zeros, 0}};
+    at.h = FN(lines_of)(s, h, y[0], first, samples, t, 1, room->h);
+    if (i > 0) at.h_before = FN(lines_of)(s, h, y[0], first, samples, before, 1, room->h_before);
     if (s->is->kept == 0) return at;
-    at.kept = FN(row)(kept, y[1], sample, t);
-    if (i > 0) at.c_before = FN(row)(kept, y[1], sample, before) + (s->is->kept - 1) * s->n;
+    at.kept = (FN(lines)){FN(row)(kept, y[1], first, t), kept->sample_stride};
+    if (i > 0)
+        at.c_before = (FN(lines)){FN(row)(kept, y[1], first, before) + (s->is->kept - 1) * s->n,
+                                  kept->sample_stride};
     return at;
 }
 
 /* ---- the units, by cell ---- */
 
 typedef struct {
-    void (*forward)(int relu, FN(forward_row) r);
-    void (*backward)(int relu, FN(backward_row) r);
-    void (*tangent)(int relu, FN(tangent_row) r);
-    void (*bend)(int relu, FN(bend_row) r);
+    void (*forward)(int relu, FN(forward_step) step);
+    void (*backward)(int relu, FN(backward_step) step);
+    void (*tangent)(int relu, FN(tangent_step) step);
+    void (*bend)(int relu, FN(bend_step) step);
 } FN(units_of);
 
 #define UNITS(name)                                                                                \
@@ -142,30 +163,34 @@ static const FN(units_of)
 
 /* ---- forward ---- */
 
-static void FN(forward_group)(const scan *s, int64_t first, const real *w, real *room,
+static void FN(forward_group)(const scan *s, int64_t first, int64_t samples, const real *w,
                               const real *bias, real *scratch) {
     const fbp_node *node = s->node;
     const fbp_operand *p = &node->in[0], *y = &node->out[0], *kept = &node->out[1];
     const fbp_arrays *at = &s->call->at;
-    const int64_t n = s->n, width = s->is->blocks * n, samples = group_at(s, first);
-    real *const hw = FN(zeros)(&scratch, samples * width);
-    real *const h = FN(zeros)(&scratch, samples * n), *const c = FN(zeros)(&scratch, samples * n);
-    real *const unkept = FN(take)(&scratch, s->is->kept * n);
+    const int64_t n = s->n, width = s->is->blocks * n;
+    unsigned char runs[LARGE_GROUP];
+    FN(forward_step) step = {.samples = samples, .n = n, .runs = runs, .bias = bias};
+    step.hw = FN(zeros)(&scratch, samples * width);
+    step.h = FN(zeros)(&scratch, samples * n);
+    step.c = FN(zeros)(&scratch, samples * n);
+    step.kept = FN(take)(&scratch, s->is->kept * n); /* where nobody wants it */
+    real *room = FN(zeros)(&scratch, samples * width);
     for (int64_t i = 0; i < s->steps; i++) {
         const int64_t t = place(s, i);
         if (i > 0)
-            node->gemm->multiply(samples, width, s->units, h, n, w, FBP_BIAS_NONE, hw, width);
-        for (int64_t k = 0; k < samples; k++) {
-            const int64_t sample = first + k;
-            FN(forward_row) r = {n, NULL, hw + k * width, bias, h + k * n, c + k * n, unkept};
-            r.p = FN(filled)(s, s->is->blocks, FN(row)(p, at->x[0], sample, t), room);
-            if (node->n_kept > 0 && at->y[1] != NULL) r.kept = FN(row)(kept, at->y[1], sample, t);
-            if (FN(masked)(s, sample, t))
-                FN(hold)(s, r.c, r.kept);
-            else
-                FN(units)[node->geometry[CELL]].forward(s->relu, r);
-            FN(move)(FN(row)(y, at->y[0], sample, t), r.h, s->units);
+            node->gemm->multiply(samples, width, s->units, step.h, n, w, FBP_BIAS_NONE, step.hw,
+                                 width);
+        step.p = FN(lines_of)(s, p, at->x[0], first, samples, t, s->is->blocks, room);
+        if (node->n_kept > 0 && at->y[1] != NULL) {
+            step.kept = FN(row)(kept, at->y[1], first, t);
+            step.kept_by = kept->sample_stride;
         }
+        FN(who_runs)(s, first, samples, t, runs);
+        FN(units)[node->geometry[CELL]].forward(s->relu, step);
+        FN(hold)(s, samples, runs, step.c, step.kept, step.kept_by);
+        for (int64_t k = 0; k < samples; k++)
+            FN(move)(FN(row)(y, at->y[0], first + k, t), step.h + k * n, s->units);
     }
 }
 
@@ -181,9 +206,10 @@ static void FN(forward)(const fbp_node *node, const fbp_call *call) {
     real *scratch = call->scratch;
     const real *w = FN(packed)(&s, call->at.x[1], 0, &scratch);
     const real *bias = FN(bias)(&s, call->at.x, &scratch);
-    real *room = FN(zeros)(&scratch, s.is->blocks * s.n);
-    for (int64_t first = 0; first < s.samples; first += GROUP)
-        FN(forward_group)(&s, first, w, room, bias, scratch);
+    const int64_t most = group_size(&s);
+    for (int64_t first = 0; first < s.samples; first += most)
+        FN(forward_group)(&s, first, s.samples - first < most ? s.samples - first : most, w, bias,
+                          scratch);
 }
 
 /* ---- backward (Werbos, Backpropagation through time, 1990). With da the gradient by h_before w:
@@ -191,47 +217,51 @@ static void FN(forward)(const fbp_node *node, const fbp_call *call) {
  *          dh_before = da w^T + dh times what h has of h_before beside the product,
  *          dw = the sum over samples and steps of h_before^T da, dbn of da's last block ---- */
 
-/* dy, where the group's gradients begin, is added to what comes from the steps after. */
-static void FN(add_incoming)(const scan *s, const void *dy, int64_t sample, int64_t t,
-                             const real *back, real *dh) {
-    const real *row = FN(row)(&s->node->out[0], dy, sample, t);
-    FBP_INDEPENDENT
-    for (int64_t j = 0; j < s->units; j++) dh[j] = (dh[j] + back[j]) + row[j];
+/* To dh, what a group's states have of the states after beside the product, come what they have by
+ * it, `back`, and dy. */
+static void FN(add_incoming)(const scan *s, const void *dy, int64_t first, int64_t samples,
+                             int64_t t, const real *back, real *dh) {
+    for (int64_t k = 0; k < samples; k++, back += s->n, dh += s->n) {
+        const real *row = FN(row)(&s->node->out[0], dy, first + k, t);
+        FBP_INDEPENDENT
+        for (int64_t j = 0; j < s->units; j++) dh[j] = (dh[j] + back[j]) + row[j];
+    }
 }
 
-/* da (slopes n) becomes a row of dp. */
-static void FN(put_slopes)(const scan *s, const real *da, real *dp) {
-    const int64_t last = s->is->blocks - 1;
-    for (int64_t b = 0; b < last; b++) FN(move)(dp + b * s->units, da + b * s->n, s->units);
-    FN(move)(dp + last * s->units, da + (s->is->slopes - 1) * s->n, s->units);
+/* da becomes rows of dp, unless that is NULL: first it becomes 0 where a step is not taken. */
+static void FN(put_slopes)(const scan *s, int64_t first, int64_t samples, int64_t t,
+                           const unsigned char *runs, real *da, void *dp) {
+    const int64_t last = s->is->blocks - 1, ld = s->is->slopes * s->n;
+    for (int64_t k = 0; k < samples; k++, da += ld) {
+        if (!runs[k]) memset(da, 0, (size_t)ld * sizeof(real));
+        if (dp == NULL) continue;
+        real *row = FN(row)(&s->node->in[0], dp, first + k, t);
+        for (int64_t b = 0; b < last; b++) FN(move)(row + b * s->units, da + b * s->n, s->units);
+        FN(move)(row + last * s->units, da + (s->is->slopes - 1) * s->n, s->units);
+    }
 }
 
-static void FN(backward_group)(const scan *s, int64_t first, const real *w, const FN(rooms) * room,
-                               real *scratch) {
+static void FN(backward_group)(const scan *s, int64_t first, int64_t samples, const real *w,
+                               const FN(rooms) * room, real *scratch) {
     const fbp_node *node = s->node;
     const fbp_arrays *at = &s->call->at;
-    const int64_t n = s->n, samples = group_at(s, first), ld = s->is->slopes * n;
-    real *const da = FN(take)(&scratch, samples * ld);
+    const int64_t n = s->n, ld = s->is->slopes * n;
+    unsigned char runs[LARGE_GROUP];
+    FN(backward_step) step = {.samples = samples, .n = n, .runs = runs};
+    step.da = FN(take)(&scratch, samples * ld);
+    step.dh = FN(zeros)(&scratch, samples * n);
+    step.dc = FN(zeros)(&scratch, samples * n);
     real *const back = FN(zeros)(&scratch, samples * n);
-    real *const dh = FN(zeros)(&scratch, samples * n), *const dc = FN(zeros)(&scratch, samples * n);
     for (int64_t i = s->steps - 1; i >= 0; i--) {
         const int64_t t = place(s, i);
-        for (int64_t k = 0; k < samples; k++) {
-            const int64_t sample = first + k;
-            FN(backward_row) r = {.n = n, .dh = dh + k * n, .dc = dc + k * n, .da = da + k * ld};
-            FN(add_incoming)(s, at->dy[0], sample, t, back + k * n, r.dh);
-            if (FN(masked)(s, sample, t)) {
-                memset(r.da, 0, (size_t)ld * sizeof(real));
-            } else {
-                r.at = FN(point_at)(s, room, at->y, sample, i);
-                FN(units)[node->geometry[CELL]].backward(s->relu, r);
-            }
-            if (at->dx[0] != NULL)
-                FN(put_slopes)(s, r.da, FN(row)(&node->in[0], at->dx[0], sample, t));
-        }
+        FN(who_runs)(s, first, samples, t, runs);
+        FN(add_incoming)(s, at->dy[0], first, samples, t, back, step.dh);
+        step.at = FN(point_at)(s, room, at->y, first, samples, i);
+        FN(units)[node->geometry[CELL]].backward(s->relu, step);
+        FN(put_slopes)(s, first, samples, t, runs, step.da, at->dx[0]);
         if (i > 0)
-            node->gemm->multiply(samples, s->units, s->is->blocks * n, da, ld, w, FBP_BIAS_NONE,
-                                 back, n);
+            node->gemm->multiply(samples, s->units, s->is->blocks * n, step.da, ld, w,
+                                 FBP_BIAS_NONE, back, n);
     }
 }
 
@@ -240,8 +270,10 @@ static void FN(backward)(const fbp_node *node, const fbp_call *call) {
     real *scratch = call->scratch;
     const real *w = FN(packed)(&s, call->at.x[1], 1, &scratch);
     const FN(rooms) room = FN(rooms_in)(&s, &scratch);
-    for (int64_t first = 0; first < s.samples; first += GROUP)
-        FN(backward_group)(&s, first, w, &room, scratch);
+    const int64_t most = group_size(&s);
+    for (int64_t first = 0; first < s.samples; first += most)
+        FN(backward_group)(&s, first, s.samples - first < most ? s.samples - first : most, w, &room,
+                           scratch);
 }
 
 /* ---- sums over samples ---- */
