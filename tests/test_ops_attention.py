@@ -252,7 +252,7 @@ def test_errors_name_op_argument_and_shapes():
     ]:
         with pytest.raises(ValueError, match=message):
             _core.Node(name, shapes, dtype="float64", attrs=attrs)
-    with pytest.raises(ValueError, match="found a mask of integers"):
+    with pytest.raises(ValueError, match="mask of attention: found integers, wanted reals"):
         _core.Node("attention", [*apart, (2, 5)], dtype="float64", indices=(3,))
     with pytest.raises(LookupError, match="with and without a sample axis"):
         _core.Node("attention", [(None, 4, 6), (5, 6), (5, 6)], dtype="float64")

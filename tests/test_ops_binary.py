@@ -142,7 +142,7 @@ def test_shapes_that_do_not_broadcast_are_named():
             [(5, 3), (5, 4)],
             r"add: found a of shape \(n, 3\) and b of shape \(n, 4\), wanted",
         ),
-        ("divide", [(5, 3), (4, 3)], r"a of shape \(n, 3\) and b of shape \(4, 3\), wanted shapes"),
+        ("divide", [(5, 3), (4, 3)], r"a of shape \(5, 3\) and b of shape \(4, 3\), wanted shapes"),
         ("less", [(5, 3), (2,)], r"a of shape \(n, 3\) and b of shape \(2,\), wanted shapes that"),
         ("add", [(None, 3), (None, 2, 3)], r"\(n, 3\) and b of shape \(n, 2, 3\), wanted shapes"),
         ("add", [(None, 3), (2, 2, 3)], r"\(n, 3\) and b of shape \(2, 2, 3\), wanted shapes"),
@@ -172,5 +172,5 @@ def test_the_samples_are_those_of_what_spans_the_result():
 
 
 def test_the_rows_are_those_of_the_references():
-    names = {row["name"] for row in rows("op") if row["inputs"][:2] == ("a", "b")}
+    names = {row["name"] for row in rows("op") if row["inputs"] == ("a", "b")} - {"matmul"}
     assert names == {*DIFFERENTIABLE, *COMPARISONS}

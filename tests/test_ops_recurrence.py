@@ -150,7 +150,7 @@ def test_errors_name_op_argument_and_shapes():
     ]:
         with pytest.raises(ValueError, match=message):
             _core.Node(name, shapes, dtype="float64")
-    with pytest.raises(ValueError, match=r"found mask of integers of shape \(n, 5\)"):
+    with pytest.raises(ValueError, match="mask of rnn: found integers, wanted reals"):
         _core.Node("rnn", [(2, 5, 3), (3, 3), (2, 5)], dtype="float64", indices=(2,))
     with pytest.raises(ValueError, match=r"p of shape \(5, 3\) and w .* for each sample"):
         _core.Node("rnn", [(5, 3), (3, 3), (None, 5)], dtype="float64")

@@ -536,9 +536,14 @@ cdef class Node:
                     raise ValueError(f"{self.name}: found a number as input {i}, wanted an array "
                                      "with the samples along its first axis")
         elif op.axis == FBP_AXIS_SPANNED and most > op.own_axes:
-            lengths = [shape[0] for shape in shapes if len(shape) == most]
+            leading = [len(shape) == most for shape in shapes]
+            lengths = [shape[0] for shape, has in zip(shapes, leading) if has]
             spanned = next((length for length in lengths if length != 1), 1)
-            batched = [len(shape) == most and shape[0] == spanned for shape in shapes]
+            if not set(lengths) <= {1, spanned}:
+                found = " and ".join(f"{op.inputs[i].decode()} of shape {shape}"
+                                     for i, shape in enumerate(shapes))
+                raise ValueError(f"{self.name}: found {found}, wanted shapes that broadcast")
+            batched = [has and shape[0] == spanned for shape, has in zip(shapes, leading)]
         lengths = {shape[0] for shape, has in zip(shapes, batched) if has}
         if len(lengths) > 1:
             raise ValueError(f"{self.name}: found {sorted(lengths)} samples, wanted as many in each input")

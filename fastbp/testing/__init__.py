@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import sparse as sp
 
 from fastbp import _core
-from fastbp.testing import binary, moves, picks, products
+from fastbp.testing import attention, binary, moves, norms, picks, products, recurrence
 from fastbp.testing.opcase import OpCase
 
 Attributes = Mapping[str, float]
@@ -65,7 +65,7 @@ def rows(kind: str) -> tuple[Mapping[str, Any], ...]:
 
 def op_cases() -> tuple[OpCase, ...]:
     """The cases of every op of the table that runs as a node of a graph."""
-    families = (products, moves, picks, binary)
+    families = (products, moves, picks, binary, norms, recurrence, attention)
     return tuple(case for family in families for case in family.CASES)
 
 

@@ -5,6 +5,7 @@ op has one entry under its name in its family's module: a function of its attrib
 its inputs, that returns the result, or a tuple of results.
 """
 
-from reference_ops import binary, moves, picks, products
+from reference_ops import attention, binary, moves, norms, picks, products, recurrence
 
-OPS = {**products.OPS, **moves.OPS, **picks.OPS, **binary.OPS}
+FAMILIES = (products, moves, picks, binary, norms, recurrence, attention)
+OPS = {name: op for family in FAMILIES for name, op in family.OPS.items()}
