@@ -149,13 +149,13 @@ def test_shapes_that_do_not_broadcast_are_named():
         (
             "where",
             [(5, 3), (3,), (2, 3)],
-            r"where: found condition of shape \(n, 3\), a of shape \(3,\) and b of shape \(2, 3\)",
+            r"where: found condition of shape \(5, 3\) and a of shape \(3,\) and b of shape \(2, 3\)",
         ),
         ("where", [(5, 3), (3,)], "where: found 2 inputs, wanted 3 to 3"),
     ]:
         with pytest.raises(ValueError, match=message):
             _core.Node(name, shapes, dtype="float64")
-    with pytest.raises(ValueError, match="add: found integers as b, wanted reals"):
+    with pytest.raises(ValueError, match="b of add: found integers, wanted reals"):
         _core.Node("add", [(3,), (3,)], dtype="float64", indices=(1,))
 
 

@@ -165,28 +165,35 @@ int fbp_shares_gradient(const fbp_graph *graph, int n) {
 
 /* ---- where elements lie ---- */
 
-/* Rows of a value are padded where a node that makes or reads it wants that, and a node that works
- * in place has its result laid out as its input: `padded` spreads along such pairs, both ways. */
+/* Whether a node's result is to be laid out as its input i: where it may take its place, or the
+ * result's gradient is the input's. */
+static int lies_alike(const fbp_graph *graph, int n, int i) {
+    const fbp_node *node = &graph->nodes[n];
+    if (!graph->values[graph->inputs[n][i]].is.is.batched) return 0;
+    return (i == 0 && node->in_place) || node->passes >> i & 1u;
+}
+
+/* Padding spreads from an input of node n to its result, or the other way. */
+static int spread_padding(const fbp_graph *graph, int n, char *padded) {
+    const fbp_node *node = &graph->nodes[n];
+    char *result = &padded[graph->first_result[n]];
+    int changed = 0;
+    for (int i = 0; i < node->n_in; i++) {
+        char *input = &padded[graph->inputs[n][i]];
+        int alike = lies_alike(graph, n, i), before = *input + *result;
+        if (node->row->padded >> i & 1u || (alike && *result)) *input = 1;
+        if (node->row->padded_results || (alike && *input)) *result = 1;
+        changed |= *input + *result != before;
+    }
+    return changed;
+}
+
+/* Rows of a value are padded where a node that makes or reads it, or a loss, wants that. */
 static void lay_out(fbp_graph *graph, char *padded) {
     for (int i = 0; i < graph->n_losses; i++) padded[graph->losses[i].value] = 1;
     for (int changed = 1; changed;) {
         changed = 0;
-        for (int n = 0; n < graph->n_nodes; n++) {
-            const fbp_node *node = &graph->nodes[n];
-            int result = graph->first_result[n], first = graph->inputs[n][0];
-            for (int i = 0; i < node->n_in; i++)
-                if (node->row->padded >> i & 1u) {
-                    changed |= !padded[graph->inputs[n][i]];
-                    padded[graph->inputs[n][i]] = 1;
-                }
-            int wanted = node->row->padded_results || (node->in_place && padded[first]);
-            changed |= wanted && !padded[result];
-            if (wanted) padded[result] = 1;
-            if (node->in_place && padded[result] && !padded[first]) {
-                padded[first] = 1;
-                changed = 1;
-            }
-        }
+        for (int n = 0; n < graph->n_nodes; n++) changed |= spread_padding(graph, n, padded);
     }
     for (int v = 0; v < graph->n_values; v++) {
         fbp_value *value = &graph->values[v];

@@ -215,7 +215,7 @@ fbp_call *fbp_lane_backward(fbp_lane *lane, int n) {
     begin_call(lane, n, node, &node->in[0]);
     for (int i = 0; i < node->n_in; i++) {
         if (node->reads_in >> i & 1u) call->at.x[i] = read_input(lane, &spots->in[i], i);
-        call->at.dx[i] = NULL;
+        call->at.dx[i] = spots->dx[i].where == FBP_NOWHERE ? NULL : at_spot(lane, &spots->dx[i]);
     }
     for (int i = 0; i < node->n_out + node->n_kept; i++) {
         if (i >= node->n_out || node->reads_out >> i & 1u)

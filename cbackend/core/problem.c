@@ -118,9 +118,30 @@ static fbp_status check_input(const fbp_plan *plan, const fbp_samples *x, int i)
     if (x->rows < 0 || x->rows >= UINT32_MAX)
         return fbp_fail(FBP_INVALID, "%s: found %lld rows, wanted 0 to %u", name,
                         (long long)x->rows, UINT32_MAX - 1);
-    if (!sparse && x->col_stride != 1 && value->is.is.ndim > 1)
-        return fbp_fail(FBP_INVALID, "%s: found samples in pieces, wanted each in one", name);
+    int whole =
+        x->col_stride == 1 && (value->is.is.content == FBP_REAL || x->row_stride == x->cols);
+    if (!sparse && !whole && (value->is.is.ndim > 1 || value->is.is.content == FBP_INDEX))
+        return fbp_fail(FBP_INVALID, "%s: found strided samples, wanted each in one piece", name);
     return sparse ? check_csr(x) : FBP_OK;
+}
+
+/* Kernels follow integers: those that a node reads must be in its range. */
+static fbp_status check_integers(const fbp_plan *plan, const fbp_samples *x) {
+    const fbp_graph *graph = &plan->graph;
+    for (int n = 0; n < graph->n_nodes; n++) {
+        fbp_arrays arrays = {.samples = x[0].rows};
+        int any = 0;
+        for (int i = 0; i < graph->nodes[n].n_in; i++) {
+            const fbp_value *value = &graph->values[graph->inputs[n][i]];
+            if (value->is.is.content != FBP_INDEX) continue;
+            arrays.x[i] = value->source == FBP_FROM_CONSTANT ? graph->constants[value->index]
+                                                             : x[value->index].data;
+            any = 1;
+        }
+        fbp_status status = any ? fbp_node_check_indices(&graph->nodes[n], &arrays) : FBP_OK;
+        if (status != FBP_OK) return status;
+    }
+    return FBP_OK;
 }
 
 fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x) {
@@ -131,7 +152,7 @@ fbp_status fbp_check_samples(const fbp_plan *plan, const fbp_samples *x) {
             return fbp_fail(FBP_INVALID, "X[%d]: found %lld rows, wanted %lld, as X[0] has", i,
                             (long long)x[i].rows, (long long)x[0].rows);
     }
-    return FBP_OK;
+    return check_integers(plan, x);
 }
 
 /* Targets in the range that the loss is made for; NaN is in none. */

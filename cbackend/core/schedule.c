@@ -115,6 +115,19 @@ static void add_to(making *m, int v, int from) {
     end_step(m);
 }
 
+/* A gradient that lies in another buffer becomes the value's, or is added to it. */
+static void arrive(making *m, int v, int from) {
+    if (m->out->gradient_at[v] >= 0) {
+        add_to(m, v, from);
+        return;
+    }
+    m->out->gradient_at[v] = new_buffer(m, elements_of(&value_of(m, v)->is));
+    add_step(m, FBP_PASS, v)->from = from;
+    touch(m, from);
+    touch(m, m->out->gradient_at[v]);
+    end_step(m);
+}
+
 static void loss(making *m, int index) {
     int v = m->graph->losses[index].value;
     const fbp_value *z = value_of(m, v);
@@ -139,17 +152,12 @@ static void loss(making *m, int index) {
 static void pass(making *m, int n, int v, int *moved) {
     fbp_schedule *out = m->out;
     int from = out->gradient_at[m->graph->first_result[n]];
-    if (out->gradient_at[v] >= 0) {
-        add_to(m, v, from);
-    } else if (!*moved && value_of(m, v)->n_uses == 1 && !fbp_shares_gradient(m->graph, n)) {
+    if (out->gradient_at[v] < 0 && !*moved && value_of(m, v)->n_uses == 1 &&
+        !fbp_shares_gradient(m->graph, n)) {
         out->gradient_at[v] = from;
         *moved = 1;
     } else {
-        out->gradient_at[v] = new_buffer(m, elements_of(&value_of(m, v)->is));
-        add_step(m, FBP_PASS, v)->from = from;
-        touch(m, from);
-        touch(m, out->gradient_at[v]);
-        end_step(m);
+        arrive(m, v, from);
     }
 }
 
@@ -207,6 +215,20 @@ static int is_wanted(const making *m, int n, int i) {
            value_of(m, m->graph->inputs[n][i])->gradient;
 }
 
+/* Whether the gradients of shared inputs are made of that of input i, in the weights phase. */
+static int is_read_again(const making *m, int n, int i) {
+    return m->graph->nodes[n].reads_dx >> i & 1u && fbp_shares_gradient(m->graph, n);
+}
+
+/* A gradient that is read again lies in a buffer of its own, and what arrives at the value is a
+ * copy. */
+static void set_apart(making *m, int n, int i, fbp_step *step) {
+    const fbp_value *x = value_of(m, m->graph->inputs[n][i]);
+    int own = new_buffer(m, elements_of(&x->is));
+    step->to[i] = m->out->dx_at[n * FBP_MAX_INPUTS + i] = own;
+    keep(m, own);
+}
+
 static void backward(making *m, int n) {
     const fbp_node *node = &m->graph->nodes[n];
     const int *inputs = m->graph->inputs[n];
@@ -217,24 +239,29 @@ static void backward(making *m, int n) {
     touch_what_backward_reads(m, n, shared);
     int dy_clean = m->clean[m->graph->first_result[n]];
     for (int i = 0; i < node->n_in; i++)
-        computed += is_wanted(m, n, i) && !(node->passes >> i & 1u);
+        computed += (is_wanted(m, n, i) && !(node->passes >> i & 1u)) || is_read_again(m, n, i);
     if (computed > 0) {
         fbp_step *step = add_step(m, FBP_BACKWARD, n);
         int extra[FBP_MAX_INPUTS];
         for (int i = 0; i < node->n_in; i++) {
             extra[i] = -1;
+            if (is_read_again(m, n, i)) set_apart(m, n, i, step);
             if (!is_wanted(m, n, i) || node->passes >> i & 1u) continue;
             int held = m->out->gradient_at[inputs[i]] >= 0;
             int clean = node->row->zero_padding == FBP_ZEROS_ALWAYS ||
                         (node->row->zero_padding == FBP_ZEROS_KEPT && dy_clean);
             m->clean[inputs[i]] = (char)(clean && (!held || m->clean[inputs[i]]));
+            if (is_read_again(m, n, i)) continue;
             step->to[i] = destination(m, n, i, computed == 1);
             if (held) extra[i] = step->to[i];
             touch(m, step->to[i]);
         }
         end_step(m);
-        for (int i = 0; i < node->n_in; i++)
+        for (int i = 0; i < node->n_in; i++) {
             if (extra[i] >= 0) add_to(m, inputs[i], extra[i]);
+            if (is_read_again(m, n, i) && is_wanted(m, n, i))
+                arrive(m, inputs[i], m->out->dx_at[n * FBP_MAX_INPUTS + i]);
+        }
     }
     for (int i = 0; i < node->n_in; i++) {
         if (!is_wanted(m, n, i) || !(node->passes >> i & 1u)) continue;
@@ -299,7 +326,10 @@ static fbp_spot spot_of_value(const making *m, int v) {
 static void find_spots(const making *m, int n) {
     const fbp_node *node = &m->graph->nodes[n];
     fbp_spots *spots = &m->out->spots[n];
-    for (int i = 0; i < node->n_in; i++) spots->in[i] = spot_of_value(m, m->graph->inputs[n][i]);
+    for (int i = 0; i < node->n_in; i++) {
+        spots->in[i] = spot_of_value(m, m->graph->inputs[n][i]);
+        spots->dx[i] = spot_of_buffer(m, m->out->dx_at[n * FBP_MAX_INPUTS + i], &node->in[i]);
+    }
     for (int i = 0; i < node->n_out; i++) {
         int v = m->graph->first_result[n] + i;
         spots->out[i] = spot_of_value(m, v);
@@ -336,20 +366,23 @@ static fbp_status allocate(fbp_schedule *schedule, const fbp_graph *graph) {
     size_t nodes = (size_t)graph->n_nodes, values = (size_t)graph->n_values;
     size_t losses = (size_t)graph->n_losses;
     size_t steps = nodes * (2 + 2 * FBP_MAX_OUTPUTS + FBP_MAX_INPUTS) + values + 2 * losses;
-    size_t buffers = 2 * values + nodes * (FBP_MAX_OUTPUTS + FBP_MAX_INPUTS) + losses;
+    size_t buffers = 2 * values + nodes * (FBP_MAX_OUTPUTS + 2 * FBP_MAX_INPUTS) + losses;
     schedule->steps = fbp_alloc(steps * sizeof *schedule->steps);
     schedule->buffers = fbp_alloc(buffers * sizeof *schedule->buffers);
     schedule->value_at = fbp_alloc(values * sizeof *schedule->value_at);
     schedule->gradient_at = fbp_alloc(values * sizeof *schedule->gradient_at);
     schedule->complete_at = fbp_alloc(values * sizeof *schedule->complete_at);
     schedule->kept_at = fbp_alloc(nodes * FBP_MAX_OUTPUTS * sizeof *schedule->kept_at);
+    schedule->dx_at = fbp_alloc(nodes * FBP_MAX_INPUTS * sizeof *schedule->dx_at);
     schedule->spots = fbp_alloc(nodes * sizeof *schedule->spots);
-    int all = schedule->spots && schedule->steps && schedule->buffers && schedule->value_at &&
-              schedule->gradient_at && schedule->complete_at && schedule->kept_at;
+    int all = schedule->dx_at && schedule->spots && schedule->steps && schedule->buffers &&
+              schedule->value_at && schedule->gradient_at && schedule->complete_at &&
+              schedule->kept_at;
     if (!all) return FBP_NO_MEMORY;
     for (size_t v = 0; v < values; v++)
         schedule->value_at[v] = schedule->gradient_at[v] = schedule->complete_at[v] = -1;
     for (size_t i = 0; i < nodes * FBP_MAX_OUTPUTS; i++) schedule->kept_at[i] = -1;
+    for (size_t i = 0; i < nodes * FBP_MAX_INPUTS; i++) schedule->dx_at[i] = -1;
     return FBP_OK;
 }
 
@@ -371,5 +404,6 @@ void fbp_schedule_free(fbp_schedule *schedule) {
     fbp_free(schedule->gradient_at);
     fbp_free(schedule->complete_at);
     fbp_free(schedule->kept_at);
+    fbp_free(schedule->dx_at);
     fbp_free(schedule->spots);
 }

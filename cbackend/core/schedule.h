@@ -53,9 +53,10 @@ typedef struct {
     const void *fixed; /* FBP_IN_GRAPH */
 } fbp_spot;
 
-/* The spots of a node's operands and of its results' gradients. */
+/* The spots of a node's operands, of its results' gradients, and of those gradients of inputs that
+ * the weights phase reads. */
 typedef struct {
-    fbp_spot in[FBP_MAX_INPUTS], out[FBP_MAX_OUTPUTS], dy[FBP_MAX_OUTPUTS];
+    fbp_spot in[FBP_MAX_INPUTS], out[FBP_MAX_OUTPUTS], dy[FBP_MAX_OUTPUTS], dx[FBP_MAX_INPUTS];
 } fbp_spots;
 
 typedef struct {
@@ -66,6 +67,7 @@ typedef struct {
     int *complete_at; /* (n_values) the step before which a gradient is complete, or -1 */
     int *value_at, *gradient_at;           /* (n_values) buffers; -1: none */
     int *kept_at;                          /* (n_nodes, FBP_MAX_OUTPUTS) */
+    int *dx_at;                            /* (n_nodes, FBP_MAX_INPUTS) */
     fbp_spots *spots;                      /* (n_nodes) */
     int64_t tile_elements, batch_elements; /* of one sample, in all buffers of a kind */
 } fbp_schedule;

@@ -269,15 +269,17 @@ static void node_backward(fbp_tangents *call, int n, const fbp_batch *batch, fbp
     for (int i = 0; i < node->n_in; i++) {
         int v = graph->inputs[n][i];
         int wanted = (node->differentiable & ~node->shared) >> i & 1u && graph->values[v].gradient;
-        if (!wanted) continue;
-        /* One input at a time: two buffers, and two for what a bilinear row yields again. */
-        one->at.dx[i] = call->again[0];
-        one->at.tdx[i] = call->again[1];
+        unsigned reads = node->reads_dx >> i & 1u;
+        if (!wanted && !reads) continue;
+        /* One input at a time: two buffers, and two for what a bilinear row yields again; two stay
+         * as they are, for the gradients that are made of them. */
+        one->at.dx[i] = call->again[reads ? 4 : 0];
+        one->at.tdx[i] = call->again[reads ? 5 : 1];
         void *again[FBP_MAX_INPUTS] = {call->again[2], call->again[3]};
         fbp_node_ops(node)->backward(node, one);
         fbp_run_backward_tangent(node, one, again);
-        one->at.dx[i] = one->at.tdx[i] = NULL;
-        arrive(call, v, batch->rows, call->again[0], call->again[1]);
+        if (wanted) arrive(call, v, batch->rows, one->at.dx[i], one->at.tdx[i]);
+        if (!reads) one->at.dx[i] = one->at.tdx[i] = NULL;
     }
 }
 
