@@ -149,7 +149,7 @@ def test_shapes_that_do_not_broadcast_are_named():
         (
             "where",
             [(5, 3), (3,), (2, 3)],
-            r"where: found condition of shape \(5, 3\) and a of shape \(3,\) and b of shape \(2, 3\)",
+            r"found condition of shape \(5, 3\) and a of shape \(3,\) and b of shape \(2, 3\)",
         ),
         ("where", [(5, 3), (3,)], "where: found 2 inputs, wanted 3 to 3"),
     ]:

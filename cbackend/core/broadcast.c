@@ -72,12 +72,10 @@ fbp_operand fbp_dense(const fbp_operand *x) {
 /* ---- sweeps ---- */
 
 void fbp_sweep_start(fbp_sweep *sweep, const fbp_node *node, const fbp_operand *over,
-                     int64_t samples, fbp_elements_fn *function,
-                     void (*fill)(int64_t n, const void *value, void *to)) {
+                     int64_t samples, fbp_elements_fn *function) {
     sweep->dtype = node->dtype;
     sweep->function = function;
     sweep->numbers = node->numbers;
-    sweep->fill = fill;
     sweep->samples = over->is.batched ? samples : 1;
     sweep->n_read = 0;
     sweep->n_axes = over->is.ndim + 1;
@@ -173,6 +171,14 @@ static int next_piece(walk *w) {
 
 /* ---- running the function ---- */
 
+/* n times the same element. */
+static void fill(fbp_dtype dtype, int64_t n, const void *element, void *to) {
+    if (dtype == FBP_F32)
+        for (int64_t i = 0; i < n; i++) ((float *)to)[i] = *(const float *)element;
+    else
+        for (int64_t i = 0; i < n; i++) ((double *)to)[i] = *(const double *)element;
+}
+
 /* An array with one element all along a piece is read from a run of it. */
 typedef struct {
     const void *from[FBP_MOST_READ];
@@ -185,7 +191,7 @@ static int begin_reading(const fbp_sweep *sweep, const walk *w, reading *r) {
     for (int k = 0; k < sweep->n_read; k++) {
         r->from[k] = fbp_element(sweep->dtype, sweep->from[k], w->at[k]);
         if (step_of(w, k) == 1) continue;
-        sweep->fill(n < FBP_RUN ? n : FBP_RUN, r->from[k], r->runs[k]);
+        fill(sweep->dtype, n < FBP_RUN ? n : FBP_RUN, r->from[k], r->runs[k]);
         r->from[k] = r->runs[k];
         spread = 1;
     }

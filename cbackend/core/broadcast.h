@@ -37,7 +37,6 @@ typedef struct {
     fbp_dtype dtype;
     fbp_elements_fn *function;
     const double *numbers;
-    void (*fill)(int64_t n, const void *value, void *to); /* n times the same element */
     int64_t samples;
     int n_read, n_axes;
     int64_t shape[FBP_MAX_DIMS + 1]; /* the samples, then the axes */
@@ -46,8 +45,7 @@ typedef struct {
 } fbp_sweep;
 
 void fbp_sweep_start(fbp_sweep *sweep, const fbp_node *node, const fbp_operand *over,
-                     int64_t samples, fbp_elements_fn *function,
-                     void (*fill)(int64_t n, const void *value, void *to));
+                     int64_t samples, fbp_elements_fn *function);
 void fbp_sweep_read(fbp_sweep *sweep, const fbp_operand *x, const void *from);
 /* Results to an operand of the whole shape. */
 void fbp_sweep_write(fbp_sweep *sweep, const fbp_operand *y, void *to);

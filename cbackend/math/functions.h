@@ -2,11 +2,11 @@
  * paragraph says how such a list is written and included: value, first and second derivative.
  *
  * Values are within 2 ulp, but for power, which states its own bound, and derivatives within 4
- * more: they have no largest magnitude to be measured by. Outside its domain, and at its end, a value is
- * as in C's annex F: log of a negative number is NaN, that of 0 minus infinity. Where the value is
- * NaN, a derivative may be anything. At a kink the slope is the one stated, which is PyTorch's, for
- * 0.0 and -0.0 alike. NaN gives NaN in all three where they read anything, except that the power 0
- * of anything is 1. */
+ * more: they have no largest magnitude to be measured by. Outside its domain, and at its end, a
+ * value is as in C's annex F: log of a negative number is NaN, that of 0 minus infinity. Where the
+ * value is NaN, a derivative may be anything. At a kink the slope is the one stated, which is
+ * PyTorch's, for 0.0 and -0.0 alike. NaN gives NaN in all three where they read anything, except
+ * that the power 0 of anything is 1. */
 #ifndef ROW
 
 /* c, but NaN for NaN. */

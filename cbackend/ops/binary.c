@@ -16,7 +16,6 @@
  * for is not read: dy stands in its place. */
 typedef struct {
     unsigned passes; /* bit i: input i has dy for its gradient */
-    void (*fill)(int64_t n, const void *value, void *to);
     fbp_sink sum;
     fbp_elements_fn *value, *tangent;
     fbp_elements_fn *slope[3], *slope_tangent[3]; /* by the input */
@@ -59,7 +58,7 @@ static fbp_status where_infer(fbp_node *node) {
 
 static void start(fbp_sweep *sweep, const fbp_node *node, const fbp_call *call,
                   fbp_elements_fn *function) {
-    fbp_sweep_start(sweep, node, &node->out[0], call->at.samples, function, kernels_of(node)->fill);
+    fbp_sweep_start(sweep, node, &node->out[0], call->at.samples, function);
 }
 
 static void read_inputs(fbp_sweep *sweep, const fbp_node *node, const void *const *x) {
@@ -220,13 +219,7 @@ const fbp_family FBP_FAMILY(binary) = {rows, sizeof rows / sizeof rows[0]};
 
 #else /* the template */
 
-/* ---- elements broadcast, and added up ---- */
-
-static void FN(fill)(int64_t n, const void *value, void *to) {
-    const real x = *(const real *)value;
-    real *const ys = to;
-    for (int64_t i = 0; i < n; i++) ys[i] = x;
-}
+/* ---- gradients added up ---- */
 
 static void FN(add_each)(int64_t n, const void *results, void *to) {
     const real *const xs = results;
@@ -270,17 +263,17 @@ static void FN(add_all)(int64_t n, const void *results, void *to) {
     }
 #define READ(name, place) const real name = ((const real *)from[place])[i]
 
-#define LINEAR(name, reads, passes, flops, doc, value, by_a, by_b)                                 \
-    OVER_ELEMENTS(name##_value, , value)                                                           \
+#define LINEAR(name, reads, passes_, flops, doc, value_, by_a, by_b)                               \
+    OVER_ELEMENTS(name##_value, , value_)                                                          \
     OVER_ELEMENTS(name##_by_a, READ(dy, 2), dy *(by_a))                                            \
     OVER_ELEMENTS(name##_by_b, READ(dy, 2), dy *(by_b))                                            \
-    static const kernels FN(name##_kernels) = {passes, FN(fill),                                   \
-                                               SUM,    FN(name##_value),                           \
-                                               NULL,   {FN(name##_by_a), FN(name##_by_b)},         \
-                                               {NULL}};
+    static const kernels FN(name##_kernels) = {.passes = passes_,                                  \
+                                               .sum = SUM,                                         \
+                                               .value = FN(name##_value),                          \
+                                               .slope = {FN(name##_by_a), FN(name##_by_b)}};
 
-#define CURVED(name, flops, doc, value, by_a, by_b, aa, ab, bb)                                    \
-    OVER_ELEMENTS(name##_value, , value)                                                           \
+#define CURVED(name, flops, doc, value_, by_a, by_b, aa, ab, bb)                                   \
+    OVER_ELEMENTS(name##_value, , value_)                                                          \
     OVER_ELEMENTS(name##_tangent, READ(ta, 2); READ(tb, 3), ta * (by_a) + tb * (by_b))             \
     OVER_ELEMENTS(name##_by_a, READ(dy, 2), dy *(by_a))                                            \
     OVER_ELEMENTS(name##_by_b, READ(dy, 2), dy *(by_b))                                            \
@@ -289,18 +282,15 @@ static void FN(add_all)(int64_t n, const void *results, void *to) {
     OVER_ELEMENTS(name##_by_b_tangent, READ(ta, 2); READ(tb, 3); READ(dy, 4);                      \
                   READ(tdy, 5), tdy * (by_b) + dy * ((ab) * ta + (bb) * tb))                       \
     static const kernels FN(name##_kernels) = {                                                    \
-        0,                                                                                         \
-        FN(fill),                                                                                  \
-        SUM,                                                                                       \
-        FN(name##_value),                                                                          \
-        FN(name##_tangent),                                                                        \
-        {FN(name##_by_a), FN(name##_by_b)},                                                        \
-        {FN(name##_by_a_tangent), FN(name##_by_b_tangent)}};
+        .sum = SUM,                                                                                \
+        .value = FN(name##_value),                                                                 \
+        .tangent = FN(name##_tangent),                                                             \
+        .slope = {FN(name##_by_a), FN(name##_by_b)},                                               \
+        .slope_tangent = {FN(name##_by_a_tangent), FN(name##_by_b_tangent)}};
 
 #define COMPARISON(name, doc, condition)                                                           \
     OVER_ELEMENTS(name##_value, , (condition) ? (real)1 : (real)0)                                 \
-    static const kernels FN(name##_kernels) = {0,    FN(fill), SUM,   FN(name##_value),            \
-                                               NULL, {NULL},   {NULL}};
+    static const kernels FN(name##_kernels) = {.sum = SUM, .value = FN(name##_value)};
 
 #include "math/binary.h"
 #undef LINEAR
@@ -312,7 +302,7 @@ OVER_ELEMENTS(where_value, READ(c, 2), a != (real)0 ? b : c)
 OVER_ELEMENTS(where_by_a, READ(dy, 3), a != (real)0 ? dy : (real)0)
 OVER_ELEMENTS(where_by_b, READ(dy, 3), a != (real)0 ? (real)0 : dy)
 static const kernels FN(where_kernels) = {
-    0, FN(fill), SUM, FN(where_value), NULL, {NULL, FN(where_by_a), FN(where_by_b)}, {NULL}};
+    .sum = SUM, .value = FN(where_value), .slope = {NULL, FN(where_by_a), FN(where_by_b)}};
 
 #undef OVER_ELEMENTS
 #undef READ
