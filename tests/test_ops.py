@@ -69,7 +69,8 @@ def moved(arrays, along, h):
 def referred(case, arrays):
     """The results by the reference, in float64."""
     wide = [a if a.dtype == np.int32 else a.astype(np.float64) for a in arrays]
-    results = reference_ops.OPS[case.name](*wide, **case.attrs)
+    random = {} if case.draws is None else {"draws": case.draws, "training": case.training}
+    results = reference_ops.OPS[case.name](*wide, **case.attrs, **random)
     return list(results) if isinstance(results, tuple) else [results]
 
 

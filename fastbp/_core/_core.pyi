@@ -35,7 +35,7 @@ def uniform(seed: int, stream: int, n: int, low: float, high: float, dtype: DTyp
 def normal(seed: int, stream: int, n: int, dtype: DTypeLike) -> Array: ...
 
 Shape = tuple[int | None, ...]
-Draws = tuple[int, int, int] | None
+Draws = tuple[int, int, int] | tuple[int, int, int, int] | None
 
 class Node:
     name: str

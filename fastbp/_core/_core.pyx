@@ -576,7 +576,9 @@ cdef class Node:
             raise ValueError(f"{self.name}: found an open number of samples, wanted arrays of a known one")
         arrays.samples, arrays.training = self.samples, training
         if draws is not None:
-            arrays.draws.seed, arrays.draws.step, arrays.draws.stream = draws
+            seed, step, stream, *first = draws
+            arrays.draws.seed, arrays.draws.step, arrays.draws.stream = seed, step, stream
+            arrays.draws.first = first[0] if first else 0
 
     cdef object _inputs(self, object given, const void **pointers, str name):
         """The arrays to be read in place of `shapes`; None is zero."""
@@ -610,7 +612,8 @@ cdef class Node:
     def forward(self, x, *, draws=None, bint training=False):
         """Results and what is kept for backward, of the arrays x.
 
-        `draws`, (seed, step, stream), is what random masks are functions of."""
+        `draws`, (seed, step, stream), is what random masks are functions of; and, where the arrays
+        are a part of a batch, the place of their first sample in it."""
         cdef fbp_arrays arrays
         cdef fbp_status status
         self._start(&arrays, draws, training)

@@ -48,6 +48,27 @@ static void check_arguments(void) {
     expect(one != fbp_random_u32(1, 2, 3 + 4 * high), "u32: the position's high half is lost");
 }
 
+/* The draws for masks are words of the blocks that rng.h says, for small and for large numbers, and
+ * no other draw has their counters: it numbers attempts in the last word, from 0 on. */
+static void check_masks(void) {
+    const uint64_t seed = 0x0123456789abcdef, groups[] = {0, 5, ((uint64_t)1 << 44) - 1};
+    const uint64_t steps[] = {0, 7, ((uint64_t)1 << 31) + 1, ((uint64_t)1 << 47) - 1};
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)}, stream = 0xfffffff0;
+    for (int g = 0; g < 3; g++)
+        for (int s = 0; s < 4; s++) {
+            uint32_t draws[FBP_MASK_DRAWS];
+            fbp_mask_draws(seed, steps[s], stream, groups[g], draws);
+            for (uint32_t i = 0; i < FBP_MASK_DRAWS; i++) {
+                const uint64_t block = groups[g] * 16 + i % 16;
+                uint32_t counter[4] = {(uint32_t)block,
+                                       (uint32_t)(block >> 32) + (uint32_t)(steps[s] >> 31) * 65536,
+                                       stream, 0x80000000 + (uint32_t)(steps[s] & 0x7fffffff)};
+                fbp_philox(key, counter);
+                expect(draws[i] == counter[i / 16], "masks: not the draws that were promised");
+            }
+        }
+}
+
 /* Averages of n draws may lie 5 standard deviations off. */
 static void check_uniform(void) {
     enum { n = 100000 };
@@ -129,6 +150,7 @@ static void check_permutation(void) {
 int main(void) {
     check_known_answers();
     check_arguments();
+    check_masks();
     check_uniform();
     check_normal();
     check_below();
