@@ -18,6 +18,14 @@ typedef enum {
     FBP_BIAS_SKIP      /* they have one more, which is left out */
 } fbp_bias;
 
+/* A left operand whose rows may overlap, as patches of an image do: element (i, u * length + v) of
+ * it is a[rows[i] + runs[u] + v * step]. */
+typedef struct {
+    const int64_t *rows; /* one a row */
+    const int64_t *runs; /* (n_runs) */
+    int64_t n_runs, length, step;
+} fbp_patches;
+
 typedef struct {
     /* A product may be cut by columns at multiples of this, where panels begin. */
     int64_t columns;
@@ -45,6 +53,17 @@ typedef struct {
      * vectors. Without `add` it writes up to fbp_pad() elements beyond the end of c. */
     void (*multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                                 const void *b, int64_t ldb, int add, void *c);
+    /* panels of b (k, n): rows [row, row + rows) of them are read from those rows of b, ldb apart,
+     * or from as many columns of its transpose, whose n rows are ldb apart. */
+    void (*pack_part)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b, int64_t ldb,
+                      int transposed, void *panels);
+    /* c (m, n), whose row i begins at c[out[i]], = patches of a times b. Writes n columns. */
+    void (*multiply_patches)(int64_t m, int64_t n, const fbp_patches *patches, const void *a,
+                             const void *panels, fbp_bias bias, const int64_t *out, void *c);
+    /* c (m, n), rows ldc apart, += patches of a times b, which has rows ldb apart; works on whole
+     * vectors of b and c, whose padding may hold anything. */
+    void (*add_patches)(int64_t m, int64_t n, const fbp_patches *patches, const void *a,
+                        const void *b, int64_t ldb, void *c, int64_t ldc);
 } fbp_gemm_kernels;
 
 typedef struct {
