@@ -19,11 +19,13 @@ typedef enum {
 } fbp_bias;
 
 /* A left operand whose rows may overlap, as patches of an image do: element (i, u * length + v) of
- * it is a[rows[i] + runs[u] + v * step]. */
+ * it is a[rows[i] + runs[u] + v * step]. Or, if they are `apart`, a left operand for each column j,
+ * which begins at a + j; whole vectors of columns are read. */
 typedef struct {
     const int64_t *rows; /* one a row */
     const int64_t *runs; /* (n_runs) */
     int64_t n_runs, length, step;
+    int apart;
 } fbp_patches;
 
 typedef struct {
@@ -57,7 +59,8 @@ typedef struct {
      * or from as many columns of its transpose, whose n rows are ldb apart. */
     void (*pack_part)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b, int64_t ldb,
                       int transposed, void *panels);
-    /* c (m, n), whose row i begins at c[out[i]], = patches of a times b. Writes n columns. */
+    /* c (m, n), whose row i begins at c[out[i]], = patches of a times b; k may be 0. Writes n
+     * columns. */
     void (*multiply_patches)(int64_t m, int64_t n, const fbp_patches *patches, const void *a,
                              const void *panels, fbp_bias bias, const int64_t *out, void *c);
     /* c (m, n), rows ldc apart, += patches of a times b, which has rows ldb apart; works on whole

@@ -22,7 +22,7 @@ static forward_room carve_forward(const fbp_node *node, const shape *s, const fr
                                   fbp_carver *carver) {
     size_t size = fbp_size(node->dtype), word = sizeof(int64_t);
     forward_room room;
-    room.panel_size = fbp_packed_size(node->dtype, kernel_of(s) * s->channels + 1, s->outputs);
+    room.panel_size = fbp_packed_size(node->dtype, kernel_of(s) * s->channels + 1, s->columns_out);
     room.image = fbp_carve(carver, elements_of(f), size);
     room.panels = fbp_carve(carver, room.panel_size * s->groups, size);
     room.rows = fbp_carve(carver, positions_out(s), word);
@@ -33,15 +33,15 @@ static forward_room carve_forward(const fbp_node *node, const shape *s, const fr
 
 static void pack_forward(const fbp_node *node, const shape *s, const void *w, const void *bias,
                          const forward_room *room) {
-    int64_t k = kernel_of(s) * s->channels, wide = s->outputs * s->groups;
+    int64_t k = kernel_of(s) * s->channels, wide = s->depth_out;
     for (int64_t g = 0; g < s->groups; g++) {
         void *panels = fbp_element(node->dtype, room->panels, g * room->panel_size);
-        const void *from = fbp_element(node->dtype, w, g * s->outputs);
+        const void *from = fbp_element(node->dtype, w, g * s->columns_out);
         int64_t rows = k + (bias != NULL);
-        node->gemm->pack_part(rows, s->outputs, 0, k, from, wide, 0, panels);
+        node->gemm->pack_part(rows, s->columns_out, 0, k, from, wide, 0, panels);
         if (bias == NULL) continue;
-        from = fbp_element(node->dtype, bias, g * s->outputs);
-        node->gemm->pack_part(rows, s->outputs, k, 1, from, wide, 0, panels);
+        from = fbp_element(node->dtype, bias, g * s->columns_out);
+        node->gemm->pack_part(rows, s->columns_out, k, 1, from, wide, 0, panels);
     }
 }
 
@@ -49,7 +49,7 @@ static void pack_forward(const fbp_node *node, const shape *s, const void *w, co
  * channels are wanted, a line of the kernel is one run. */
 static fbp_patches patches_of_output(const shape *s, const frame *f, const forward_room *room) {
     const fbp_window *h = &s->axes[0], *w = &s->axes[1];
-    int joined = s->groups == 1 && w->dilation == 1 && f->position == f->depth;
+    int joined = s->groups == 1 && !s->apart && w->dilation == 1 && f->position == f->depth;
     grid(0, (int64_t[]){1, h->out, w->out},
          (int64_t[]){0, h->stride * f->line, w->stride * f->position}, room->rows);
     grid(0, (int64_t[]){1, h->kernel, joined ? 1 : w->kernel},
@@ -58,7 +58,8 @@ static fbp_patches patches_of_output(const shape *s, const frame *f, const forwa
                          .runs = room->runs,
                          .n_runs = h->kernel * (joined ? 1 : w->kernel),
                          .length = s->channels * (joined ? w->kernel : 1),
-                         .step = 1};
+                         .step = 1,
+                         .apart = (int)s->apart};
 }
 
 static void forward(const fbp_node *node, const fbp_call *call) {
@@ -77,11 +78,11 @@ static void forward(const fbp_node *node, const fbp_call *call) {
         const void *image = framed(node, &f, sample, x->row_stride, room.image);
         for (int64_t g = 0; g < s.groups; g++)
             node->gemm->multiply_patches(
-                positions_out(&s), s.outputs, &patches,
+                positions_out(&s), s.columns_out, &patches,
                 fbp_element(node->dtype, image, g * s.channels),
                 fbp_element(node->dtype, room.panels, g * room.panel_size),
                 bias != NULL ? FBP_BIAS_START : FBP_BIAS_NONE, room.out,
-                fbp_element(node->dtype, call->at.y[0], i * y->sample_stride + g * s.outputs));
+                fbp_element(node->dtype, call->at.y[0], i * y->sample_stride + g * s.columns_out));
     }
 }
 
@@ -149,24 +150,31 @@ static fbp_status infer(fbp_node *node) {
     if (status != FBP_OK) return status;
     const fbp_shape *x = &node->in[0].is, *w = &node->in[1].is;
     const int64_t groups = fbp_whole(node, GROUPS, 0);
+    const int64_t channels = fbp_width(&node->in[0]), outputs = fbp_width(&node->in[1]);
+    const int64_t apart = groups > 1 && channels == groups && outputs == groups;
+    const int64_t products = apart ? 1 : groups;
     shape s = {.axes = {fbp_no_axis()},
-               .channels = fbp_width(&node->in[0]) / groups,
-               .outputs = fbp_width(&node->in[1]) / groups,
-               .groups = groups};
+               .depth_in = channels,
+               .depth_out = outputs,
+               .groups = products,
+               .channels = channels / groups,
+               .outputs = outputs / groups,
+               .columns_in = channels / products,
+               .columns_out = outputs / products,
+               .apart = apart};
     for (int axis = 3 - x->ndim; axis < 2; axis++)
         s.axes[axis] = (fbp_window){.in = x->shape[x->ndim - 3 + axis],
                                     .kernel = w->shape[x->ndim - 3 + axis],
                                     .stride = fbp_along_axis(node, STRIDE, axis),
                                     .padding = fbp_along_axis(node, PADDING, axis),
                                     .dilation = fbp_along_axis(node, DILATION, axis)};
-    int64_t deepest = fbp_width(&node->in[0]) + fbp_width(&node->in[1]);
-    status = fbp_slide(node, s.axes, deepest);
+    status = fbp_slide(node, s.axes, channels + outputs);
     if (status != FBP_OK) return status;
     memcpy(node->geometry, &s, sizeof s);
     fbp_like_first(node);
     for (int axis = 3 - x->ndim; axis < 2; axis++)
         node->out[0].is.shape[x->ndim - 3 + axis] = s.axes[axis].out;
-    node->out[0].is.shape[x->ndim - 1] = fbp_width(&node->in[1]);
+    node->out[0].is.shape[x->ndim - 1] = outputs;
     node->reads_in = 3u;
     node->flops[0] =
         2.0 * (double)fbp_elements(&node->out[0]) * (double)(kernel_of(&s) * s.channels);

@@ -6,13 +6,18 @@
 #include <string.h>
 
 #include "core/arena.h"
+#include "math/scalar.h"
 #include "ops/window.h"
 
-/* What infer notes. */
+/* What infer notes. A group is a product of its own; but groups of a single channel and output, which
+ * would fill one lane each, are together one product of columns that are apart. */
 typedef struct {
-    fbp_window axes[2];        /* lines, positions */
-    int64_t channels, outputs; /* of one group */
-    int64_t groups;
+    fbp_window axes[2];              /* lines, positions */
+    int64_t depth_in, depth_out;     /* channels and outputs, all of them */
+    int64_t groups;                  /* products */
+    int64_t channels, outputs;       /* of a position, in a patch of one product */
+    int64_t columns_in, columns_out; /* of one product: of the input's gradient, of the result */
+    int64_t apart;
 } shape;
 
 _Static_assert(sizeof(shape) <= FBP_MAX_GEOMETRY * sizeof(int64_t), "more than geometry holds");
@@ -42,15 +47,18 @@ typedef struct {
     int as_it_lies;                     /* nothing is around it: it need not be copied */
 } frame;
 
-static inline void settle(frame *f, int64_t row_stride) {
-    f->as_it_lies = !(f->before[0] | f->before[1] | f->after[0] | f->after[1]);
+/* Columns that are apart are read in whole vectors, beyond the last position too. */
+static inline void settle(frame *f, int64_t apart, int64_t row_stride) {
+    int64_t around = f->before[0] | f->before[1] | f->after[0] | f->after[1];
+    f->as_it_lies = !around && !(apart && f->depth % FBP_LANES != 0);
     f->position = f->as_it_lies ? row_stride : f->depth;
     f->line = f->position * (f->before[1] + f->in[1] + f->after[1]);
 }
 
-/* Of the room for a copy. */
+/* Of the room for a copy, with some to read beyond it. */
 static inline int64_t elements_of(const frame *f) {
-    return f->as_it_lies ? 0 : f->line * (f->before[0] + f->in[0] + f->after[0]);
+    int64_t lines = f->before[0] + f->in[0] + f->after[0];
+    return f->as_it_lies ? 0 : f->line * lines + FBP_LANES;
 }
 
 /* The sample's image: where it lies, or a copy in `room`, whose zeros are already there. */
@@ -74,19 +82,19 @@ static inline const void *framed(const fbp_node *node, const frame *f, const voi
 }
 
 static inline frame frame_of_input(const shape *s, int64_t row_stride) {
-    frame f = {.depth = s->channels * s->groups};
+    frame f = {.depth = s->depth_in};
     for (int axis = 0; axis < 2; axis++) {
         f.in[axis] = s->axes[axis].in;
         f.before[axis] = f.after[axis] = s->axes[axis].padding;
     }
-    settle(&f, row_stride);
+    settle(&f, s->apart, row_stride);
     return f;
 }
 
 /* What the gradient of the input reads of that of the result: as far as any window that holds a
  * position of the input. */
 static inline frame frame_of_gradient(const shape *s, int64_t row_stride) {
-    frame f = {.depth = s->outputs * s->groups};
+    frame f = {.depth = s->depth_out};
     for (int axis = 0; axis < 2; axis++) {
         const fbp_window *w = &s->axes[axis];
         int64_t before = (w->kernel - 1) * w->dilation - w->padding;
@@ -95,7 +103,7 @@ static inline frame frame_of_gradient(const shape *s, int64_t row_stride) {
         f.before[axis] = before > 0 ? before / w->stride : 0;
         f.after[axis] = after > 0 ? after : 0;
     }
-    settle(&f, row_stride);
+    settle(&f, s->apart, row_stride);
     return f;
 }
 

@@ -59,7 +59,8 @@ static backward_room carve_backward(const fbp_node *node, const shape *s, const 
     int64_t k = kernel_of(s) * s->outputs;
     backward_room room;
     room.image = fbp_carve(carver, elements_of(f), size);
-    room.panels = fbp_carve(carver, fbp_packed_size(node->dtype, k, s->channels) * s->groups, size);
+    room.panels =
+        fbp_carve(carver, fbp_packed_size(node->dtype, k, s->columns_in) * s->groups, size);
     room.rows = fbp_carve(carver, positions_in(s), word);
     room.runs = fbp_carve(carver, kernel_of(s), word);
     room.out = fbp_carve(carver, positions_in(s), word);
@@ -71,16 +72,16 @@ static backward_room carve_backward(const fbp_node *node, const shape *s, const 
 /* Rows (t, o) of the panels, the kernel's last element first. */
 static void pack_phase(const fbp_node *node, const shape *s, const phase *h, const phase *w,
                        const void *weights, const phase_product *product) {
-    int64_t wide = s->outputs * s->groups, rows = h->taps * w->taps * s->outputs;
+    int64_t wide = s->depth_out, rows = h->taps * w->taps * s->outputs;
     for (int64_t g = 0; g < s->groups; g++) {
         void *panels = fbp_element(node->dtype, product->panels, g * product->panel_size);
         for (int64_t i = 0; i < h->taps * w->taps; i++) {
             int64_t t = (h->tap - i / w->taps * h->step) * s->axes[1].kernel + w->tap -
                         i % w->taps * w->step;
             const void *from =
-                fbp_element(node->dtype, weights, t * s->channels * wide + g * s->outputs);
-            node->gemm->pack_part(rows, s->channels, i * s->outputs, s->outputs, from, wide, 1,
-                                  panels);
+                fbp_element(node->dtype, weights, t * s->channels * wide + g * s->columns_out);
+            node->gemm->pack_part(rows, s->columns_in, i * s->outputs, s->outputs, from, wide,
+                                  !s->apart, panels);
         }
     }
 }
@@ -90,14 +91,15 @@ static phase_product prepare(const fbp_node *node, const shape *s, const frame *
                              const phase *w, const void *weights, backward_room *room) {
     int64_t row = node->in[0].row_stride, strides[2] = {s->axes[0].stride, s->axes[1].stride};
     int64_t taps = h->taps * w->taps, positions = h->count * w->count;
-    int joined = s->groups == 1 && w->move == 1 && f->position == f->depth && w->taps > 0;
+    int joined =
+        s->groups == 1 && !s->apart && w->move == 1 && f->position == f->depth && w->taps > 0;
     int64_t length = s->outputs * (joined ? w->taps : 1);
     phase_product product = {
-        .patches = {room->rows, room->runs, taps * s->outputs / length, length, 1},
+        .patches = {room->rows, room->runs, taps * s->outputs / length, length, 1, (int)s->apart},
         .out = room->out,
         .positions = positions,
         .panels = room->panels,
-        .panel_size = fbp_packed_size(node->dtype, taps * s->outputs, s->channels)};
+        .panel_size = fbp_packed_size(node->dtype, taps * s->outputs, s->columns_in)};
     grid(0, (int64_t[]){1, h->count, w->count}, (int64_t[]){0, f->line, f->position}, room->rows);
     grid((h->first * s->axes[1].in + w->first) * row, (int64_t[]){1, h->count, w->count},
          (int64_t[]){0, strides[0] * s->axes[1].in * row, strides[1] * row}, room->out);
@@ -133,11 +135,11 @@ static void input_gradient(const fbp_node *node, const fbp_call *call) {
             const phase_product *product = &room.products[j / s.groups];
             int64_t g = j % s.groups;
             node->gemm->multiply_patches(
-                product->positions, s.channels, &product->patches,
+                product->positions, s.columns_in, &product->patches,
                 fbp_element(node->dtype, image, g * s.outputs),
                 fbp_element(node->dtype, product->panels, g * product->panel_size), FBP_BIAS_NONE,
                 product->out,
-                fbp_element(node->dtype, call->at.dx[0], i * x->sample_stride + g * s.channels));
+                fbp_element(node->dtype, call->at.dx[0], i * x->sample_stride + g * s.columns_in));
         }
     }
 }
@@ -154,19 +156,18 @@ typedef struct {
 
 /* Whether all products can read the gradient of the result, and write theirs, where these lie. */
 static int whole_vectors(const fbp_node *node, const shape *s) {
-    return s->outputs % fbp_pad(node->dtype) == 0;
+    return s->columns_out % fbp_pad(node->dtype) == 0;
 }
 
 static weights_room carve_weights(const fbp_node *node, const shape *s, const frame *f,
                                   int64_t rows, fbp_carver *carver) {
     size_t size = fbp_size(node->dtype), word = sizeof(int64_t);
     int copied = !whole_vectors(node, s);
-    weights_room room = {.ld = s->groups * fbp_round_up(s->outputs, fbp_pad(node->dtype))};
+    weights_room room = {.ld = s->groups * fbp_round_up(s->columns_out, fbp_pad(node->dtype))};
     room.image = fbp_carve(carver, elements_of(f), size);
     room.sums = fbp_carve(carver, copied ? rows * room.ld : 0, size);
     room.gradient = fbp_carve(
-        carver, copied ? positions_out(s) * s->outputs * s->groups + fbp_pad(node->dtype) : 0,
-        size);
+        carver, copied ? positions_out(s) * s->depth_out + fbp_pad(node->dtype) : 0, size);
     room.rows = fbp_carve(carver, rows, word);
     room.runs = fbp_carve(carver, s->axes[0].out, word);
     return room;
@@ -183,14 +184,14 @@ static void copy_rows(fbp_dtype dtype, int64_t rows, int64_t n, const void *from
 /* Each group's columns of g, dense, to or from columns of sums that whole vectors may overrun. */
 static void move_sums(const fbp_node *node, const shape *s, int64_t rows, int back, void *g,
                       const weights_room *room) {
-    int64_t wide = s->outputs * s->groups, padded = room->ld / s->groups;
+    int64_t wide = s->depth_out, padded = room->ld / s->groups;
     for (int64_t i = 0; i < s->groups; i++) {
-        void *dense = fbp_element(node->dtype, g, i * s->outputs);
+        void *dense = fbp_element(node->dtype, g, i * s->columns_out);
         void *sums = fbp_element(node->dtype, room->sums, i * padded);
         if (back)
-            copy_rows(node->dtype, rows, s->outputs, sums, room->ld, dense, wide);
+            copy_rows(node->dtype, rows, s->columns_out, sums, room->ld, dense, wide);
         else
-            copy_rows(node->dtype, rows, s->outputs, dense, wide, sums, room->ld);
+            copy_rows(node->dtype, rows, s->columns_out, dense, wide, sums, room->ld);
     }
 }
 
@@ -202,7 +203,7 @@ static void add_weights_gradient(const fbp_node *node, const fbp_call *call, int
     const fbp_window *h = &s.axes[0], *w = &s.axes[1];
     const frame f = frame_of_input(&s, x->row_stride);
     fbp_carver carver = {call->scratch, 0};
-    int64_t k = kernel_of(&s) * s.channels, wide = s.outputs * s.groups;
+    int64_t k = kernel_of(&s) * s.channels, wide = s.depth_out;
     weights_room room = carve_weights(node, &s, &f, k, &carver);
     int direct = whole_vectors(node, &s);
     int64_t padded = room.ld / s.groups;
@@ -211,8 +212,8 @@ static void add_weights_gradient(const fbp_node *node, const fbp_call *call, int
     grid(0, (int64_t[]){h->kernel, w->kernel, s.channels},
          (int64_t[]){h->dilation * f.line, w->dilation * f.position, 1}, room.rows);
     grid(0, (int64_t[]){1, 1, h->out}, (int64_t[]){0, 0, h->stride * f.line}, room.runs);
-    const fbp_patches patches = {room.rows + begin, room.runs, h->out, w->out,
-                                 w->stride * f.position};
+    const fbp_patches patches = {room.rows + begin,      room.runs,   h->out, w->out,
+                                 w->stride * f.position, (int)s.apart};
     memset(room.image, 0, (size_t)elements_of(&f) * fbp_size(node->dtype));
     for (int64_t i = 0; i < samples_of(node, call); i++) {
         const void *sample = fbp_element(node->dtype, call->at.x[0], i * x->sample_stride);
@@ -224,9 +225,9 @@ static void add_weights_gradient(const fbp_node *node, const fbp_call *call, int
             dy = room.gradient;
         }
         for (int64_t j = 0; j < s.groups; j++)
-            node->gemm->add_patches(end - begin, s.outputs, &patches,
+            node->gemm->add_patches(end - begin, s.columns_out, &patches,
                                     fbp_element(node->dtype, image, j * s.channels),
-                                    fbp_element(node->dtype, dy, j * s.outputs), row,
+                                    fbp_element(node->dtype, dy, j * s.columns_out), row,
                                     fbp_element(node->dtype, sums, j * padded), room.ld);
     }
     if (!direct) move_sums(node, &s, end - begin, 1, g, &room);

@@ -52,12 +52,6 @@
 #define ROWS_2 (REGISTERS == 32 ? 8 : 4)
 #define ROWS_3 (REGISTERS == 32 ? 8 : 4)
 
-/* The same where each row of a block has an address of its own (ops/patches.h), of which the
- * processor keeps 9 at hand. Kernels of 3 by 3 have multiples of 9 elements. */
-#define PATCH_ROWS_1 9
-#define PATCH_ROWS_2 (REGISTERS == 32 ? 9 : 6)
-#define PATCH_ROWS_3 (REGISTERS == 32 ? 9 : 4)
-
 /* Bytes of b that a panel's rows pass through at a time: they, and what meets them, stay in the
  * first cache while all of the rows pass. */
 enum { BLOCK_BYTES = 24576 };

@@ -169,6 +169,78 @@ static void check_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t k, i
     fbp_free(a), fbp_free(b), fbp_free(c), fbp_free(before);
 }
 
+/* What element (i, p) of patches is, for column j. */
+static double patch_at(fbp_dtype dtype, const fbp_patches *patches, const void *a, int64_t i,
+                       int64_t p, int64_t j) {
+    int64_t run = patches->runs[p / patches->length], step = p % patches->length * patches->step;
+    return at(dtype, a, patches->rows[i] + run + step + (patches->apart ? j : 0));
+}
+
+/* c = patches of a times b, with rows in reverse order and a gap of one behind each, which must not
+ * be touched, and c += the same. */
+static void check_patches(fbp_dtype dtype, int64_t m, int64_t n, int64_t length, int apart) {
+    enum { n_runs = 3, most = 40, far = 4000 };
+    const fbp_variant *variant = fbp_variant_current();
+    const fbp_gemm_kernels *gemm = variant->gemm->kernels[dtype];
+    const size_t size = fbp_size(dtype);
+    int64_t rows[most], out[most], runs[n_runs], k = n_runs * length, ld = n + 1;
+    for (int64_t i = 0; i < m; i++) {
+        rows[i] = (int64_t)((number() + 1) * far / 2);
+        out[i] = (m - 1 - i) * ld;
+    }
+    for (int64_t i = 0; i < n_runs; i++) runs[i] = (int64_t)((number() + 1) * far / 2);
+    const fbp_patches patches = {rows, runs, n_runs, length, 3, apart};
+    int64_t ldb = fbp_round_up(n, fbp_pad(dtype));
+    void *a = filled(dtype, 2 * far + 3 * length + ldb), *b = filled(dtype, (k + 1) * ldb);
+    void *panels = fbp_alloc((size_t)fbp_packed_size(dtype, k + 1, n) * size);
+    void *c = filled(dtype, m * ld), *before = fbp_alloc((size_t)(m * ld) * size);
+    memcpy(before, c, (size_t)(m * ld) * size);
+    void *sum = filled(dtype, m * ldb), *sum_before = fbp_alloc((size_t)(m * ldb) * size);
+    memcpy(sum_before, sum, (size_t)(m * ldb) * size);
+    gemm->pack_part(k + 1, n, 0, k, b, ldb, 0, panels);
+    gemm->pack_part(k + 1, n, k, 1, (char *)b + (size_t)(k * ldb) * size, ldb, 0, panels);
+    gemm->multiply_patches(m, n, &patches, a, panels, FBP_BIAS_START, out, c);
+    gemm->add_patches(m, n, &patches, a, b, ldb, sum, ldb);
+    int same = 1, same_sum = 1, fused = fuses(variant->isa);
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) {
+            double chain = at(dtype, b, k * ldb + j), added = at(dtype, sum_before, i * ldb + j);
+            for (int64_t p = 0; p < k; p++) {
+                double x = patch_at(dtype, &patches, a, i, p, j), w = at(dtype, b, p * ldb + j);
+                chain = step(dtype, fused, x, w, chain);
+                added = step(dtype, fused, x, w, added);
+            }
+            same &= chain == at(dtype, c, out[i] + j);
+            same_sum &= added == at(dtype, sum, i * ldb + j);
+        }
+        same &= at(dtype, c, out[i] + n) == at(dtype, before, out[i] + n);
+    }
+    expect(same, apart ? "multiply_patches, apart" : "multiply_patches", variant->isa, m, n, k);
+    expect(same_sum, apart ? "add_patches, apart" : "add_patches", variant->isa, m, n, k);
+    fbp_free(a), fbp_free(b), fbp_free(c), fbp_free(before), fbp_free(sum), fbp_free(sum_before);
+    fbp_free(panels);
+}
+
+/* Panels of b from parts of its transpose are those of b. */
+static void check_pack_part(fbp_dtype dtype, int64_t n, int64_t k) {
+    const fbp_gemm_kernels *gemm = fbp_variant_current()->gemm->kernels[dtype];
+    const size_t size = fbp_size(dtype), bytes = (size_t)fbp_packed_size(dtype, k, n) * size;
+    int64_t ld = k + 2, half = k / 2;
+    void *b = filled(dtype, k * n), *transposed = filled(dtype, n * ld);
+    void *panels = filled(dtype, fbp_packed_size(dtype, k, n)), *expected = fbp_alloc(bytes);
+    memcpy(expected, panels, bytes);
+    for (int64_t i = 0; i < k; i++)
+        for (int64_t j = 0; j < n; j++)
+            memcpy((char *)transposed + (size_t)(j * ld + i) * size,
+                   (char *)b + (size_t)(i * n + j) * size, size);
+    gemm->pack_part(k, n, 0, k, b, n, 0, expected);
+    gemm->pack_part(k, n, half, k - half, (char *)transposed + (size_t)half * size, ld, 1, panels);
+    if (half > 0) gemm->pack_part(k, n, 0, half, transposed, ld, 1, panels);
+    expect(memcmp(panels, expected, bytes) == 0, "pack_part of a transpose",
+           fbp_variant_current()->isa, 0, n, k);
+    fbp_free(b), fbp_free(transposed), fbp_free(panels), fbp_free(expected);
+}
+
 int main(void) {
     static const int64_t ms[] = {1, 2, 3, 7, 8, 9, 13}, ks[] = {1, 2, 31}, long_k = 1601;
     for (int i = 0; i < fbp_isa_count(); i++) {
@@ -180,6 +252,9 @@ int main(void) {
                 check_pack_transposed((fbp_dtype)dtype, m, n, k);
                 check_transposed((fbp_dtype)dtype, m, n, k, 0);
                 check_transposed((fbp_dtype)dtype, m, n, k, 1);
+                check_patches((fbp_dtype)dtype, 1 + n % 40, n, 1 + n % 5, 0);
+                check_patches((fbp_dtype)dtype, 1 + n % 23, n, 1 + n % 2, 1);
+                check_pack_part((fbp_dtype)dtype, n, k);
             }
             for (int64_t n = 1; n <= 130; n += 3) { /* more of k than is taken in one go */
                 check_multiply((fbp_dtype)dtype, 9, n, long_k);
