@@ -111,6 +111,7 @@ static void linear_forward(const fbp_node *node, const fbp_call *call) {
     const fbp_weights *weights = call->weights;
     fbp_dtype dtype = node->dtype;
     int64_t rows = rows_of(node, call), k = n_in(node), columns = n_out(node);
+    if (rows == 0) return;
     const void *bias = node->n_in == 3 ? call->at.x[2] : NULL;
     if (weights != NULL && weights->start != NULL) { /* predict, which cuts no columns */
         node->gemm->multiply_unpacked(rows, columns, k, call->at.x[0], x->row_stride, call->at.x[1],
@@ -160,6 +161,7 @@ static void input_gradient(const fbp_node *node, const fbp_call *call) {
     const fbp_weights *weights = call->weights;
     fbp_dtype dtype = node->dtype;
     int64_t rows = rows_of(node, call), columns = n_out(node);
+    if (rows == 0) return;
     int64_t begin = weights == NULL ? 0 : call->begin;
     int64_t end = weights == NULL ? n_in(node) : call->end;
     void *to = fbp_element(dtype, call->at.dx[0], begin);
@@ -180,6 +182,10 @@ static void linear_backward_shared(const fbp_node *node, const fbp_call *call, i
     const fbp_operand *x = &node->in[0], *y = &node->out[0];
     int64_t rows = rows_of(node, call), first = begin + (input == 2 ? n_in(node) : 0);
     const void *columns = fbp_element(node->dtype, call->at.x[0], first), *dy = call->at.dy[0];
+    if (rows == 0) { /* a product is of at least one */
+        if (!add) memset(g, 0, bytes_of(node, (end - begin) * n_out(node)));
+        return;
+    }
     if (node->products == FBP_BLAS && call->weights != NULL)
         fbp_blas_multiply(node->dtype, 1, 0, end - begin, n_out(node), rows, columns, x->row_stride,
                           dy, y->row_stride, add ? 1.0 : 0.0, g, n_out(node));
