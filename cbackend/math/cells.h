@@ -67,14 +67,14 @@ FBP_INLINE FN(lstm_values)
 }
 
 /* The tangents of the unit's values, along ta.. and tc_before. */
-FBP_INLINE FN(lstm_values) FN(lstm_unit_tangent)(FN(lstm_values) u, real c_before, real tai,
-                                                 real taf, real tag, real tao, real tc_before) {
+FBP_INLINE FN(lstm_values) FN(lstm_unit_tangent)(FN(lstm_values) u, real c_before, real ta_i,
+                                                 real ta_f, real ta_g, real ta_o, real tc_before) {
     const real y = FN(tanh)(u.c);
     FN(lstm_values) t;
-    t.i = FN(gate_slope)(u.i) * tai;
-    t.f = FN(gate_slope)(u.f) * taf;
-    t.g = FN(tanh_slope)(u.g) * tag;
-    t.o = FN(gate_slope)(u.o) * tao;
+    t.i = FN(gate_slope)(u.i) * ta_i;
+    t.f = FN(gate_slope)(u.f) * ta_f;
+    t.g = FN(tanh_slope)(u.g) * ta_g;
+    t.o = FN(gate_slope)(u.o) * ta_o;
     t.c = t.f * c_before + u.f * tc_before + t.i * u.g + u.i * t.g;
     t.h = t.o * y + u.o * FN(tanh_slope)(y) * t.c;
     return t;
@@ -125,13 +125,13 @@ FBP_INLINE FN(gru_values) FN(gru_unit_backward)(FN(gru_values) u, real h_before,
     return d;
 }
 
-FBP_INLINE FN(gru_values) FN(gru_unit_tangent)(FN(gru_values) u, real h_before, real tar, real taz,
-                                               real tan, real tq, real th_before) {
+FBP_INLINE FN(gru_values) FN(gru_unit_tangent)(FN(gru_values) u, real h_before, real ta_r,
+                                               real ta_z, real ta_n, real tq, real th_before) {
     FN(gru_values) t;
-    t.r = FN(gate_slope)(u.r) * tar;
-    t.z = FN(gate_slope)(u.z) * taz;
+    t.r = FN(gate_slope)(u.r) * ta_r;
+    t.z = FN(gate_slope)(u.z) * ta_z;
     t.q = tq;
-    t.n = FN(tanh_slope)(u.n) * (tan + t.r * u.q + u.r * tq);
+    t.n = FN(tanh_slope)(u.n) * (ta_n + t.r * u.q + u.r * tq);
     t.h = ((real)1 - u.z) * t.n + t.z * (h_before - u.n) + u.z * th_before;
     return t;
 }
