@@ -132,5 +132,5 @@ def test_errors_name_what_was_found_and_wanted(name, shape, attrs, message):
 
 
 def test_integers_are_refused():
-    with pytest.raises(ValueError, match=r"max_pool: found x of shape .* of integers, wanted"):
+    with pytest.raises(ValueError, match="x of max_pool: found integers, wanted reals"):
         _core.Node("max_pool", [(2, 5, 3)], dtype="float64", attrs={"kernel": 2}, indices=(0,))

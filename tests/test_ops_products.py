@@ -93,7 +93,10 @@ def test_where_the_samples_are(shapes, samples, batched):
             r"\(..., k, n\)",
         ),
         ([(4,), (4, 6)], r"found a of shape \(4,\)"),
-        ([(2, 3, 4), (3, 4, 5)], "matmul: found .2, 3. samples, wanted as many in each input"),
+        (
+            [(2, 3, 4), (3, 4, 5)],
+            r"a of shape \(2, 3, 4\) and b of shape \(3, 4, 5\), wanted shapes that",
+        ),
         ([(2, 2, 3, 4), (2, 3, 4, 5)], r"found a of shape \(n, 2, 3, 4\) and b of shape \(n, 3"),
         ([(3, 4)], "matmul: found 1 inputs, wanted 2 to 2"),
     ],

@@ -145,5 +145,5 @@ def test_errors_name_op_axes_and_shape():
     ]:
         with pytest.raises(ValueError, match=message):
             _core.Node("sum", [(4, 3)], dtype="float64", attrs=attrs)
-    with pytest.raises(ValueError, match="sum: found integers as x, wanted reals"):
+    with pytest.raises(ValueError, match="x of sum: found integers, wanted reals"):
         _core.Node("sum", [(4, 3)], dtype="float64", indices=(0,))

@@ -18,10 +18,27 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import sparse as sp
 
 from fastbp import _core
-from fastbp.testing import attention, binary, moves, norms, picks, products, recurrence
+from fastbp.testing import (
+    attention,
+    binary,
+    convolution,
+    masks,
+    moves,
+    norms,
+    picks,
+    pooling,
+    products,
+    recurrence,
+    reductions,
+)
 from fastbp.testing.opcase import OpCase
 
 Attributes = Mapping[str, float]
+
+FAMILIES = (
+    *(products, convolution, pooling, attention, recurrence, norms, masks),
+    *(binary, reductions, moves, picks),
+)
 
 # Landmarks of every activation and loss, where formulas change branch, saturate or lose digits.
 LANDMARKS = (0.0, 1e-30, 1e-10, 1e-4, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 90.0, 200.0, 800.0)
@@ -65,8 +82,7 @@ def rows(kind: str) -> tuple[Mapping[str, Any], ...]:
 
 def op_cases() -> tuple[OpCase, ...]:
     """The cases of every op of the table that runs as a node of a graph."""
-    families = (products, moves, picks, binary, norms, recurrence, attention)
-    return tuple(case for family in families for case in family.CASES)
+    return tuple(case for family in FAMILIES for case in family.CASES)
 
 
 def cases(kind: str, *, attributes: bool = True) -> tuple[RowCase, ...]:

@@ -5,7 +5,22 @@ op has one entry under its name in its family's module: a function of its attrib
 its inputs, that returns the result, or a tuple of results.
 """
 
-from reference_ops import attention, binary, moves, norms, picks, products, recurrence
+from reference_ops import (
+    attention,
+    binary,
+    convolution,
+    masks,
+    moves,
+    norms,
+    picks,
+    pooling,
+    products,
+    recurrence,
+    reductions,
+)
 
-FAMILIES = (products, moves, picks, binary, norms, recurrence, attention)
+FAMILIES = (
+    *(products, convolution, pooling, attention, recurrence, norms, masks),
+    *(binary, reductions, moves, picks),
+)
 OPS = {name: op for family in FAMILIES for name, op in family.OPS.items()}
