@@ -10,7 +10,12 @@ extern const char *const fbp_loss_inputs[2];
 
 /* The fields of such a row. */
 #define FBP_LOSS_NODE(target)                                                                      \
-    .op = {2, 2, fbp_loss_inputs, FBP_AXIS_DATA, 3u, (target) == FBP_TARGET_CLASS ? 2u : 0u},      \
+    .op = {2,                                                                                      \
+           2,                                                                                      \
+           fbp_loss_inputs,                                                                        \
+           FBP_AXIS_DATA,                                                                          \
+           .data = 3u,                                                                             \
+           .indices = (target) == FBP_TARGET_CLASS ? 2u : 0u},                                     \
     .infer = fbp_loss_infer, .node = {&fbp_loss_node, &fbp_loss_node}, .padded = 1u,               \
     .zero_padding = FBP_ZEROS_ALWAYS
 

@@ -105,7 +105,7 @@ static const char *const move_inputs[] = {"x"};
 #define MOVE(name_, doc_, n_attrs_, ...)                                                           \
     {                                                                                              \
         .name = #name_, .doc = doc_, .kind = FBP_OP, .n_attrs = n_attrs_, .attrs = {__VA_ARGS__},  \
-        .op = {1, 1, move_inputs, FBP_AXIS_NONE}, .infer = name_##_infer,                          \
+        .op = {1, 1, move_inputs, .axis = FBP_AXIS_NONE}, .infer = name_##_infer,                  \
         .node = {&name_##_kernels, &name_##_kernels}                                               \
     }
 

@@ -187,7 +187,7 @@ static const fbp_row rows[] = {
                 .high = FBP_MAX_DIMS - 1,
                 .doc = "along which inputs may differ",
                 .whole = 1}},
-     .op = {1, FBP_MAX_INPUTS, parts, FBP_AXIS_NONE},
+     .op = {1, FBP_MAX_INPUTS, parts, .axis = FBP_AXIS_NONE},
      .infer = concatenate_infer,
      .node = {&concatenate_kernels, &concatenate_kernels}},
 };
