@@ -9,10 +9,12 @@
  * order op, function, activation, loss, rule of their kinds. */
 #define FBP_FAMILIES(X, isa)                                                                       \
     X(op, isa)                                                                                     \
-    X(matmul, isa) X(convolution, isa) X(pooling, isa) X(attention, isa) X(recurrence, isa)        \
-        X(norm, isa) X(group_norm, isa) X(batch_norm, isa) X(dropout, isa) X(binary, isa)          \
-            X(reduction, isa) X(shape, isa) X(slice, isa) X(take, isa) X(function, isa)            \
-                X(activation, isa) X(loss, isa) X(rule, isa)
+    X(matmul, isa)                                                                                 \
+    X(convolution, isa)                                                                            \
+    X(pooling, isa) X(attention, isa) X(recurrence, isa) X(norm, isa) X(group_norm, isa)           \
+        X(batch_norm, isa) X(dropout, isa) X(binary, isa) X(reduction, isa) X(shape, isa)          \
+            X(slice, isa) X(take, isa) X(function, isa) X(activation, isa) X(loss, isa)            \
+                X(rule, isa)
 
 #define FBP_COUNT_FAMILY(name, isa) +1
 enum { fbp_n_families = 0 FBP_FAMILIES(FBP_COUNT_FAMILY, ) };

@@ -117,7 +117,7 @@ static fbp_status settle(fbp_node *node, int64_t queries, int64_t keys, int64_t 
     if (masked) node->differentiable &= ~(1u << (node->n_in - 1));
     node->reads_in = (1u << node->n_in) - 1u;
     node->reads_out = 3u;
-    enum { of_softmax = 20 }; /* FLOPs of a score's exponential and of what goes with it */
+    const double of_softmax = 20.0; /* FLOPs of a score's exponential and of what goes with it */
     layout of = layout_of(node);
     double each = (double)heads * pairs(&of);
     node->flops[0] = each * (2.0 * 2.0 * (double)of.width + of_softmax);
@@ -175,7 +175,7 @@ static const fbp_row rows[] = {
      .reads = FBP_READS_INPUT,
      .n_attrs = 3,
      .attrs = ATTRIBUTES,
-     .op = {3, 4, inputs, FBP_AXIS_DATA, 15u},
+     .op = {3, 4, inputs, FBP_AXIS_DATA, .data = 15u},
      .infer = infer,
      .node = {&kernels_f32, &kernels_f64}},
     {.name = "self_attention",
@@ -184,7 +184,7 @@ static const fbp_row rows[] = {
      .reads = FBP_READS_INPUT,
      .n_attrs = 3,
      .attrs = ATTRIBUTES,
-     .op = {1, 2, packed_inputs, FBP_AXIS_DATA, 3u},
+     .op = {1, 2, packed_inputs, FBP_AXIS_DATA, .data = 3u},
      .infer = infer_packed,
      .node = {&kernels_f32, &kernels_f64}},
 };

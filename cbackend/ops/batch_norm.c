@@ -69,7 +69,7 @@ static const fbp_row rows[] = {
      .n_attrs = 1,
      .attrs = {FBP_EPSILON_ATTR(1e-5)},
      .reads = FBP_READS_INPUT,
-     .op = {2, 4, inputs, FBP_AXIS_DATA, 1u << X},
+     .op = {2, 4, inputs, FBP_AXIS_DATA, .data = 1u << X},
      .infer = infer_normalize,
      .node = {&normalize_f32, &normalize_f64}},
     {.name = "moments",
@@ -77,7 +77,7 @@ static const fbp_row rows[] = {
             "others",
      .kind = FBP_OP,
      .reads = FBP_READS_INPUT,
-     .op = {1, 1, inputs, FBP_AXIS_NONE, 0},
+     .op = {1, 1, inputs, FBP_AXIS_NONE, .data = 0},
      .infer = infer_moments,
      .node = {&moments_f32, &moments_f64}},
 };

@@ -190,7 +190,7 @@ static const char *const choice[] = {"condition", "a", "b"};
      .reads = FBP_READS_##reads_,                                                                  \
      .flops = flops_,                                                                              \
      .kernels = {&name_##_kernels_f32, &name_##_kernels_f64},                                      \
-     .op = {2, 2, operands, FBP_AXIS_SPANNED, 0},                                                  \
+     .op = {2, 2, operands, FBP_AXIS_SPANNED, .data = 0},                                          \
      .infer = infer,                                                                               \
      .node = {&node_, &node_},                                                                     \
      __VA_ARGS__},
@@ -209,7 +209,7 @@ static const fbp_row rows[] = {
      .reads = FBP_READS_INPUT,
      .flops = 1,
      .kernels = {&where_kernels_f32, &where_kernels_f64},
-     .op = {3, 3, choice, FBP_AXIS_SPANNED, 0},
+     .op = {3, 3, choice, FBP_AXIS_SPANNED, .data = 0},
      .infer = where_infer,
      .node = {&linear, &linear}},
 };

@@ -203,7 +203,7 @@ static const fbp_row rows[] = {
                [GROUPS] = {"groups", 1, .low = 1, .high = 0x1p31, .whole = 1,
                            .doc = "equal parts of the channels, each with outputs of its own"}},
      .reads = FBP_READS_INPUT,
-     .op = {2, 3, inputs, FBP_AXIS_DATA, 1u},
+     .op = {2, 3, inputs, FBP_AXIS_DATA, .data = 1u},
      .infer = infer,
      .node = {&node, &node},
      .bilinear = 1,

@@ -1,5 +1,5 @@
-/* What the files of convolutions have in common: the shape that infer notes, images with zeros around
- * them, and lists of where patches lie. Nothing here computes a result. */
+/* What the files of convolutions have in common: the shape that infer notes, images with zeros
+ * around them, and lists of where patches lie. Nothing here computes a result. */
 #ifndef FBP_OPS_CONVOLUTION_H
 #define FBP_OPS_CONVOLUTION_H
 
@@ -9,8 +9,8 @@
 #include "math/scalar.h"
 #include "ops/window.h"
 
-/* What infer notes. A group is a product of its own; but groups of a single channel and output, which
- * would fill one lane each, are together one product of columns that are apart. */
+/* What infer notes. A group is a product of its own; but groups of a single channel and output,
+ * which would fill one lane each, are together one product of columns that are apart. */
 typedef struct {
     fbp_window axes[2];              /* lines, positions */
     int64_t depth_in, depth_out;     /* channels and outputs, all of them */

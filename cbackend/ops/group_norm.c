@@ -79,7 +79,7 @@ static const fbp_row rows[] = {
                 .whole = 1},
                FBP_EPSILON_ATTR(1e-5)},
      .reads = FBP_READS_INPUT,
-     .op = {1, 3, inputs, FBP_AXIS_DATA, 1u << X},
+     .op = {1, 3, inputs, FBP_AXIS_DATA, .data = 1u << X},
      .infer = infer,
      .node = {&kernels_f32, &kernels_f64}},
 };

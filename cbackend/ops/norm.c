@@ -57,7 +57,7 @@ static const fbp_row rows[] = {
      .n_attrs = 1,
      .attrs = {FBP_EPSILON_ATTR(1e-5)},
      .reads = FBP_READS_INPUT,
-     .op = {1, 3, inputs, FBP_AXIS_DATA, 1u << X},
+     .op = {1, 3, inputs, FBP_AXIS_DATA, .data = 1u << X},
      .infer = infer_layer,
      .node = {&kernels_f32, &kernels_f64}},
     {.name = "rms_norm",
@@ -66,7 +66,7 @@ static const fbp_row rows[] = {
      .n_attrs = 1,
      .attrs = {FBP_EPSILON_ATTR(1e-6)},
      .reads = FBP_READS_INPUT,
-     .op = {1, 2, inputs, FBP_AXIS_DATA, 1u << X},
+     .op = {1, 2, inputs, FBP_AXIS_DATA, .data = 1u << X},
      .infer = infer_rms,
      .node = {&kernels_f32, &kernels_f64}},
 };

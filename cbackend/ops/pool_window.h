@@ -1,7 +1,7 @@
 /* What poolings do with one window: a template that pooling.c includes for a vector of channels and
  * for a single one. OF(name) is the name for such channels, V what holds their elements and M, as
- * wide, their counts and masks; TRUE_OF(c) is all bits where a comparison holds, SELECT(m, a, b) is a
- * where m has all bits and b elsewhere. */
+ * wide, their counts and masks; TRUE_OF(c) is all bits where a comparison holds, SELECT(m, a, b) is
+ * a where m has all bits and b elsewhere. */
 
 /* The largest element, of equal ones the first; NaN, once found, whatever follows. */
 FBP_INLINE void OF(largest)(const work what, const int alone, const pool *p, const real *x,

@@ -1,9 +1,9 @@
 /* Pooling: the largest element, or the mean, of each window that slides along the axes of a sample,
  * channel by channel, channels last. Pooling over all positions is a reduction, and not here.
  *
- * Windows that reach beyond the sample hold what of them lies in it. Channels fill the lanes. Nothing
- * is kept for backward: to find a window's largest element again costs less than to write and to read
- * where it was.
+ * Windows that reach beyond the sample hold what of them lies in it. Channels fill the lanes.
+ * Nothing is kept for backward: to find a window's largest element again costs less than to write
+ * and to read where it was.
  *
  * The file includes itself, once for each dtype. */
 #ifndef real
@@ -85,8 +85,8 @@ typedef enum { MAX, MAX_TANGENT, MAX_GRADIENT, MEAN, MEAN_GRADIENT } work;
 #define FBP_TEMPLATE "ops/pooling.c"
 #include "math/expand.h"
 
-/* x, and what goes with it: its tangent, or the gradient of the result; a run that has no use for one
- * of them gets another. */
+/* x, and what goes with it: its tangent, or the gradient of the result; a run that has no use for
+ * one of them gets another. */
 static void run(const fbp_node *node, const fbp_call *call, work what, const void *x,
                 const void *along, void *out) {
     if (node->dtype == FBP_F32)
@@ -204,7 +204,7 @@ static const fbp_row rows[] = {
      .n_attrs = COUNT_PADDING,
      .attrs = {WINDOW_ATTRS},
      .reads = FBP_READS_INPUT,
-     .op = {1, 1, inputs, FBP_AXIS_DATA, 1u},
+     .op = {1, 1, inputs, FBP_AXIS_DATA, .data = 1u},
      .infer = infer,
      .node = {&max_node, &max_node}},
     {.name = "average_pool",
@@ -214,7 +214,7 @@ static const fbp_row rows[] = {
      .attrs = {WINDOW_ATTRS,
                [COUNT_PADDING] = {"count_include_pad", 1, .high = 1, .whole = 1,
                                   .doc = "whether the mean counts padding, as zeros"}},
-     .op = {1, 1, inputs, FBP_AXIS_DATA, 1u},
+     .op = {1, 1, inputs, FBP_AXIS_DATA, .data = 1u},
      .infer = infer,
      .node = {&mean_node, &mean_node}},
 };
@@ -270,9 +270,9 @@ FBP_INLINE void FN(channels)(const work what, const int alone, const pool *p, co
     for (; c < s->channels; c++) FN(lone_window)(what, alone, p, share, x + c, along + c, out + c);
 }
 
-/* All windows of a sample; those of a line after those of the line before. Of x, along and out those
- * that are as large as the input lie at `in`, the others at `result`. The usual window of two by two
- * is unrolled. */
+/* All windows of a sample; those of a line after those of the line before. Of x, along and out
+ * those that are as large as the input lie at `in`, the others at `result`. The usual window of two
+ * by two is unrolled. */
 FBP_INLINE void FN(sample)(const work what, const int alone, const fbp_node *node, const shape *s,
                            const real *x, const real *along, real *out) {
     const int64_t in = node->in[0].row_stride, result = node->out[0].row_stride;

@@ -158,16 +158,16 @@ static const fbp_row rows[] = {
      .n_attrs = 2,
      .attrs = {{.name = "nonlinearity", .high = 1, .whole = 1, .doc = "f: 0 tanh, 1 relu"},
                REVERSE},
-     .op = {2, 3, plain_inputs, FBP_AXIS_DATA, 5u}},
+     .op = {2, 3, plain_inputs, FBP_AXIS_DATA, .data = 5u}},
     {SCAN(lstm),
      .doc =
          "the LSTM's h from step to step: p (steps, 4 h) and w (h, 4 h) of the gates i, f, g, o, "
          "mask (steps), 0 where the state stays",
-     .n_attrs = 1, .attrs = {REVERSE}, .op = {2, 3, plain_inputs, FBP_AXIS_DATA, 5u}},
+     .n_attrs = 1, .attrs = {REVERSE}, .op = {2, 3, plain_inputs, FBP_AXIS_DATA, .data = 5u}},
     {SCAN(gru),
      .doc = "the GRU's h from step to step: p (steps, 3 h) and w (h, 3 h) of the gates r, z, n, bn "
             "(h) or (0) added to h w of n, mask (steps), 0 where the state stays",
-     .n_attrs = 1, .attrs = {REVERSE}, .op = {2, 4, gru_inputs, FBP_AXIS_DATA, 9u}},
+     .n_attrs = 1, .attrs = {REVERSE}, .op = {2, 4, gru_inputs, FBP_AXIS_DATA, .data = 9u}},
 };
 
 extern const fbp_family FBP_FAMILY(recurrence);

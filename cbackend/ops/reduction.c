@@ -318,7 +318,7 @@ static const char *const inputs[] = {"x"};
               .most = FBP_MAX_DIMS},                                                               \
              {.name = "keepdims", .high = 1, .doc = "1: they remain, with length 1", .whole = 1}}, \
         .reads = FBP_READS_##reads_, .flops = flops_, .kernels = {&kernels_f32, &kernels_f64},     \
-        .op = {1, 1, inputs, FBP_AXIS_NONE, 0}, .infer = infer_, .node = {&node_, &node_}          \
+        .op = {1, 1, inputs, FBP_AXIS_NONE, .data = 0}, .infer = infer_, .node = {&node_, &node_}  \
     }
 
 static const fbp_row rows[] = {

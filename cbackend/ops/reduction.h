@@ -9,8 +9,8 @@
 #include "core/broadcast.h"
 #include "math/scalar.h"
 
-/* Functions of elements of x, with what else they read in this order: the result y, dy, tx, tdy, ty,
- * each as far as it is wanted. */
+/* Functions of elements of x, with what else they read in this order: the result y, dy, tx, tdy,
+ * ty, each as far as it is wanted. */
 typedef struct {
     fbp_sink sum; /* to double */
     void (*quotient)(int64_t n, const double *over, const double *under, double factor, void *y);

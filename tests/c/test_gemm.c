@@ -185,10 +185,10 @@ static void check_patches(fbp_dtype dtype, int64_t m, int64_t n, int64_t length,
     const size_t size = fbp_size(dtype);
     int64_t rows[most], out[most], runs[n_runs], k = n_runs * length, ld = n + 1;
     for (int64_t i = 0; i < m; i++) {
-        rows[i] = (int64_t)((number() + 1) * far / 2);
+        rows[i] = (int64_t)((number() + 1) * (double)far / 2);
         out[i] = (m - 1 - i) * ld;
     }
-    for (int64_t i = 0; i < n_runs; i++) runs[i] = (int64_t)((number() + 1) * far / 2);
+    for (int64_t i = 0; i < n_runs; i++) runs[i] = (int64_t)((number() + 1) * (double)far / 2);
     const fbp_patches patches = {rows, runs, n_runs, length, 3, apart};
     int64_t ldb = fbp_round_up(n, fbp_pad(dtype));
     void *a = filled(dtype, 2 * far + 3 * length + ldb), *b = filled(dtype, (k + 1) * ldb);

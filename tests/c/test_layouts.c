@@ -1,7 +1,7 @@
-/* Convolutions and poolings as plans run them, and a node alone never does: on operands whose rows lie
- * further apart than they are long, with gradients of what samples share formed some rows and some
- * samples at a time. Everything must have the bits of the dense arrays in one go, and what lies
- * between the rows must stay as it is. */
+/* Convolutions and poolings as plans run them, and a node alone never does: on operands whose rows
+ * lie further apart than they are long, with gradients of what samples share formed some rows and
+ * some samples at a time. Everything must have the bits of the dense arrays in one go, and what
+ * lies between the rows must stay as it is. */
 #include <stdio.h>
 #include <string.h>
 
