@@ -7,14 +7,13 @@
 
 /* The families under ops/ that have rows. A file that makes a family adds its name here: in the
  * order op, function, activation, loss, rule of their kinds. */
+/* clang-format off */
 #define FBP_FAMILIES(X, isa)                                                                       \
-    X(op, isa)                                                                                     \
-    X(matmul, isa)                                                                                 \
-    X(convolution, isa)                                                                            \
-    X(pooling, isa) X(attention, isa) X(recurrence, isa) X(norm, isa) X(group_norm, isa)           \
-        X(batch_norm, isa) X(dropout, isa) X(binary, isa) X(reduction, isa) X(shape, isa)          \
-            X(slice, isa) X(take, isa) X(function, isa) X(activation, isa) X(loss, isa)            \
-                X(rule, isa)
+    X(op, isa) X(matmul, isa) X(convolution, isa) X(pooling, isa) X(attention, isa)                \
+    X(recurrence, isa) X(norm, isa) X(group_norm, isa) X(batch_norm, isa) X(dropout, isa)          \
+    X(binary, isa) X(reduction, isa) X(shape, isa) X(slice, isa) X(take, isa)                      \
+    X(function, isa) X(activation, isa) X(loss, isa) X(rule, isa)
+/* clang-format on */
 
 #define FBP_COUNT_FAMILY(name, isa) +1
 enum { fbp_n_families = 0 FBP_FAMILIES(FBP_COUNT_FAMILY, ) };
