@@ -6,10 +6,31 @@
 
 from importlib.metadata import version
 
+from fastbp import ops
+from fastbp.autodiff import no_grad
 from fastbp.errors import NonFiniteError
 from fastbp.estimators import MLPClassifier, MLPRegressor
+from fastbp.function import Function
 from fastbp.gradcheck import check_gradients
+from fastbp.recompute import checkpoint
+from fastbp.tensor import Tensor
+from fastbp.transforms import grad, hessian_vector_product, jvp, value_and_grad, vjp
 
-__all__ = ["MLPClassifier", "MLPRegressor", "NonFiniteError", "check_gradients"]
+__all__ = [
+    "Function",
+    "MLPClassifier",
+    "MLPRegressor",
+    "NonFiniteError",
+    "Tensor",
+    "check_gradients",
+    "checkpoint",
+    "grad",
+    "hessian_vector_product",
+    "jvp",
+    "no_grad",
+    "ops",
+    "value_and_grad",
+    "vjp",
+]
 
 __version__ = version("fastbp")

@@ -280,9 +280,9 @@ class _Checker:
 
     def _compare(
         self, problem: _Problem, tensor: dict[str, Any], elements: NDArray[np.intp]
-    ) -> _Comparison:
+    ) -> Comparison:
         places = int(tensor["offset"]) + elements
-        return _compare(
+        return compare(
             problem.along(places), problem.params[places], problem.gradient[places], self.tolerance
         )
 
@@ -290,7 +290,7 @@ class _Checker:
 def _check_directions(problem: _Problem, tolerance: float, rng: np.random.Generator) -> TensorCheck:
     directions = rng.standard_normal((DIRECTIONS, problem.params.size))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    result = _compare(
+    result = compare(
         lambda steps: problem.loss(problem.params + steps @ directions),
         np.zeros(DIRECTIONS),
         directions @ problem.gradient,
@@ -310,7 +310,7 @@ def _part(vector: Vector, tensor: dict[str, Any]) -> Vector:
 
 
 @dataclass(frozen=True)
-class _Comparison:
+class Comparison:
     """Derivatives by backpropagation and by differences; settled tells where the latter count.
 
     hidden tells that all are so small that the rounding of the loss drowns them at a step of STEP,
@@ -359,9 +359,9 @@ class _Comparison:
         )
 
 
-def _compare(
+def compare(
     f: Callable[[Vector], float], point: Vector, analytic: Vector, tolerance: float
-) -> _Comparison:
+) -> Comparison:
     """Differences of f by each of its arguments at `point`, beside the derivatives claimed.
 
     With forward F and backward B one-sided differences, C = (F + B) / 2 is the central one and
@@ -394,7 +394,7 @@ def _compare(
         settled[open_] = (steady & smooth & audible[open_]) | (allowed == 0)
     largest = max(_magnitude(analytic), _magnitude(numeric))
     drowned = noise / STEP > tolerance * largest and not settled.all()
-    return _Comparison(analytic, numeric, settled, hidden=bool(drowned))
+    return Comparison(analytic, numeric, settled, hidden=bool(drowned))
 
 
 def _rounding(f: Callable[[Vector], float], point: Vector) -> float:
