@@ -11,7 +11,7 @@
 #define FBP_FAMILIES(X, isa)                                                                       \
     X(op, isa) X(matmul, isa) X(convolution, isa) X(pooling, isa) X(attention, isa)                \
     X(recurrence, isa) X(norm, isa) X(group_norm, isa) X(batch_norm, isa) X(dropout, isa)          \
-    X(binary, isa) X(reduction, isa) X(shape, isa) X(slice, isa) X(take, isa)                      \
+    X(binary, isa) X(reduction, isa) X(softmax, isa) X(shape, isa) X(slice, isa) X(take, isa)      \
     X(function, isa) X(activation, isa) X(loss, isa) X(rule, isa)
 /* clang-format on */
 

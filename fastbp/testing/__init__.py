@@ -30,6 +30,7 @@ from fastbp.testing import (
     products,
     recurrence,
     reductions,
+    softmax,
 )
 from fastbp.testing.opcase import OpCase
 
@@ -37,7 +38,7 @@ Attributes = Mapping[str, float]
 
 FAMILIES = (
     *(products, convolution, pooling, attention, recurrence, norms, masks),
-    *(binary, reductions, moves, picks),
+    *(binary, reductions, softmax, moves, picks),
 )
 
 # Landmarks of every activation and loss, where formulas change branch, saturate or lose digits.

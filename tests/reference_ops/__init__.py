@@ -17,10 +17,11 @@ from reference_ops import (
     products,
     recurrence,
     reductions,
+    softmax,
 )
 
 FAMILIES = (
     *(products, convolution, pooling, attention, recurrence, norms, masks),
-    *(binary, reductions, moves, picks),
+    *(binary, reductions, softmax, moves, picks),
 )
 OPS = {name: op for family in FAMILIES for name, op in family.OPS.items()}
