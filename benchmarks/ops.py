@@ -1,5 +1,5 @@
 """How long each row of the engine's table takes by itself. A new row is here without a line of its
-own, as long as a network of linear layers suits it.
+own.
 
 All times are of calls through Python, in float32 on one thread: marshalling and the result's memory
 are in them, some microseconds of tens.
@@ -17,7 +17,7 @@ ELEMENTS = SAMPLES * UNITS
 _LIST = """
 import json
 from fastbp import _core
-print(json.dumps([(r["kind"], r["name"]) for r in _core.table()]
+print(json.dumps([("sparse" if r["reads_sparse"] else r["kind"], r["name"]) for r in _core.table()]
                  + [("elementary", name) for name in _core.build_info()["elementary"]]))
 """
 
@@ -60,18 +60,25 @@ class Elementary(_Row):
 
 
 class Activation(_Row):
-    """An activation on 65,536 numbers, and its derivative.
+    """An activation or function on 65,536 numbers, and its derivative.
 
-    The derivative's limit: where backward reads the output, making that is in the time.
+    The derivative's limit: where backward reads the output, making that is in the time. Numbers are
+    positive, since others are none of the domain of some.
     """
 
-    params = (ROWS["activation"],)
+    params = (ROWS["activation"] + ROWS["function"],)
+
+    def setup(self, name):
+        super().setup(name)
+        self.x = np.abs(self.x)
+        cases = (*self.testing.cases("activation"), *self.testing.cases("function"))
+        self.attrs = next(case.attrs for case in cases if case.name == name)
 
     def time_value(self, name):
-        self.core.activation(name, self.x)
+        self.core.activation(name, self.x, self.attrs)
 
     def time_derivative(self, name):
-        self.core.activation(name, self.x, order=1)
+        self.core.activation(name, self.x, self.attrs, order=1)
 
 
 class Loss(_Row):
@@ -113,7 +120,7 @@ class Layer(_Row):
     both: packing the weights is in the time.
     """
 
-    params = (ROWS["op"],)
+    params = (["linear", *ROWS["sparse"]],)
 
     def setup(self, name):
         super().setup(name)
@@ -130,3 +137,34 @@ class Layer(_Row):
 
     def time_gradient(self, name):
         self.net.plan.loss_gradient(self.net.params, self.net.X, self.net.y, grad=self.grad)
+
+
+class Op(_Row):
+    """An op alone, forward and back, on the largest of its test cases.
+
+    The limit of both: the cases are small, so that what a call costs is most of the time.
+    """
+
+    params = (ROWS["op"],)
+
+    def setup(self, name):
+        super().setup(name)
+        cases = [case for case in self.testing.op_cases() if case.name == name]
+        case = max(cases, key=lambda case: sum(array.size for array in case.arrays()))
+        self.arrays = case.arrays(np.float32)
+        self.options = {"draws": case.draws, "training": case.training}
+        self.node = self.core.Node(
+            name,
+            [array.shape for array in self.arrays],
+            dtype=np.float32,
+            attrs=case.attrs,
+            indices=case.indices,
+        )
+        self.y = self.node.forward(self.arrays, **self.options)
+        self.dy = [np.ones_like(y) for y in self.y[: self.node.n_results]]
+
+    def time_forward(self, name):
+        self.node.forward(self.arrays, **self.options)
+
+    def time_backward(self, name):
+        self.node.backward(self.arrays, self.y, self.dy, self.node.differentiable, **self.options)
