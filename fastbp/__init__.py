@@ -1,7 +1,8 @@
 """fastbp: backpropagation in C behind scikit-learn's estimators.
 
 `MLPClassifier` and `MLPRegressor` take the place of scikit-learn's classes of these names;
-`check_gradients` compares their gradients with finite differences.
+`check_gradients` compares their gradients with finite differences. `Tensor` is an array whose
+computations are recorded and differentiated, `ops` holds the functions of the engine's table.
 """
 
 from importlib.metadata import version

@@ -4,6 +4,7 @@ what the docstrings and the package's names promise."""
 import ast
 import doctest
 import inspect
+import inspect
 import re
 
 import pandas as pd
@@ -67,6 +68,11 @@ def test_docstrings_tell_every_parameter_with_its_default(kind):
 
 
 def test_public_names():
-    estimators = {"MLPClassifier", "MLPRegressor"}
-    assert set(fastbp.__all__) == estimators | {"NonFiniteError", "check_gradients"}
+    estimators = {"MLPClassifier", "MLPRegressor", "NonFiniteError", "check_gradients"}
+    tensors = {"Tensor", "Function", "no_grad", "checkpoint", "ops"}
+    transforms = {"grad", "value_and_grad", "vjp", "jvp", "hessian_vector_product"}
+    assert set(fastbp.__all__) == estimators | tensors | transforms
+    # A function of a submodule's name would hide it.
+    modules = {name for name in fastbp.__all__ if inspect.ismodule(getattr(fastbp, name))}
+    assert modules == {"ops"}
     assert re.fullmatch(r"\d+\.\d+\.\d+", fastbp.__version__)
