@@ -4,7 +4,6 @@ what the docstrings and the package's names promise."""
 import ast
 import doctest
 import inspect
-import inspect
 import re
 
 import pandas as pd
