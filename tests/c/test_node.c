@@ -84,6 +84,7 @@ static const test_case cases[] = {
     {"embedding", 2, {ALL_OF(0, 7, 1, 20), ALL(2, 7, 3)}, {0}, {0}},
     {"matmul", 2, {EACH(2, 3, 5), EACH(2, 5, 4)}, {0}, {0}},
     {"matmul", 2, {EACH(2, 7, 19), EACH(2, 19, 53)}, {0}, {0}},
+    {"matmul", 2, {EACH(2, 3, 5), EACH(2, 5, 32)}, {0}, {0}}, /* whole vectors */
     {"matmul", 2, {EACH(2, 3, 5), ALL(2, 5, 17)}, {0}, {0}},
     {"matmul", 2, {ALL(2, 3, 5), EACH(2, 5, 1)}, {0}, {0}},
     {"matmul", 2, {EACH(4, 2, 1, 3, 5), EACH(3, 4, 5, 2)}, {0}, {0}},
