@@ -91,6 +91,8 @@ def apply(
         cut = "no_grad()"
     if training is None:
         training = recorded or dual
+    if training and draws is None and name in running.RANDOM:
+        raise running.expect_draws(name)
     outputs = node.forward(arrays, draws=draws, training=training)
     results = [constant(data, cut) for data in outputs[: node.n_results]]
     tx = ty = None

@@ -128,6 +128,7 @@ typedef struct {
     unsigned data;    /* FBP_AXIS_DATA: bit i: input i is data */
     unsigned indices; /* bit i: input i is of integers; all others are of reals */
     int own_axes;     /* FBP_AXIS_SPANNED: so many last axes are never that of the samples */
+    int random;       /* in training it is a function of the draws too, and not otherwise */
 } fbp_op_info;
 fbp_op_info fbp_op_describe(const fbp_row *row);
 

@@ -48,7 +48,7 @@ static fbp_status infer_alpha_dropout(fbp_node *node) {
      .kind = FBP_OP,                                                                               \
      .n_attrs = 1,                                                                                 \
      .attrs = {ATTR_ENTRY(p, 0.5, FROM(0), BELOW(1), "probability of being dropped")},             \
-     .op = {1, 1, inputs, FBP_AXIS_DATA, .data = 1u},                                              \
+     .op = {1, 1, inputs, FBP_AXIS_DATA, .data = 1u, .random = 1},                                 \
      .infer = infer_##name_,                                                                       \
      .node = {&kernels_f32, &kernels_f64}},
 

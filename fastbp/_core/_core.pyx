@@ -251,6 +251,8 @@ cdef dict _row_dict(const fbp_row *row):
         ),
         "inputs": tuple(op.inputs[i].decode() for i in range(op.most_inputs)),
         "least_inputs": op.least_inputs,
+        "indices": tuple(i for i in range(op.most_inputs) if op.indices >> i & 1),
+        "random": bool(op.random),
         "reads": READS[info.reads],
         "target": TARGETS[info.target],
         "link": "identity" if info.link == NULL else info.link.decode(),

@@ -103,7 +103,7 @@ cdef extern from "fbp.h" nogil:
         const char **inputs
         fbp_sample_axis axis
         unsigned data, indices
-        int own_axes
+        int own_axes, random
     fbp_op_info fbp_op_describe(const fbp_row *row)
 
     ctypedef struct fbp_draws:

@@ -52,6 +52,14 @@ def _type(attr: Attribute) -> str:
     return f"{word} or sequence of {word}" if attr["counts"] else word
 
 
+_OF_RANDOM = (
+    "draws : tuple of (seed, step, stream), default=None",
+    "    What the random mask is a function of, another tuple for each call; wanted in training.",
+    "training : bool, default=None",
+    "    Whether there is a mask. None: if the result is being differentiated.",
+)
+
+
 def _document(row: Row, inputs: list[str], required: int) -> str:
     lines = [f"{row['doc']}.", "", "Parameters", "----------"]
     for i, name in enumerate(inputs):
@@ -61,6 +69,8 @@ def _document(row: Row, inputs: list[str], required: int) -> str:
         default = _default(attr)
         suffix = "" if default is ... else f", default={default}"
         lines += [f"{_parameter(row, attr)} : {_type(attr)}{suffix}", f"    {attr['doc']}."]
+    if row["random"]:
+        lines += _OF_RANDOM
     return "\n".join([*lines, "", "Returns", "-------", "Tensor", "    Or an array, of arrays."])
 
 
@@ -94,7 +104,11 @@ def make(row: Row) -> Callable[..., Any]:
     given = f"({', '.join(inputs)},)"
     if len(inputs) > required:
         given = f"_given({name!r}, {given})"
-    body = f"return _call({name!r}, {given}, ({' '.join(pairs)}))"
+    options = ""
+    if row["random"]:
+        parameters += [*(["*"] if "*" not in parameters else []), "draws=None", "training=None"]
+        options = ", draws=draws, training=training"
+    body = f"return _call({name!r}, {given}, ({' '.join(pairs)}){options})"
     exec(f"def {name}({', '.join(parameters)}):\n    {body}", known)
     function: Callable[..., Any] = known[name]
     function.__module__ = "fastbp.ops"

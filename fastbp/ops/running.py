@@ -31,7 +31,7 @@ Draws = tuple[int, int, int] | None
 
 
 def _runs_as_a_node(row: Row) -> bool:
-    return row["kind"] != "rule" and bool(row["inputs"])
+    return row["kind"] != "rule" and bool(row["inputs"]) and not row["reads_sparse"]
 
 
 ROWS: Mapping[str, Row] = MappingProxyType(
@@ -61,18 +61,8 @@ def node(
 
 REALS = (np.dtype(np.float32), np.dtype(np.float64))
 
-# Inputs of this name are integers, whatever the row; so are the targets of losses by class.
-_INDICES = "indices"
-
-
-def _integer_inputs(row: Row) -> tuple[int, ...]:
-    if row["kind"] == "loss":
-        return (1,) if row["target"] == "class" else ()
-    return tuple(i for i, name in enumerate(row["inputs"]) if name == _INDICES)
-
-
 INTEGERS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {name: _integer_inputs(row) for name, row in ROWS.items()}
+    {name: row["indices"] for name, row in ROWS.items()}
 )
 """Which inputs of a row are integers."""
 
@@ -134,6 +124,17 @@ def integers(value: Any, where: str) -> Array:
 
 # ----------------------------------------------------------------------------------------- running
 
+RANDOM = frozenset(name for name, row in ROWS.items() if row["random"])
+"""The rows that draw random masks in training."""
+
+
+def expect_draws(name: str) -> ValueError:
+    """The error of a random row that got nothing to draw from."""
+    return ValueError(
+        f"{name}: found no draws in training, wanted (seed, step, stream), another for each call: "
+        "random masks are functions of them"
+    )
+
 
 def call(
     name: str,
@@ -153,5 +154,7 @@ def call(
             return own(name, inputs, attrs, draws=draws, training=training)
     arrays, dtype = operands(name, inputs)
     made = node(name, dtype, tuple(a.shape for a in arrays), attrs, INTEGERS[name])
+    if training and draws is None and name in RANDOM:
+        raise expect_draws(name)
     results = made.forward(arrays, draws=draws, training=bool(training))[: made.n_results]
     return results[0] if len(results) == 1 else tuple(results)
