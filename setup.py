@@ -72,6 +72,22 @@ def headers():
     return sorted(BACKEND.rglob("*.h"))
 
 
+def is_current(output, source):
+    """Whether an object is younger than its source and every header that it was made from.
+
+    The compiler has noted these beside it; without a note (another compiler, an old object) all
+    headers count.
+    """
+    note = Path(output).with_suffix(".d")
+    read = headers()
+    if note.exists():
+        read = [Path(name) for name in note.read_text().replace("\\\n", " ").split()[1:]]
+    try:
+        return os.path.getmtime(output) > max(p.stat().st_mtime for p in (source, *read))
+    except OSError:  # no object, or a header that is no more
+        return False
+
+
 def builds(compiler, code, flags, link_flags=None):
     """Whether `code` compiles with `flags` and, where `link_flags` is given, links; quietly."""
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +120,7 @@ class Toolchain:
             raise ValueError(f"FASTBP_SANITIZE={sanitize!r}: found neither of {[*SANITIZERS]}")
         checks = SANITIZERS.get(sanitize, [])
         common = [*(["-O1", "-g"] if checks else ["-O3", "-g0"]), "-fvisibility=hidden", *checks]
-        own = ["-std=c11", *common, *WARNINGS, *MATHS]
+        own = ["-std=c11", *common, *WARNINGS, *MATHS, "-MMD"]
         if os.environ.get("FASTBP_WERROR") == "1":
             own.append("-Werror")
         for openmp, link in OPENMP_CANDIDATES:
@@ -135,10 +151,9 @@ class Toolchain:
 def compile_backend(compiler, build_dir):
     """Compile the C core, on all processors; give the objects and the toolchain to link them with.
 
-    An object is made anew only where its source, a header or its flags have changed.
+    An object is made anew only where its source, a header of its or its flags have changed.
     """
     toolchain = Toolchain(compiler)
-    newest_header = max((path.stat().st_mtime for path in headers()), default=0.0)
 
     def compile_one(job):
         source, name, flags, macros = job
@@ -146,8 +161,7 @@ def compile_backend(compiler, build_dir):
         key = hashlib.sha256(command.encode()).hexdigest()[:12]
         folder = str(Path(build_dir, f"{name}-{key}"))
         (output,) = compiler.object_filenames([str(source)], output_dir=folder)
-        newest = max(source.stat().st_mtime, newest_header)
-        if not os.path.exists(output) or os.path.getmtime(output) <= newest:
+        if not is_current(output, source):
             compiler.compile(
                 [str(source)],
                 output_dir=folder,
