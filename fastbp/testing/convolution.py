@@ -42,6 +42,8 @@ CASES = (
     _conv((3, 10, 2), (4,), 3, padding=[2], stride=[3], dilation=2),
     _conv((1, 1, 1), (1,), 1),
     _conv((3, 7, 18), (3,), 18, groups=18),
+    # Channels apart that are more than a panel has.
+    _conv((2, 5, 53), (3,), 53, groups=53, padding=1),
     # Enough positions that the gradient of the weights is formed in blocks of samples.
     _conv((40, 6, 7, 1), (3, 3), 2, padding=1),
     _conv((70, 12, 3), (3,), 2),
