@@ -17,22 +17,7 @@
 
 #include "core/kernels.h"
 #include "math/scalar.h"
-
-/* Vectors are GNU C's, as wide as the target's registers. Without them a "vector" is one element,
- * and all below is plain C. */
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#define REGISTERS 32
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#define REGISTERS 16
-#elif defined(__aarch64__)
-#define VECTOR_BYTES 16
-#define REGISTERS 32
-#else
-#define VECTOR_BYTES 16
-#define REGISTERS 16
-#endif
+#include "ops/vectors.h"
 
 #if defined(__GNUC__)
 #define UNROLL _Pragma("GCC unroll 16")

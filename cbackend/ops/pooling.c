@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "math/scalar.h"
+#include "ops/vectors.h"
 #include "ops/window.h"
 
 /* What infer notes. */
@@ -72,15 +73,6 @@ static int covered(const shape *s) {
 
 /* The runs over all windows: what each does with the elements of one. */
 typedef enum { MAX, MAX_TANGENT, MAX_GRADIENT, MEAN, MEAN_GRADIENT } work;
-
-/* As wide as the target's registers. */
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#elif defined(__AVX__)
-#define VECTOR_BYTES 32
-#else
-#define VECTOR_BYTES 16
-#endif
 
 #define FBP_TEMPLATE "ops/pooling.c"
 #include "math/expand.h"
