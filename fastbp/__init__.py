@@ -7,12 +7,13 @@ computations are recorded and differentiated, `ops` holds the functions of the e
 
 from importlib.metadata import version
 
-from fastbp import ops
+from fastbp import nn, ops
 from fastbp.autodiff import no_grad
 from fastbp.errors import NonFiniteError
 from fastbp.estimators import MLPClassifier, MLPRegressor
 from fastbp.function import Function
 from fastbp.gradcheck import check_gradients
+from fastbp.nn.compiled import compile
 from fastbp.recompute import checkpoint
 from fastbp.tensor import Tensor
 from fastbp.transforms import grad, hessian_vector_product, jvp, value_and_grad, vjp
@@ -25,9 +26,11 @@ __all__ = [
     "Tensor",
     "check_gradients",
     "checkpoint",
+    "compile",
     "grad",
     "hessian_vector_product",
     "jvp",
+    "nn",
     "no_grad",
     "ops",
     "value_and_grad",

@@ -31,6 +31,7 @@ fbp_set_blas(<fbp_sgemm_fn>sgemm, <fbp_dgemm_fn>dgemm)
 
 KINDS = {"op": FBP_OP, "function": FBP_FUNCTION, "activation": FBP_ACTIVATION, "loss": FBP_LOSS,
          "rule": FBP_RULE}
+AXES = {FBP_AXIS_NONE: "none", FBP_AXIS_DATA: "data", FBP_AXIS_SPANNED: "spanned"}
 READS = {FBP_READS_NOTHING: "nothing", FBP_READS_INPUT: "input", FBP_READS_OUTPUT: "output"}
 PRODUCTS = {FBP_PACKED: "packed", FBP_IN_PARTS: "in parts", FBP_BLAS: "blas"}
 TARGETS = {
@@ -253,6 +254,7 @@ cdef dict _row_dict(const fbp_row *row):
         "least_inputs": op.least_inputs,
         "indices": tuple(i for i in range(op.most_inputs) if op.indices >> i & 1),
         "random": bool(op.random),
+        "samples": AXES[op.axis],
         "reads": READS[info.reads],
         "target": TARGETS[info.target],
         "link": "identity" if info.link == NULL else info.link.decode(),

@@ -4,8 +4,10 @@ Numbers come from the engine's counter-based generator: those of a layer are a f
 and the layer's place, so that they depend on neither the other layers nor the number of threads.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +56,51 @@ INITIALIZERS = {
 # scikit-learn narrows its Glorot bounds by sqrt(3) for this activation, and so does the same name
 # here.
 _NARROW, _NARROWING = ("glorot_uniform", "logistic"), 1.0 / 3.0
+
+
+def start(init: Any, shape: tuple[int, ...], seed: int, place: int, dtype: np.dtype[Any]) -> Array:
+    """The starting values of one parameter.
+
+    Parameters
+    ----------
+    init : str or float
+        A key of `INITIALIZERS`, "zeros", "ones", or the number that all values are.
+    shape : tuple of int
+        The last axis counts outputs; of the others, the last counts inputs, and those before it
+        positions that a unit sees, as in a convolution.
+    seed, place : int
+        The parameter's values are a function of the two.
+    dtype : numpy.dtype
+
+    Returns
+    -------
+    ndarray of `shape`
+    """
+    if init in _CONSTANTS:
+        init = _CONSTANTS[init]
+    if isinstance(init, (int, float)):
+        return np.full(shape, init, dtype)
+    if init not in INITIALIZERS:
+        wanted = ", ".join(map(repr, [*_CONSTANTS, *INITIALIZERS]))
+        raise ValueError(f"init: found {init!r}, wanted a number or one of {wanted}")
+    fan_in = math.prod(shape[:-1])
+    fan_out = math.prod(shape[:-2]) * math.prod(shape[-1:])
+    return _drawn(INITIALIZERS[init], fan_in, fan_out, math.prod(shape), seed, place, dtype).reshape(
+        shape
+    )
+
+
+def _drawn(
+    rule: Initializer, fan_in: int, fan_out: int, n: int, seed: int, place: int, dtype: Any
+) -> Array:
+    variance = rule.variance(fan_in, fan_out)
+    if rule.uniform:
+        bound = np.sqrt(3.0 * variance)
+        return _core.uniform(seed, place, n, -bound, bound, dtype)
+    return _core.normal(seed, place, n, dtype) * np.dtype(dtype).type(np.sqrt(variance))
+
+
+_CONSTANTS = {"zeros": 0.0, "ones": 1.0}
 
 
 def draw(network: Network, name: str, seed: int) -> Array:

@@ -6,6 +6,7 @@ They run rows by `call` alone, so that tensors record them as they record any ro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -233,10 +234,12 @@ def pick(x: Any, key: Any) -> Any:
     keys = key if isinstance(key, tuple) else (key,)
     if all(map(_is_basic, keys)):
         return _pick_basic(x, shape, keys)
-    if len(keys) == 1 and _is_integers(key) and shape:
-        rows = np.arange(shape[0])[key]  # NumPy's errors, and its meaning of negative numbers
-        return call("take", (x, rows), (("axis", 0),))
-    places: NDArray[Any] = np.arange(_product(shape)).reshape(shape)[key]
+    axis = len(keys) - 1
+    if all(map(_is_whole, keys[:-1])) and _is_integers(keys[-1]) and axis < len(shape):
+        rows = np.arange(shape[axis])[keys[-1]]  # NumPy's errors, its meaning of negative numbers
+        return call("take", (x, rows), (("axis", axis),))
+    sizes = tuple(map(index, shape))
+    places: NDArray[Any] = np.arange(_product(sizes)).reshape(sizes)[key]
     return call("take", (reshape(x, (-1,)), places), (("axis", 0),))
 
 
@@ -244,6 +247,10 @@ def _is_basic(part: Any) -> bool:
     if isinstance(part, (int, np.integer)):
         return not isinstance(part, bool)  # which makes a mask
     return part is None or part is ... or isinstance(part, slice)
+
+
+def _is_whole(part: Any) -> bool:
+    return isinstance(part, slice) and part == slice(None)
 
 
 def _is_integers(key: Any) -> bool:
@@ -260,7 +267,10 @@ def _pick_basic(x: Any, shape: Shape, keys: tuple[Any, ...]) -> Any:
             result.append(1)
             continue
         n = shape[axis]
-        if isinstance(part, slice):
+        if _is_whole(part):
+            start, step, count = 0, 1, n
+            result.append(n)
+        elif isinstance(part, slice):
             start, stop, step = part.indices(n)
             count = len(range(start, stop, step))
             result.append(count)

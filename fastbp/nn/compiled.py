@@ -1,0 +1,171 @@
+"""`compile`: a module and a loss as a plan, which the engine runs whole.
+
+Here is what ties the engine's plan to the module: names of inputs, outputs and parameters, and the
+forms of data. How a plan is drawn and told is in describe.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp import _core
+from fastbp.nn.made import Loss, loss_of
+from fastbp.nn.module import Module
+from fastbp.nn.runs import Tracing
+from fastbp.nn.tracing import Traced
+from fastbp.ops.running import integers
+
+Array = NDArray[Any]
+
+
+class Plan:
+    """A network, and perhaps its losses, compiled; see `compile`.
+
+    Attributes
+    ----------
+    core : _core.Plan
+        The engine's.
+    parameters : tuple of str
+        Names, in the order of the flat buffer.
+    inputs, outputs : tuple of str
+        Names; of a single one "".
+    losses : dict of str to (Loss, float)
+        Of each output that has one, with its weight in the total.
+    """
+
+    def __init__(
+        self, module: Module, losses: Mapping[str, tuple[Loss, float]]
+    ) -> None:
+        home = module._built()
+        run = Tracing(module, home.flat.dtype, building=False)
+        made = run.trace(home.inputs)
+        results: dict[str, Traced] = made if isinstance(made, dict) else {"": made}
+        self.inputs = tuple(home.inputs) if isinstance(home.inputs, dict) else ("",)
+        self.outputs = tuple(results)
+        self.losses = dict(losses)
+        self.parameters = tuple(one.name for one, _, _ in run.parameters)
+        if self.parameters != tuple(home.parameters):
+            raise ValueError(
+                f"{type(module).__name__}: found parameters {[*self.parameters]}, wanted those of "
+                f"when it was built, {[*home.parameters]}; build(...) it again"
+            )
+        unknown = set(losses) - set(results)
+        if unknown:
+            raise ValueError(
+                f"loss: found {sorted(unknown)}, wanted names of outputs: {[*self.outputs]}"
+            )
+        graph = run.graph.specification(
+            [
+                {"shape": one.shape, "frozen": not one.trainable, "penalised": one.penalised}
+                for one, _, _ in run.parameters
+            ],
+            list(results.values()),
+            [
+                {
+                    "name": loss.name,
+                    "attrs": loss.attributes(),
+                    "value": run.graph.number(results[name].place),
+                    "factor": weight,
+                }
+                for name, (loss, weight) in losses.items()
+            ],
+        )
+        self.core = _core.Plan(graph=graph, dtype=home.flat.dtype)
+
+    # ---- data as the engine takes it ----
+
+    def samples(self, X: Any) -> Any:
+        """Inputs in the plan's order and dtypes: an array, or a tuple of arrays."""
+        arrays = [
+            _converted(one, np.dtype(dtype), f"X[{name!r}]" if name else "X")
+            for name, one, dtype in zip(
+                self.inputs, _several(X, self.inputs, "X"), self.core.input_dtypes, strict=True
+            )
+        ]
+        return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+    def targets(self, y: Any) -> Any:
+        """Targets in the order of the losses, as `samples`."""
+        names = tuple(self.losses)
+        arrays = [
+            _converted(one, np.dtype(dtype), f"y[{name!r}]" if name else "y")
+            for name, one, (_, dtype) in zip(
+                names, _several(y, names, "y"), self.core.target_forms, strict=True
+            )
+        ]
+        return arrays[0] if len(arrays) == 1 else tuple(arrays)
+
+
+def _several(given: Any, names: tuple[str, ...], argument: str) -> list[Any]:
+    """What is given for each name: of a dict, or the only one."""
+    if names == ("",):
+        return [given]
+    if not isinstance(given, Mapping) or set(given) != set(names):
+        found = sorted(given) if isinstance(given, Mapping) else type(given).__name__
+        raise ValueError(f"{argument}: found {found}, wanted a dict with {[*names]}")
+    return [given[name] for name in names]
+
+
+def _converted(given: Any, dtype: np.dtype[Any], where: str) -> Any:
+    if dtype.kind == "i":
+        return integers(given, where)
+    if hasattr(given, "indptr"):
+        return given
+    array = np.asarray(given)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{where} has dtype {array.dtype}, wanted real numbers")
+    return np.ascontiguousarray(array, dtype)
+
+
+def losses_of(loss: Any) -> dict[str, tuple[Loss, float]]:
+    """Losses by output, with their weights."""
+    if loss is None:
+        return {}
+    if not isinstance(loss, Mapping):
+        return {"": (loss_of(loss), 1.0)}
+    found = {}
+    for name, one in loss.items():
+        where = f"loss[{name!r}]"
+        if isinstance(one, tuple):
+            if len(one) != 2 or not isinstance(one[1], (int, float)):
+                raise ValueError(f"{where}: found {one!r}, wanted a loss or (loss, weight)")
+            found[name] = loss_of(one[0], where), float(one[1])
+        else:
+            found[name] = loss_of(one, where), 1.0
+    return found
+
+
+def compile(module: Module, loss: Any = None) -> Plan:
+    """Trace a built module once, with any number of samples, and compile it.
+
+    Parameters
+    ----------
+    module : Module
+        Built.
+    loss : str, Loss or dict, default=None
+        What training is to lower: a Loss, or the name of its row. Where the module has several
+        outputs, a dict by their names of losses, or of pairs (loss, weight). None: the plan
+        predicts only.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    ValueError
+        The loss does not fit the output, or nothing is there to train.
+
+    Examples
+    --------
+    >>> from fastbp import compile, nn
+    >>> network = nn.Sequential(nn.Linear(16), nn.ReLU(), nn.Linear(3)).build(4)
+    >>> plan = compile(network, "softmax_cross_entropy")
+    >>> plan.parameters
+    ('0.weight', '0.bias', '2.weight', '2.bias')
+    """
+    return Plan(module, losses_of(loss))

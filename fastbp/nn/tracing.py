@@ -1,0 +1,449 @@
+"""Tracing: code that runs rows on tensors, run once on values without numbers, yields a graph.
+
+A `Traced` stands for a value of the graph; its first axis is that of the samples, whose number is
+open. Rows that it meets become nodes: shapes are inferred and checked by the engine, attributes
+that count axes are told as they are for one sample. What a graph is good for is not known here.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from fastbp.ops import running
+from fastbp.ops.making import listed
+from fastbp.ops.operators import Operators
+from fastbp.ops.running import INTEGERS, ROWS, Attributes, Draws, Row
+from fastbp.tensor import Tensor
+
+Array = NDArray[Any]
+Content = Literal["real", "index", "sparse"]
+
+# ---------------------------------------------------------------------------- the number of samples
+
+
+class Samples:
+    """The number of samples, which a graph leaves open, as the length of a first axis.
+
+    It compares and multiplies as a number that no other length is, so that a shape made of it is
+    recognised; to be a number in earnest it refuses.
+    """
+
+    __slots__ = ()
+
+    def __int__(self) -> int:
+        return _SAMPLES
+
+    def __index__(self) -> NoReturn:
+        raise TypeError(
+            "a module is being traced: how many samples there are is not known here, and what is "
+            "computed for one may not depend on it"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Samples) or other == _SAMPLES
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(int(other) > _SAMPLES)
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(int(other) < _SAMPLES)
+
+    def __le__(self, other: Any) -> bool:
+        return bool(int(other) >= _SAMPLES)
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(int(other) <= _SAMPLES)
+
+    def __mul__(self, other: Any) -> int:
+        return _SAMPLES * int(other)
+
+    __rmul__ = __mul__
+
+    def __hash__(self) -> int:
+        return hash(_SAMPLES)
+
+    def __repr__(self) -> str:
+        return "n"
+
+
+# A prime beyond the lengths of arrays: what is a multiple of it has the samples in it.
+_SAMPLES = 2**61 - 1
+
+N = Samples()
+
+# ----------------------------------------------------------------------------------------- inputs
+
+
+@dataclass(frozen=True)
+class Input:
+    """What one input of a module is, without the axis of the samples.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one sample.
+    content : {"real", "index", "sparse"}, default="real"
+        Numbers of the network's dtype; integers, as tokens are; or rows of a CSR matrix, which
+        have one axis.
+    """
+
+    shape: tuple[int, ...]
+    content: Content = "real"
+
+    def __post_init__(self) -> None:
+        if self.content == "sparse" and len(self.shape) != 1:
+            raise ValueError(f"Input: found sparse samples of shape {self.shape}, wanted (n,)")
+
+    @classmethod
+    def like(cls, given: Any, argument: str = "inputs") -> Input:
+        """Of an Input, the shape of a sample, its only length, or an array of samples."""
+        if isinstance(given, Input):
+            return given
+        if isinstance(given, (int, np.integer)):
+            return cls((int(given),))
+        if isinstance(given, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in given):
+            return cls(tuple(map(int, given)))
+        if scipy.sparse.issparse(given):
+            return cls((int(given.shape[1]),), "sparse")
+        if isinstance(given, np.ndarray) and given.ndim > 0:
+            return cls(given.shape[1:], "index" if given.dtype.kind in "iu" else "real")
+        raise TypeError(
+            f"{argument}: found {type(given).__name__}, wanted the shape of a sample, an Input, or "
+            "an array of samples; a dict of these where there are several"
+        )
+
+
+# ------------------------------------------------------------------------------------------ values
+
+Source = Literal["input", "parameter", "constant", "node"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value of a graph comes from: the number of its source, and which result of a node."""
+
+    source: Source
+    number: int
+    result: int = 0
+
+
+class Traced(Operators):
+    """A value of a graph that is being traced: a shape and a dtype, but no numbers.
+
+    Attributes
+    ----------
+    shape : tuple
+        As of the array that will stand here; the first length is the open number of samples, which
+        parameters and constants do not have.
+    dtype : numpy.dtype
+        That of the network, or int32 for inputs of integers.
+    """
+
+    __slots__ = ("dtype", "graph", "place", "shape")
+
+    def __init__(
+        self, graph: Graph, place: Place, shape: tuple[Any, ...], dtype: np.dtype[Any]
+    ) -> None:
+        self.graph, self.place, self.shape, self.dtype = graph, place, shape, dtype
+
+    @staticmethod
+    def __fastbp_op__(
+        name: str,
+        inputs: Sequence[Any],
+        attrs: Attributes = (),
+        *,
+        draws: Draws = None,
+        training: bool | None = None,
+    ) -> Any:
+        graph = next(x.graph for x in inputs if isinstance(x, Traced))
+        return graph.add(name, inputs, attrs, training)
+
+    @property
+    def ndim(self) -> int:
+        """Its number of axes, with that of the samples."""
+        return len(self.shape)
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether there is one array for each sample, rather than one for all."""
+        return bool(self.shape) and isinstance(self.shape[0], Samples)
+
+    def numpy(self) -> NoReturn:
+        """Refused: there are no numbers yet."""
+        self._as_constant("numpy", "")
+
+    __array__ = __bool__ = __float__ = __int__ = item = detach = numpy
+
+    def _as_constant(self, what: str, instead: str) -> NoReturn:
+        raise TypeError(
+            f"{what}: a module is being traced, so that there are no numbers to look at; what it "
+            "does may depend on shapes alone, or be said with where() and masks"
+        )
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len: found no axes, wanted at least one")
+        return operator.index(self.shape[0])
+
+    def __repr__(self) -> str:
+        return f"Traced({self.shape}, {self.place.source} {self.place.number})"
+
+
+# ------------------------------------------------------------------------------------------- graph
+
+
+class Graph:
+    """The nodes met so far, and what they are made of.
+
+    Attributes
+    ----------
+    inputs : list of Input
+    parameters : list of tuple
+        Shapes; whoever traces knows what they are.
+    constants : list of ndarray
+    nodes : list of (str, dict, list of Place)
+        Row, attributes for one sample, and what is read.
+    running : list of (int, Place, float)
+        Parameters that follow a value in training and stand for it afterwards, and how fast.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.inputs: list[Input] = []
+        self.parameters: list[tuple[int, ...]] = []
+        self.constants: list[Array] = []
+        self.nodes: list[tuple[str, dict[str, Any], list[Place]]] = []
+        self.running: list[tuple[int, Place, float]] = []
+        self._first_result: list[int] = []
+        self._n_results = 0
+        self._known: dict[Any, Traced] = {}
+
+    # ---- what it starts from ----
+
+    def input(self, given: Input) -> Traced:
+        """A new input."""
+        self.inputs.append(given)
+        dtype = np.dtype(np.int32) if given.content == "index" else self.dtype
+        return Traced(self, Place("input", len(self.inputs) - 1), (N, *given.shape), dtype)
+
+    def parameter(self, shape: tuple[int, ...]) -> Traced:
+        """A new parameter."""
+        self.parameters.append(shape)
+        return Traced(self, Place("parameter", len(self.parameters) - 1), shape, self.dtype)
+
+    def _constant(self, value: Any, integers: bool, where: str) -> Traced:
+        """A number or an array that was met; numbers are entered once."""
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                raise TypeError(
+                    f"{where} requires a gradient but is no parameter of the module being traced; "
+                    "self.parameter(...) makes one, detach() a constant"
+                )
+            value = value.data
+            if value.dtype != self.dtype:
+                raise TypeError(f"{where} has dtype {value.dtype}, wanted {self.dtype}")
+        if integers:
+            array = running.integers(value, where)
+        elif isinstance(value, np.ndarray) and value.dtype.kind in "fb":
+            array = np.array(value, self.dtype)  # the network's dtype is chosen later than these
+        else:
+            array = running.reals(value, self.dtype, where)
+        key = array.item() if array.ndim == 0 else None
+        found = None if key is None else self._known.get(key)
+        if found is None:
+            self.constants.append(array)
+            place = Place("constant", len(self.constants) - 1)
+            found = Traced(self, place, array.shape, array.dtype)
+            if key is not None:
+                self._known[key] = found
+        return found
+
+    # ---- nodes ----
+
+    def add(
+        self, name: str, inputs: Sequence[Any], attrs: Attributes, training: bool | None
+    ) -> Any:
+        """A node of the row `name`; its results, as the row on tensors gives them."""
+        if training is not None:
+            raise TypeError(
+                f"{name}: found training={training} in a module that is being traced, wanted it "
+                "left out: plans know themselves whether they train"
+            )
+        row = ROWS[name]
+        values = [self._value(name, i, x) for i, x in enumerate(inputs)]
+        attrs = _for_one_sample(row, attrs, values)
+        shapes = tuple(_open(x.shape) for x in values)
+        node = running.node(name, self.dtype, shapes, attrs, INTEGERS[name])
+        number = len(self.nodes)
+        self.nodes.append((name, dict(attrs), [x.place for x in values]))
+        self._first_result.append(self._n_results)
+        self._n_results += node.n_results
+        results = tuple(
+            Traced(self, Place("node", number, i), _closed(shape), self.dtype)
+            for i, shape in enumerate(node.outputs[: node.n_results])
+        )
+        return results[0] if len(results) == 1 else results
+
+    def _value(self, name: str, i: int, x: Any) -> Traced:
+        if isinstance(x, Traced):
+            if x.graph is not self:
+                raise ValueError(f"{name}: found a value of another module's trace as input {i}")
+            return x
+        where = f"{name}: {running.input_name(name, i)}"
+        return self._constant(x, i in INTEGERS[name], where)
+
+    # ---- as the engine takes it ----
+
+    def number(self, place: Place) -> int:
+        """The number of a value: inputs, parameters, constants, then the results of nodes."""
+        n_inputs, n_parameters = len(self.inputs), len(self.parameters)
+        if place.source == "input":
+            return place.number
+        if place.source == "parameter":
+            return n_inputs + place.number
+        if place.source == "constant":
+            return n_inputs + n_parameters + place.number
+        first = n_inputs + n_parameters + len(self.constants)
+        return first + self._first_result[place.number] + place.result
+
+    def specification(
+        self,
+        parameters: Sequence[dict[str, Any]],
+        outputs: Sequence[Traced],
+        losses: Sequence[dict[str, Any]] = (),
+    ) -> dict[str, Any]:
+        """The dictionary that a plan is made of, with what is known of the parameters elsewhere."""
+        made = {
+            "inputs": [(one.shape, one.content) for one in self.inputs],
+            "parameters": list(parameters),
+            "constants": self.constants,
+            "nodes": [
+                (name, attrs, [self.number(place) for place in read])
+                for name, attrs, read in self.nodes
+            ],
+            "losses": list(losses),
+            "outputs": [self.number(value.place) for value in outputs],
+        }
+        if self.running:
+            made["running"] = [
+                {"parameter": parameter, "value": self.number(place), "momentum": momentum}
+                for parameter, place, momentum in self.running
+            ]
+        return made
+
+
+def _open(shape: tuple[Any, ...]) -> tuple[int | None, ...]:
+    """A shape as nodes take it, where None is the open number of samples."""
+    return tuple(None if isinstance(n, Samples) else n for n in shape)
+
+
+def _closed(shape: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(N if n is None else n for n in shape)
+
+
+# ---------------------------------------------------------------- attributes, told for one sample
+
+# Attributes that list something for each axis, and what has to stand there for the axis of the
+# samples: that it stays whole, and the first.
+_PER_AXIS = {"shape": N, "starts": 0, "steps": 1, "counts": N, "before": 0, "after": 0}
+
+
+def _for_one_sample(row: Row, attrs: Attributes, values: Sequence[Traced]) -> Attributes:
+    """Attributes that count the axes of whole arrays, for a row that knows no axis of samples.
+
+    The engine's rows compute what a sample has of what a sample has: axis 1 of an array is axis 0
+    of each of its samples.
+    """
+    with_samples = [x.has_samples for x in values]
+    if row["samples"] != "none" or not any(with_samples):
+        return attrs
+    _check_beside(row, values, with_samples)
+    ndim, given = values[0].ndim, dict(attrs)
+    if not with_samples[0]:  # along its first axis, which gives way to the samples
+        if int(given["axis"]) % max(1, ndim) != 0:
+            _mix(row, f"axis {given['axis']}")
+        return attrs
+    for attr in row["attrs"]:
+        name = attr["name"]
+        if name in _PER_AXIS:
+            given[name] = _without_samples(row, name, given.get(name, ()))
+        elif name == "axes" and not _reduces(row):
+            given[name] = _order_of_others(row, given.get(name, ()), ndim)
+        elif name in ("axis", "axes"):
+            axes = given.get(name, () if attr["counts"] else attr["default"])
+            shifted = tuple(_shift(row, axis, ndim) for axis in listed(axes))
+            if attr["counts"] and not shifted:
+                _mix(row, "all axes")
+            given[name] = shifted if attr["counts"] else shifted[0]
+    return tuple(given.items())
+
+
+def _reduces(row: Row) -> bool:
+    return any(attr["name"] == "keepdims" for attr in row["attrs"])
+
+
+def _mix(row: Row, found: str) -> NoReturn:
+    raise ValueError(
+        f"{row['name']}: found {found} of an array of samples, wanted none but the axes of each "
+        "sample: in a module, what is computed for one sample depends on no other"
+    )
+
+
+def _shift(row: Row, axis: Any, ndim: int) -> int:
+    """An axis of the whole array as one of a sample."""
+    whole = operator.index(int(axis))
+    if not -ndim <= whole < ndim:
+        raise ValueError(f"{row['name']}: found axis {whole} of an array of {ndim} axes")
+    if whole % ndim == 0:
+        _mix(row, "axis 0")
+    return whole % ndim - 1
+
+
+def _order_of_others(row: Row, axes: Sequence[Any], ndim: int) -> tuple[int, ...]:
+    """A new order of axes, in which that of the samples has to remain the first."""
+    order = [int(axis) % ndim for axis in axes] or list(reversed(range(ndim)))
+    if order[0] != 0:
+        _mix(row, f"the order {tuple(order)} of the axes")
+    return tuple(axis - 1 for axis in order[1:])
+
+
+def _without_samples(row: Row, name: str, given: Sequence[Any]) -> tuple[int, ...]:
+    if not given or given[0] != _PER_AXIS[name]:
+        found = ", ".join("n" if one == N else str(one) for one in given)
+        _mix(row, f"{name} ({found})")
+    if any(int(one) % _SAMPLES == 0 and one != 0 for one in given[1:]):
+        _mix(row, f"the number of samples beyond the first of {name}")
+    return tuple(int(one) for one in given[1:])
+
+
+def _check_beside(row: Row, values: Sequence[Traced], with_samples: Sequence[bool]) -> None:
+    """Arrays of samples beside others: what that means depends on the row, if anything."""
+    if all(with_samples) and len(values) == 1:
+        return
+    if ELSEWHERE.get(row["name"], _all_alike)(values, with_samples):
+        return
+    found = " and ".join(str(x.shape) for x in values)
+    raise ValueError(
+        f"{row['name']}: found shapes {found}, which mix samples; wanted, in a module, inputs that "
+        "each have the samples along their first axis"
+    )
+
+
+def _all_alike(values: Sequence[Traced], with_samples: Sequence[bool]) -> bool:
+    return all(with_samples)
+
+
+def _take(values: Sequence[Traced], with_samples: Sequence[bool]) -> bool:
+    # Of both, NumPy would take every sample's indices from every sample.
+    return not all(with_samples)
+
+
+ELSEWHERE: dict[str, Callable[[Sequence[Traced], Sequence[bool]], bool]] = {"take": _take}
+"""Rows of several inputs, not all of which need to have samples."""
