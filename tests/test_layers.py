@@ -24,7 +24,7 @@ BELOW = {
     "tensor": {"autodiff", "ops"},
     "transforms": {"tensor", "autodiff", "ops"},
     "function": {"tensor", "autodiff", "ops", "gradcheck", "gradreport"},
-    "nn": {"ops", "_core", "errors"},
+    "nn": {"tensor", "recompute", "autodiff", "ops", "_core", "errors"},
     "optim": {"ops", "_core", "errors"},
     "train": {"nn", "optim", "ops", "_core", "errors"},
     "estimators": {"train", "nn", "optim", "ops", "_core", "errors"},
@@ -34,7 +34,7 @@ BELOW = {
     "testing": {"ops", "_core"},
     # The front door and the demo stand on all of it.
     "__init__": {
-        *("autodiff", "errors", "estimators", "function", "gradcheck", "ops", "recompute"),
+        *("autodiff", "errors", "estimators", "function", "gradcheck", "nn", "ops", "recompute"),
         *("tensor", "transforms"),
     },
     "demo": {"__init__", "gradreport"},

@@ -93,6 +93,8 @@ static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
     fbp_status status = fbp_node_infer(node, row, graph->dtype, spec->numbers, spec->counts,
                                        spec->n_inputs, shapes);
     if (status != FBP_OK) return status;
+    if (n > 0)
+        node->stream = graph->nodes[n - 1].stream + (uint32_t)graph->nodes[n - 1].row->op.random;
     graph->n_nodes++;
     graph->first_result[n] = graph->n_values;
     for (int i = 0; i < node->n_in; i++)

@@ -74,6 +74,8 @@ struct fbp_node {
      * many columns they may be cut. Alone a node takes what comes, as FBP_IN_PARTS. */
     fbp_products products;
     int64_t columns;
+    /* In a plan, what tells its random masks from others: how many random nodes stand before it. */
+    uint32_t stream;
 };
 
 /* The parameters of a node, input 1 and perhaps the bias in input 2, as a call sees them. Packed

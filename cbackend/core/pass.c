@@ -132,8 +132,8 @@ void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch
     lane->batch_unit = (size_t)pass->batch * size;
     lane->row = lane->rows = lane->tile_row = 0;
     lane->call.scratch = lane->tile + pass->tile_bytes + pass->gradient_bytes;
-    lane->call.at.training = pass->schedule == &pass->plan->training;
-    lane->call.at.draws = batch->draws;
+    lane->call.at.training = batch->draws != NULL;
+    if (batch->draws != NULL) lane->call.at.draws = *batch->draws;
 }
 
 static inline void *buffer_at(const fbp_lane *lane, int buffer, const fbp_operand *is) {
@@ -188,8 +188,8 @@ static inline const void *read_input(fbp_lane *lane, const fbp_spot *spot, int i
 static inline void begin_call(fbp_lane *lane, int n, const fbp_node *node, const fbp_operand *to) {
     fbp_call *call = &lane->call;
     call->at.samples = lane->rows;
-    call->at.draws.stream = (uint32_t)n;
-    call->at.draws.first = lane->row;
+    call->at.draws.stream = node->stream;
+    call->at.draws.first = lane->batch->place + lane->row;
     call->weights = NULL;
     if (node->columns == 0 || lane->pass->weights == NULL) return; /* it keeps no copies */
     call->weights = &lane->pass->weights[n];

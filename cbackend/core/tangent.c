@@ -155,8 +155,9 @@ static void fill_inputs(fbp_tangents *call, int n, const fbp_batch *batch, fbp_c
         to->at.tdy[i] = s->td;
     }
     to->at.samples = batch->rows;
-    to->at.training = 1;
-    to->at.draws.stream = (uint32_t)n;
+    to->at.training = batch->draws != NULL;
+    if (batch->draws != NULL) to->at.draws = *batch->draws;
+    to->at.draws.stream = node->stream;
     to->at.draws.first = batch->first;
     to->scratch = call->scratch;
 }
@@ -340,7 +341,11 @@ fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_pro
     memset(product, 0, (size_t)plan->graph.n_params * fbp_size(plan->dtype));
     for (int64_t first = 0; first < n; first += call.tile) {
         int64_t rows = n - first < call.tile ? n - first : call.tile;
-        fbp_batch batch = {.problem = problem, .first = first, .rows = rows, .weight = weight};
+        fbp_batch batch = {.problem = problem,
+                           .first = first,
+                           .rows = rows,
+                           .weight = weight,
+                           .draws = problem->draws};
         forward(&call, &batch, NULL);
         backward(&call, &batch, product);
     }

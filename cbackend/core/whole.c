@@ -78,8 +78,12 @@ static void full_thread(void *context, const fbp_team *team) {
     fbp_barrier(team);
     for (int64_t first = 0; first < n; first += pass->batch) {
         int64_t rows = n - first < pass->batch ? n - first : pass->batch;
-        fbp_batch batch = {
-            .problem = call->problem, .first = first, .rows = rows, .weight = call->weight};
+        fbp_batch batch = {.problem = call->problem,
+                           .first = first,
+                           .rows = rows,
+                           .weight = call->weight,
+                           .draws = call->problem->draws,
+                           .place = first};
         fbp_rows_phase(pass, &batch, team);
         fbp_barrier(team);
         if (team->thread == 0) call->loss += fbp_batch_loss(pass, rows);
@@ -143,7 +147,12 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     fbp_weights_pack(plan, call.pass.weights, &fbp_alone);
     for (int64_t first = 0; first < n; first += call.rows) {
         int64_t rows = n - first < call.rows ? n - first : call.rows;
-        fbp_batch batch = {.problem = problem, .first = first, .rows = rows, .weight = weight};
+        fbp_batch batch = {.problem = problem,
+                           .first = first,
+                           .rows = rows,
+                           .weight = weight,
+                           .draws = problem->draws,
+                           .place = first};
         fbp_trace trace = {values, gradients, predictions, NULL, first};
         fbp_rows_traced(&call.pass, &batch, &trace);
     }

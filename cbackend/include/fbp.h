@@ -380,6 +380,7 @@ typedef struct {
     const void *const *target;
     const void *weight;
     double alpha;
+    const fbp_draws *draws; /* seed and step of random masks; NULL: there are none */
 } fbp_problem;
 
 /* loss, and grad (n_params) unless it is NULL, over all samples. poll may be NULL. */

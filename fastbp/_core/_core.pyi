@@ -136,6 +136,7 @@ class Plan:
         sample_weight: Array | None = None,
         alpha: float = 0.0,
         grad: Array | None = None,
+        draws: tuple[int, int] | None = None,
         n_threads: int = 1,
     ) -> float: ...
     def tangent(
@@ -150,6 +151,7 @@ class Plan:
         *,
         sample_weight: Array | None = None,
         alpha: float = 0.0,
+        draws: tuple[int, int] | None = None,
     ) -> Array: ...
     def trace(
         self, params: Array, X: Any, y: Any, *, sample_weight: Array | None = None

@@ -179,7 +179,18 @@ cdef object _problem(fbp_problem *problem, fbp_samples *samples, const void **ta
         sample_weight = _dense(sample_weight, "sample_weight", plan.dtype, (n,))
         problem.weight = _data(sample_weight)
     problem.alpha = alpha
+    problem.draws = NULL
     return kept, target, sample_weight
+
+
+cdef object _masks(fbp_problem *problem, fbp_draws *room, object draws):
+    """Has the problem draw random masks of (seed, step), unless that is None."""
+    if draws is None:
+        return
+    memset(room, 0, sizeof(fbp_draws))
+    seed, step = draws
+    room.seed, room.step = _seed(seed), _whole(step, "step", 0)
+    problem.draws = room
 
 
 cdef int64_t _whole(object number, str name, int64_t least) except? -1:
@@ -908,13 +919,18 @@ cdef class Plan:
         return Frozen(self, params)
 
     def loss_gradient(self, params, X, y, *, sample_weight=None, double alpha=0.0, grad=None,
-                      n_threads=1):
-        """The loss over all samples; with `grad`, (n_params,), also its gradient."""
+                      draws=None, n_threads=1):
+        """The loss over all samples; with `grad`, (n_params,), also its gradient.
+
+        Random masks are those of the step of a training with this seed in `draws`, (seed, step);
+        there are none where it is None."""
         cdef void *w = _data(self._flat(params, "params"))
         cdef fbp_problem problem
         cdef fbp_samples samples[FBP_MAX_INPUTS]
         cdef const void *targets[FBP_MAX_INPUTS]
+        cdef fbp_draws masks
         kept = _problem(&problem, samples, targets, self, X, y, sample_weight, alpha)
+        _masks(&problem, &masks, draws)
         cdef void *g = NULL
         if grad is not None:
             g = _data(self._flat(grad, "grad", writable=True))
@@ -952,14 +968,16 @@ cdef class Plan:
             _raise(status)
         return out
 
-    def hessian_product(self, params, X, y, v, *, sample_weight=None, double alpha=0.0):
+    def hessian_product(self, params, X, y, v, *, sample_weight=None, double alpha=0.0, draws=None):
         """Forward over reverse: the Hessian of the loss times v, (n_params,)."""
         cdef void *w = _data(self._flat(params, "params"))
         cdef void *direction = _data(self._flat(v, "v"))
         cdef fbp_problem problem
         cdef fbp_samples samples[FBP_MAX_INPUTS]
         cdef const void *targets[FBP_MAX_INPUTS]
+        cdef fbp_draws masks
         kept = _problem(&problem, samples, targets, self, X, y, sample_weight, alpha)
+        _masks(&problem, &masks, draws)
         out = np.empty(self.n_params, self.dtype)
         cdef void *to = _data(out)
         cdef fbp_status status

@@ -37,9 +37,7 @@ class Plan:
         Of each output that has one, with its weight in the total.
     """
 
-    def __init__(
-        self, module: Module, losses: Mapping[str, tuple[Loss, float]]
-    ) -> None:
+    def __init__(self, module: Module, losses: Mapping[str, tuple[Loss, float]]) -> None:
         home = module._built()
         run = Tracing(module, home.flat.dtype, building=False)
         made = run.trace(home.inputs)

@@ -85,9 +85,9 @@ def start(init: Any, shape: tuple[int, ...], seed: int, place: int, dtype: np.dt
         raise ValueError(f"init: found {init!r}, wanted a number or one of {wanted}")
     fan_in = math.prod(shape[:-1])
     fan_out = math.prod(shape[:-2]) * math.prod(shape[-1:])
-    return _drawn(INITIALIZERS[init], fan_in, fan_out, math.prod(shape), seed, place, dtype).reshape(
-        shape
-    )
+    return _drawn(
+        INITIALIZERS[init], fan_in, fan_out, math.prod(shape), seed, place, dtype
+    ).reshape(shape)
 
 
 def _drawn(
@@ -97,7 +97,9 @@ def _drawn(
     if rule.uniform:
         bound = np.sqrt(3.0 * variance)
         return _core.uniform(seed, place, n, -bound, bound, dtype)
-    return _core.normal(seed, place, n, dtype) * np.dtype(dtype).type(np.sqrt(variance))
+    drawn = _core.normal(seed, place, n, dtype)
+    drawn *= np.sqrt(variance)
+    return drawn
 
 
 _CONSTANTS = {"zeros": 0.0, "ones": 1.0}

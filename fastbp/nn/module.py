@@ -7,7 +7,7 @@ compiled to in compiled.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from typing import Any, Self
@@ -114,13 +114,15 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     # ---- parts ----
 
     def children(self) -> Iterator[tuple[str, Module]]:
-        """The modules that are attributes, or stand in lists, tuples and dicts that are, by path."""
+        """The modules that are attributes, or stand in lists, tuples or dicts that are."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
                 continue
-            several = value.items() if isinstance(value, dict) else ()
-            if isinstance(value, (list, tuple)):
+            several: Iterable[tuple[Any, Any]] = ()
+            if isinstance(value, dict):
+                several = value.items()
+            elif isinstance(value, (list, tuple)):
                 several = enumerate(value)
             for key, one in several:
                 if isinstance(one, Module):

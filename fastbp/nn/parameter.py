@@ -150,9 +150,9 @@ class Home:
         return self.flat
 
     def next_step(self) -> int:
-        """The number of a run with random masks."""
+        """The number of a run with random masks, from 0."""
         self.step += 1
-        return self.step
+        return self.step - 1
 
     def complete(self) -> bool:
         """Whether all parameters are still this network's, and none was built into another."""

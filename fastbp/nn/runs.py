@@ -109,7 +109,7 @@ class Eager:
         given = _TRAINING.get()
         self.training = STATE.get().recording if given is None else given
         self._home = home
-        self._step = self._masks = 0
+        self._step, self._masks = -1, 0
 
     def parameter(self, module: Module, name: str, shape: Shape, init: Any) -> Tensor:
         one = module._parameters.get(name)
@@ -127,7 +127,7 @@ class Eager:
 
     def _draw(self) -> Draws:
         """What the next mask is a function of: its place in this run, as in a plan in its graph."""
-        if self._step == 0:
+        if self._step < 0:
             self._step = self._home.next_step()
         self._masks += 1
         return self._home.seed, self._step, self._masks - 1
@@ -177,10 +177,14 @@ class Tracing:
                 made = self._root(**{name: self.graph.input(one) for name, one in inputs.items()})
         several = made if isinstance(made, dict) else {"": made}
         for name, value in several.items():
-            if not (isinstance(value, Traced) and value.has_samples and value.dtype == self.graph.dtype):
+            if not (
+                isinstance(value, Traced) and value.has_samples and value.dtype == self.graph.dtype
+            ):
                 where = f"{type(self._root).__name__}: output {name!r}".removesuffix(" ''")
                 found = value if isinstance(value, Traced) else type(value).__name__
-                raise TypeError(f"{where}: found {found}, wanted a tensor made of the inputs, or a dict of them")
+                raise TypeError(
+                    f"{where}: found {found}, wanted a tensor made of the inputs, or a dict of them"
+                )
         return made  # type: ignore[no-any-return]
 
     def parameter(

@@ -108,7 +108,9 @@ class Input:
             return given
         if isinstance(given, (int, np.integer)):
             return cls((int(given),))
-        if isinstance(given, (tuple, list)) and all(isinstance(n, (int, np.integer)) for n in given):
+        if isinstance(given, (tuple, list)) and all(
+            isinstance(n, (int, np.integer)) for n in given
+        ):
             return cls(tuple(map(int, given)))
         if scipy.sparse.issparse(given):
             return cls((int(given.shape[1]),), "sparse")
@@ -140,18 +142,22 @@ class Traced(Operators):
     Attributes
     ----------
     shape : tuple
-        As of the array that will stand here; the first length is the open number of samples, which
-        parameters and constants do not have.
+        The first length is the open number of samples, which parameters and constants do not have.
     dtype : numpy.dtype
         That of the network, or int32 for inputs of integers.
     """
 
-    __slots__ = ("dtype", "graph", "place", "shape")
+    __slots__ = ("_shape", "dtype", "graph", "place")
 
     def __init__(
         self, graph: Graph, place: Place, shape: tuple[Any, ...], dtype: np.dtype[Any]
     ) -> None:
-        self.graph, self.place, self.shape, self.dtype = graph, place, shape, dtype
+        self.graph, self.place, self._shape, self.dtype = graph, place, shape, dtype
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """As of the array that will stand here."""
+        return self._shape
 
     @staticmethod
     def __fastbp_op__(
