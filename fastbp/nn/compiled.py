@@ -51,6 +51,10 @@ class Plan:
                 f"{type(module).__name__}: found parameters {[*self.parameters]}, wanted those of "
                 f"when it was built, {[*home.parameters]}; build(...) it again"
             )
+        if losses and not any(one.trainable for one, _, _ in run.parameters):
+            raise ValueError(
+                f"{type(module).__name__}: found all parameters frozen, wanted one to train"
+            )
         unknown = set(losses) - set(results)
         if unknown:
             raise ValueError(

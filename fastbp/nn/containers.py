@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 from fastbp.nn.module import Module
 
@@ -42,6 +42,10 @@ class Sequential(Module):
     def children(self) -> Iterator[tuple[str, Module]]:
         return ((str(i), layer) for i, layer in enumerate(self.layers))
 
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        return []  # none of all Sequentials; scikit-learn would read them off __init__
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         params: dict[str, Any] = {}
         for name, layer in self.children():
@@ -50,10 +54,10 @@ class Sequential(Module):
                 params |= {f"{name}__{key}": value for key, value in layer.get_params().items()}
         return params
 
-    def _set(self, name: str, value: Any) -> None:
-        layers = list(self.layers)
-        layers[int(name)] = value
-        self.layers = tuple(layers)
+    def set_params(self, **params: Any) -> Self:
+        replaced = {name: params.pop(name) for name, _ in self.children() if name in params}
+        self.layers = tuple(replaced.get(name, layer) for name, layer in self.children())
+        return super().set_params(**params)
 
     def _initialise(self, params: dict[str, Any]) -> None:
         self.__init__(*params.values())  # type: ignore[misc]  # as set_params promises

@@ -20,6 +20,7 @@ from fastbp.nn import initializers
 from fastbp.nn.parameter import Home, Parameter
 from fastbp.nn.runs import RUN, Eager, Tracing, under
 from fastbp.nn.tracing import Input
+from fastbp.tensor import Tensor
 
 Array = NDArray[Any]
 
@@ -71,7 +72,10 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         """`forward`, on tensors or arrays; of a network that is built, or within one's forward."""
         if RUN.get() is not None:
             return self.forward(*inputs, **named)
-        with under(Eager(self._built())):
+        home = self._built()
+        inputs = tuple(_as_tensor(x, home.flat.dtype, f"input {i}") for i, x in enumerate(inputs))
+        named = {name: _as_tensor(x, home.flat.dtype, name) for name, x in named.items()}
+        with under(Eager(home)):
             return self.forward(*inputs, **named)
 
     # ---- for forward ----
@@ -95,7 +99,7 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         run = RUN.get()
         if run is None:
             raise RuntimeError(
-                f"parameter {name!r}: found no run of a network, wanted this within forward; "
+                f"parameter {name!r}: found no run of a network, wanted this within a forward; "
                 "parameters() lists what a built module has"
             )
         return run.parameter(self, name, tuple(map(int, shape)), init)
@@ -211,7 +215,7 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
                 f"{type(self).__name__} has no values yet, wanted build(inputs) first, with the "
                 "shape of a sample"
             )
-        if not home.complete():
+        if any(module._home is not home for module in self.modules().values()):
             raise RuntimeError(
                 f"{type(self).__name__} has parts that were since built into another network; "
                 "build() it again, or copy.deepcopy() parts before they are built in"
@@ -286,6 +290,18 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     def __sklearn_clone__(self) -> Self:
         # With its values, which are a part of the description: fine-tuning starts from them.
         return deepcopy(self)
+
+
+def _as_tensor(x: Any, dtype: np.dtype[Any], where: str) -> Any:
+    """An array of reals as a constant, so that forward's methods are those of tensors."""
+    if not isinstance(x, (np.ndarray, Tensor)) or x.dtype.kind != "f":
+        return x
+    if x.dtype != dtype:
+        raise TypeError(
+            f"{where}: found dtype {x.dtype}, wanted {dtype}, that of the network; astype converts "
+            "it, build(..., dtype=...) makes another network"
+        )
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def _is_below(name: str, pattern: str) -> bool:

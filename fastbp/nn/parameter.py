@@ -154,10 +154,6 @@ class Home:
         self.step += 1
         return self.step - 1
 
-    def complete(self) -> bool:
-        """Whether all parameters are still this network's, and none was built into another."""
-        return all(one._home is self for one in self.parameters.values())
-
     def __getstate__(self) -> dict[str, Any]:
         self.settle()
         return {**self.__dict__, "_views": {}}

@@ -69,6 +69,8 @@ class Samples:
     def __hash__(self) -> int:
         return hash(_SAMPLES)
 
+    __neg__ = __index__
+
     def __repr__(self) -> str:
         return "n"
 
@@ -257,8 +259,6 @@ class Graph:
                 raise TypeError(f"{where} has dtype {value.dtype}, wanted {self.dtype}")
         if integers:
             array = running.integers(value, where)
-        elif isinstance(value, np.ndarray) and value.dtype.kind in "fb":
-            array = np.array(value, self.dtype)  # the network's dtype is chosen later than these
         else:
             array = running.reals(value, self.dtype, where)
         key = array.item() if array.ndim == 0 else None
