@@ -16,6 +16,7 @@ from fastbp.gradcheck import check_gradients
 from fastbp.nn.compiled import compile
 from fastbp.recompute import checkpoint
 from fastbp.tensor import Tensor
+from fastbp.train.range_test import find_learning_rate
 from fastbp.transforms import grad, hessian_vector_product, jvp, value_and_grad, vjp
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "check_gradients",
     "checkpoint",
     "compile",
+    "find_learning_rate",
     "grad",
     "hessian_vector_product",
     "jvp",

@@ -35,7 +35,7 @@ BELOW = {
     # The front door and the demo stand on all of it.
     "__init__": {
         *("autodiff", "errors", "estimators", "function", "gradcheck", "nn", "ops", "recompute"),
-        *("tensor", "transforms"),
+        *("tensor", "train", "transforms"),
     },
     "demo": {"__init__", "gradreport"},
 }
