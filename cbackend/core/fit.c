@@ -198,7 +198,7 @@ static double total_squares(const fbp_training *training) {
 
 static void blame(fbp_training *training, const fbp_batch *batch, int64_t epoch, int64_t step,
                   int in_weights) {
-    training->bad_draws = *batch->draws;
+    training->bad_draws = batch->draws;
     training->culprit.epoch = epoch;
     training->culprit.step = step;
     training->culprit.in_weights = in_weights;
@@ -253,12 +253,12 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range
     const double *rates = run->rates + e * run->rates_per_epoch;
     double sum = 0.0;
     for (int64_t b = 0; b < n_batches; b++) {
-        fbp_draws draws = {.seed = spec->seed, .step = (uint64_t)*step};
         fbp_batch batch = {.problem = &spec->problem,
                            .order = training->order,
                            .first = b * spec->batch,
                            .rows = spec->batch,
-                           .draws = &draws};
+                           .masks = 1,
+                           .draws = {.seed = spec->seed, .step = (uint64_t)*step}};
         if (batch.first + batch.rows > n) batch.rows = n - batch.first;
         batch.weight = fbp_batch_weight(plan, &batch);
         double loss = 0.0;
@@ -335,7 +335,8 @@ static int node_of_bad_result(fbp_training *training) {
                        .first = first,
                        .rows = rows,
                        .weight = 1.0,
-                       .draws = &training->bad_draws};
+                       .masks = 1,
+                       .draws = training->bad_draws};
     return fbp_first_bad_node(&training->pass, &batch);
 }
 

@@ -132,8 +132,8 @@ void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch
     lane->batch_unit = (size_t)pass->batch * size;
     lane->row = lane->rows = lane->tile_row = 0;
     lane->call.scratch = lane->tile + pass->tile_bytes + pass->gradient_bytes;
-    lane->call.at.training = batch->draws != NULL;
-    if (batch->draws != NULL) lane->call.at.draws = *batch->draws;
+    lane->call.at.training = batch->masks;
+    lane->call.at.draws = batch->draws;
 }
 
 static inline void *buffer_at(const fbp_lane *lane, int buffer, const fbp_operand *is) {

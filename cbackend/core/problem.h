@@ -10,9 +10,10 @@ typedef struct {
     const fbp_problem *problem;
     const uint32_t *order;
     int64_t first, rows;
-    double weight;          /* the sum of their weights */
-    const fbp_draws *draws; /* what random masks are functions of: seed and step; NULL: no masks */
-    int64_t place;          /* of its first row in what random masks take for the batch */
+    double weight;   /* the sum of their weights */
+    int masks;       /* whether there are random masks, functions of these: */
+    fbp_draws draws; /* seed and step */
+    int64_t place;   /* of its first row in what they take for the batch */
 } fbp_batch;
 
 static inline int64_t fbp_problem_rows(const fbp_problem *problem) { return problem->x[0].rows; }

@@ -155,8 +155,8 @@ static void fill_inputs(fbp_tangents *call, int n, const fbp_batch *batch, fbp_c
         to->at.tdy[i] = s->td;
     }
     to->at.samples = batch->rows;
-    to->at.training = batch->draws != NULL;
-    if (batch->draws != NULL) to->at.draws = *batch->draws;
+    to->at.training = batch->masks;
+    to->at.draws = batch->draws;
     to->at.draws.stream = node->stream;
     to->at.draws.first = batch->first;
     to->scratch = call->scratch;
@@ -345,6 +345,7 @@ fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_pro
                            .first = first,
                            .rows = rows,
                            .weight = weight,
+                           .masks = problem->masks,
                            .draws = problem->draws};
         forward(&call, &batch, NULL);
         backward(&call, &batch, product);

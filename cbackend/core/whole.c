@@ -82,6 +82,7 @@ static void full_thread(void *context, const fbp_team *team) {
                            .first = first,
                            .rows = rows,
                            .weight = call->weight,
+                           .masks = call->problem->masks,
                            .draws = call->problem->draws,
                            .place = first};
         fbp_rows_phase(pass, &batch, team);
@@ -151,6 +152,7 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
                            .first = first,
                            .rows = rows,
                            .weight = weight,
+                           .masks = problem->masks,
                            .draws = problem->draws,
                            .place = first};
         fbp_trace trace = {values, gradients, predictions, NULL, first};

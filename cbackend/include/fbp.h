@@ -380,7 +380,8 @@ typedef struct {
     const void *const *target;
     const void *weight;
     double alpha;
-    const fbp_draws *draws; /* seed and step of random masks; NULL: there are none */
+    int masks; /* whether there are random masks, of this seed and step */
+    fbp_draws draws;
 } fbp_problem;
 
 /* loss, and grad (n_params) unless it is NULL, over all samples. poll may be NULL. */

@@ -168,8 +168,9 @@ cdef object _targets(object y, const void **pointers, Plan plan, int64_t n):
 
 
 cdef object _problem(fbp_problem *problem, fbp_samples *samples, const void **targets, Plan plan,
-                     object X, object y, object sample_weight, double alpha):
-    """Fills the problem and returns what must live as long as it."""
+                     object X, object y, object sample_weight, double alpha, object draws=None):
+    """Fills the problem and returns what must live as long as it; random masks are of (seed, step)
+    in `draws`, and there are none where that is None."""
     kept = _all_samples(X, samples, plan)
     n = samples[0].rows
     target = _targets(y, targets, plan, n)
@@ -179,18 +180,12 @@ cdef object _problem(fbp_problem *problem, fbp_samples *samples, const void **ta
         sample_weight = _dense(sample_weight, "sample_weight", plan.dtype, (n,))
         problem.weight = _data(sample_weight)
     problem.alpha = alpha
-    problem.draws = NULL
+    problem.masks = draws is not None
+    memset(&problem.draws, 0, sizeof(fbp_draws))
+    if draws is not None:
+        seed, step = draws
+        problem.draws.seed, problem.draws.step = _seed(seed), _whole(step, "step", 0)
     return kept, target, sample_weight
-
-
-cdef object _masks(fbp_problem *problem, fbp_draws *room, object draws):
-    """Has the problem draw random masks of (seed, step), unless that is None."""
-    if draws is None:
-        return
-    memset(room, 0, sizeof(fbp_draws))
-    seed, step = draws
-    room.seed, room.step = _seed(seed), _whole(step, "step", 0)
-    problem.draws = room
 
 
 cdef int64_t _whole(object number, str name, int64_t least) except? -1:
@@ -928,9 +923,7 @@ cdef class Plan:
         cdef fbp_problem problem
         cdef fbp_samples samples[FBP_MAX_INPUTS]
         cdef const void *targets[FBP_MAX_INPUTS]
-        cdef fbp_draws masks
-        kept = _problem(&problem, samples, targets, self, X, y, sample_weight, alpha)
-        _masks(&problem, &masks, draws)
+        kept = _problem(&problem, samples, targets, self, X, y, sample_weight, alpha, draws)
         cdef void *g = NULL
         if grad is not None:
             g = _data(self._flat(grad, "grad", writable=True))
@@ -975,9 +968,7 @@ cdef class Plan:
         cdef fbp_problem problem
         cdef fbp_samples samples[FBP_MAX_INPUTS]
         cdef const void *targets[FBP_MAX_INPUTS]
-        cdef fbp_draws masks
-        kept = _problem(&problem, samples, targets, self, X, y, sample_weight, alpha)
-        _masks(&problem, &masks, draws)
+        kept = _problem(&problem, samples, targets, self, X, y, sample_weight, alpha, draws)
         out = np.empty(self.n_params, self.dtype)
         cdef void *to = _data(out)
         cdef fbp_status status

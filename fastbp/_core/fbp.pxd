@@ -275,7 +275,8 @@ cdef extern from "fbp.h" nogil:
         const void **target
         const void *weight
         double alpha
-        const fbp_draws *draws
+        int masks
+        fbp_draws draws
 
     ctypedef struct fbp_frozen:
         pass
