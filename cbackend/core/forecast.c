@@ -10,6 +10,12 @@ fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
     return info;
 }
 
+/* Bytes of a sample in a buffer of the training schedule. */
+static int64_t bytes_at(const fbp_plan *plan, int buffer) {
+    if (buffer < 0) return 0;
+    return plan->training.buffers[buffer].elements * (int64_t)fbp_size(plan->dtype);
+}
+
 fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
     const fbp_node *node = &plan->graph.nodes[n];
     fbp_node_place place = {.row = node->row,
@@ -18,29 +24,38 @@ fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
                             .first_result = plan->graph.first_result[n],
                             .inputs = plan->graph.inputs[n],
                             .products = node->products,
+                            .reads_inputs = node->reads_in,
+                            .reads_results = node->reads_out & ((1u << node->n_out) - 1),
                             .flops = {node->flops[0], fbp_backward_flops(&plan->graph, n)}};
     for (int i = 0; i < node->n_out; i++)
         place.goes_back |= plan->graph.values[place.first_result + i].gradient;
+    for (int i = node->n_out; i < node->n_out + node->n_kept; i++) {
+        int at = plan->training.kept_at[n * FBP_MAX_OUTPUTS + i];
+        place.kept += bytes_at(plan, at);
+        if (at >= 0) place.kept_whole_batch |= plan->training.buffers[at].batch;
+    }
     return place;
 }
 
 fbp_value_place fbp_plan_value(const fbp_plan *plan, int v) {
     const fbp_value *value = &plan->graph.values[v];
     const fbp_schedule *schedule = &plan->training;
-    fbp_value_place place = {.shape = value->is.is, .offset = -1, .gradient = value->gradient};
+    fbp_value_place place = {
+        .shape = value->is.is, .offset = -1, .shares = -1, .gradient = value->gradient};
     if (value->source == FBP_FROM_PARAMETER)
         place.offset = plan->graph.parameters[value->index].offset;
-    int at = schedule->value_at[v], taken = 0;
-    for (int before = 0; before < v; before++) taken |= schedule->value_at[before] == at;
-    if (at < 0 || taken) return place;
-    place.bytes = schedule->buffers[at].elements * (int64_t)fbp_size(plan->dtype);
+    int at = schedule->value_at[v];
+    if (at < 0) return place;
+    for (int before = v - 1; before >= 0; before--)
+        if (schedule->value_at[before] == at) place.shares = before;
+    place.bytes = place.shares < 0 ? bytes_at(plan, at) : 0;
     place.whole_batch = schedule->buffers[at].batch;
     return place;
 }
 
 fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss) {
     const fbp_loss *one = &plan->graph.losses[loss];
-    fbp_loss_place place = {one->row, one->value, one->factor};
+    fbp_loss_place place = {one->row, one->value, one->factor, fbp_loss_flops(&plan->graph, one)};
     return place;
 }
 

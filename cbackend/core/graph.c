@@ -232,15 +232,17 @@ double fbp_backward_flops(const fbp_graph *graph, int n) {
     return able > 0 ? node->flops[1] * wanted / able : 0.0;
 }
 
+double fbp_loss_flops(const fbp_graph *graph, const fbp_loss *loss) {
+    return loss->row->flops * (double)fbp_elements(&graph->values[loss->value].is);
+}
+
 static void count_flops(fbp_graph *graph) {
     for (int n = 0; n < graph->n_nodes; n++) {
         graph->flops[0] += graph->nodes[n].flops[0];
         graph->flops[1] += fbp_backward_flops(graph, n);
     }
-    for (int i = 0; i < graph->n_losses; i++) {
-        const fbp_loss *loss = &graph->losses[i];
-        graph->flops[0] += loss->row->flops * (double)fbp_elements(&graph->values[loss->value].is);
-    }
+    for (int i = 0; i < graph->n_losses; i++)
+        graph->flops[0] += fbp_loss_flops(graph, &graph->losses[i]);
 }
 
 /* ---- the whole ---- */

@@ -59,6 +59,7 @@ static inline int fbp_is_sparse(const fbp_value *value) {
 /* Of a sample's backward through node n, to what is wanted alone: half where there are two
  * gradients and one is not. */
 double fbp_backward_flops(const fbp_graph *graph, int n);
+double fbp_loss_flops(const fbp_graph *graph, const fbp_loss *loss); /* of a sample's values */
 /* Whether node n has a gradient to form for any of the inputs that its samples share. */
 int fbp_shares_gradient(const fbp_graph *graph, int n);
 

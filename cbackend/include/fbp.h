@@ -312,8 +312,11 @@ typedef struct {
     int n_inputs, n_results, first_result;
     const int *inputs; /* values */
     fbp_products products;
-    int goes_back;   /* its gradient is wanted */
-    double flops[2]; /* of one sample: forward, backward to what is wanted */
+    int goes_back;                        /* its gradient is wanted */
+    unsigned reads_inputs, reads_results; /* and its backward reads these */
+    int64_t kept;         /* bytes of a sample that it keeps for backward beside its results */
+    int kept_whole_batch; /* all samples of a batch, as whole_batch below */
+    double flops[2];      /* of one sample: forward, backward to what is wanted */
 } fbp_node_place;
 fbp_node_place fbp_plan_node(const fbp_plan *plan, int node);
 
@@ -322,6 +325,7 @@ typedef struct {
     int64_t offset;  /* of a parameter, in the flat buffer; else -1 */
     int gradient;    /* is wanted */
     int64_t bytes;   /* of a sample, in training; 0 where it shares the room of another */
+    int shares;      /* that other value, which comes before it; else -1 */
     int whole_batch; /* kept for all samples of a batch, for the gradients of parameters */
 } fbp_value_place;
 fbp_value_place fbp_plan_value(const fbp_plan *plan, int value);
@@ -330,6 +334,7 @@ typedef struct {
     const fbp_row *row;
     int value;
     double factor;
+    double flops; /* of one sample */
 } fbp_loss_place;
 fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss);
 

@@ -1218,6 +1218,12 @@ cdef dict _node_dict(fbp_plan *plan, int n):
         "results": tuple(range(place.first_result, place.first_result + place.n_results)),
         "products": PRODUCTS[place.products],
         "goes_back": bool(place.goes_back),
+        "reads": tuple(
+            [place.inputs[i] for i in range(place.n_inputs) if place.reads_inputs >> i & 1]
+            + [place.first_result + i for i in range(place.n_results) if place.reads_results >> i & 1]
+        ) if place.goes_back else (),
+        "kept": place.kept,
+        "kept_whole_batch": bool(place.kept_whole_batch),
         "flops": (place.flops[0], place.flops[1]),
     }
 
@@ -1231,6 +1237,7 @@ cdef dict _value_dict(fbp_plan *plan, int v):
         "offset": place.offset,
         "gradient": bool(place.gradient),
         "bytes": place.bytes,
+        "shares": place.shares,
         "whole_batch": bool(place.whole_batch),
     }
 
@@ -1239,7 +1246,7 @@ cdef dict _loss_dict(fbp_plan *plan, int i):
     cdef fbp_loss_place place = fbp_plan_loss_at(plan, i)
     cdef fbp_row_info info = fbp_row_describe(place.row)
     return {"name": info.name.decode(), "target": TARGETS[info.target], "value": place.value,
-            "factor": place.factor}
+            "factor": place.factor, "flops": place.flops}
 
 
 # ---- training ----

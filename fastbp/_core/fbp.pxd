@@ -236,6 +236,9 @@ cdef extern from "fbp.h" nogil:
         const int *inputs
         fbp_products products
         int goes_back
+        unsigned reads_inputs, reads_results
+        int64_t kept
+        int kept_whole_batch
         double flops[2]
     fbp_node_place fbp_plan_node(const fbp_plan *plan, int node)
 
@@ -244,13 +247,13 @@ cdef extern from "fbp.h" nogil:
         int64_t offset
         int gradient
         int64_t bytes
-        int whole_batch
+        int shares, whole_batch
     fbp_value_place fbp_plan_value(const fbp_plan *plan, int value)
 
     ctypedef struct fbp_loss_place:
         const fbp_row *row
         int value
-        double factor
+        double factor, flops
     fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss)
 
     void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward)

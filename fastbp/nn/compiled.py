@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _core
+from fastbp.nn import describe
 from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
 from fastbp.nn.runs import Tracing
@@ -29,6 +30,10 @@ class Plan:
     ----------
     core : _core.Plan
         The engine's.
+    title : str
+        The class of the module.
+    nodes : tuple of (str, dict)
+        Of each node of the graph the path of the module that it belongs to, and its attributes.
     parameters : tuple of str
         Names, in the order of the flat buffer.
     inputs, outputs : tuple of str
@@ -45,6 +50,11 @@ class Plan:
         self.inputs = tuple(home.inputs) if isinstance(home.inputs, dict) else ("",)
         self.outputs = tuple(results)
         self.losses = dict(losses)
+        self.title = type(module).__name__
+        self.nodes = tuple(
+            (path, attributes)
+            for path, (_, attributes, _) in zip(run.graph.paths, run.graph.nodes, strict=True)
+        )
         self.parameters = tuple(one.name for one, _, _ in run.parameters)
         if self.parameters != tuple(home.parameters):
             raise ValueError(
@@ -77,6 +87,28 @@ class Plan:
             ],
         )
         self.core = _core.Plan(graph=graph, dtype=home.flat.dtype)
+
+    # ---- looking at it ----
+
+    def describe(self) -> describe.Description:
+        """What the plan runs, node by node, and what that takes.
+
+        Returns
+        -------
+        Description
+            Prints as a table; `dot()` and `svg()` draw the graph.
+
+        Examples
+        --------
+        >>> from fastbp import compile, nn
+        >>> network = nn.Sequential(nn.Linear(16), nn.ReLU()).build(4)
+        >>> description = compile(network, "squared_error").describe()
+        >>> [(one.module, one.row, one.shapes) for one in description.entries[:3]]
+        [('', 'input', ((4,),)), ('0', 'linear', ((16,),)), ('1', 'relu', ((16,),))]
+        >>> print(description.dot().splitlines()[0])
+        digraph {
+        """
+        return describe.describe(self)
 
     # ---- data as the engine takes it ----
 

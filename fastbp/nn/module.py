@@ -70,8 +70,8 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """`forward`, on tensors or arrays; of a network that is built, or within one's forward."""
-        if RUN.get() is not None:
-            return self.forward(*inputs, **named)
+        if (run := RUN.get()) is not None:
+            return run.call(self, inputs, named)
         home = self._built()
         inputs = tuple(_as_tensor(x, home.flat.dtype, f"input {i}") for i, x in enumerate(inputs))
         named = {name: _as_tensor(x, home.flat.dtype, name) for name, x in named.items()}

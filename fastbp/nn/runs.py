@@ -29,6 +29,9 @@ Shape = tuple[int, ...]
 class Run(Protocol):
     """One run of a network, from the call of the outermost module to its end."""
 
+    def call(self, module: Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        """The `forward` of a module that is called in this run."""
+
     def parameter(self, module: Module, name: str, shape: Shape, init: Any) -> Any:
         """The values of a module's parameter."""
 
@@ -111,6 +114,9 @@ class Eager:
         self._home = home
         self._step, self._masks = -1, 0
 
+    def call(self, module: Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        return module.forward(*inputs, **named)
+
     def parameter(self, module: Module, name: str, shape: Shape, init: Any) -> Tensor:
         one = module._parameters.get(name)
         if one is None or one.shape != shape:
@@ -186,6 +192,14 @@ class Tracing:
                     f"{where}: found {found}, wanted a tensor made of the inputs, or a dict of them"
                 )
         return made  # type: ignore[no-any-return]
+
+    def call(self, module: Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+        graph, outer = self.graph, self.graph.path
+        graph.path = self._paths.get(id(module), outer)
+        try:
+            return module.forward(*inputs, **named)
+        finally:
+            graph.path = outer
 
     def parameter(
         self, module: Module, name: str, shape: Shape, init: Any, *, learns: bool = True

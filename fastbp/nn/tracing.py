@@ -218,6 +218,8 @@ class Graph:
     constants : list of ndarray
     nodes : list of (str, dict, list of Place)
         Row, attributes for one sample, and what is read.
+    paths : list of str
+        Of each node the `path` of the graph when it was added: whose it is.
     running : list of (int, Place, float)
         Parameters that follow a value in training and stand for it afterwards, and how fast.
     """
@@ -228,6 +230,7 @@ class Graph:
         self.parameters: list[tuple[int, ...]] = []
         self.constants: list[Array] = []
         self.nodes: list[tuple[str, dict[str, Any], list[Place]]] = []
+        self.path, self.paths = "", list[str]()
         self.running: list[tuple[int, Place, float]] = []
         self._first_result: list[int] = []
         self._n_results = 0
@@ -294,6 +297,7 @@ class Graph:
         node = running.node(name, self.dtype, shapes, attrs, INTEGERS[name])
         number = len(self.nodes)
         self.nodes.append((name, dict(attrs), [x.place for x in values]))
+        self.paths.append(self.path)
         self._first_result.append(self._n_results)
         self._n_results += node.n_results
         results = tuple(
