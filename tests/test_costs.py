@@ -4,9 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import Run
+from helpers import Run, over_dtypes
 
-from fastbp import _core
+import fastbp
+from fastbp import _core, nn, ops
 from fastbp.testing import network
 
 
@@ -57,12 +58,104 @@ def test_memory_is_planned():
     assert memory["order"] >= 4 * 1797
     assert memory["total"] == sum(size for part, size in memory.items() if part != "total")
     assert 0 <= memory["other"] <= 200 * 4 * 4 + 8192  # targets, scales and losses; small tables
-    assert memory["partial_gradients"] == 0
+    # The tile of one thread, the largest layer's at most.
+    assert 0 < memory["gradients"] <= 4 * (64 * 100 + 100) + 128
     blocks = plan.memory(2048, rule="adam")
-    assert blocks["partial_gradients"] >= plan.balance(2048, 1)["n_blocks"] * memory["parameters"]
+    assert blocks["gradients"] >= plan.balance(2048, 1)["n_blocks"] * memory["parameters"]
     larger = plan.memory(400, rule="adam", n_samples=1797)
     assert larger["activations"] == pytest.approx(2 * memory["activations"], rel=0.01)
-    assert plan.memory(200, n_threads=2)["thread_scratch"] > plan.memory(200)["thread_scratch"]
+    assert plan.memory(200, n_threads=2)["gradients"] == 2 * plan.memory(200)["gradients"]
+
+
+GRAPHS = {
+    "dense": lambda: nn.Sequential(nn.Linear(30), nn.GELU(), nn.Linear(5)),
+    "wide": lambda: nn.Sequential(nn.Linear(900), nn.ReLU(), nn.Linear(5)),
+    "deep": lambda: nn.Sequential(*[nn.Residual(nn.Linear(12)) for _ in range(9)], nn.Linear(5)),
+    "tied": lambda: Tied(),
+}
+
+
+class Tied(nn.Module):
+    """A convolution used twice, attention, a norm, and what keeps more than its results."""
+
+    def __init__(self):
+        self.out = nn.Linear(5)
+
+    def forward(self, x):
+        kernel = self.parameter("kernel", (3, 3, 3), "he_normal")
+        x = x.reshape(x.shape[0], 4, 3)
+        for _ in range(2):
+            x = ops.conv(x, kernel, padding=1)
+        x = ops.layer_norm(ops.attention(x, x, x), self.parameter("gain", (3,), 1.0))
+        return self.out(x.reshape(x.shape[0], 12))
+
+
+def built(name, dtype):
+    return nn.Sequential(GRAPHS[name]()).build(12, dtype=dtype)
+
+
+@over_dtypes
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("batch_size", [1, 7, 300])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_training_takes_what_was_said(name, dtype, batch_size, n_threads):
+    """R14, R97: to the byte, what C allocates and what NumPy does for it."""
+    plan = fastbp.compile(built(name, dtype), "squared_error")
+    said = plan.memory(batch_size, n_threads=n_threads, optimizer="adam", n_samples=400)
+    X, y = np.ones((400, 12), dtype), np.ones((400, 5), dtype)
+    params, states = np.zeros(plan.core.n_params, dtype), np.zeros((2, plan.core.n_params), dtype)
+    before = _core.allocated_bytes()
+    training = _core.Training(
+        plan.core,
+        params,
+        X,
+        y,
+        rule="adam",
+        states=states,
+        batch_size=batch_size,
+        n_threads=n_threads,
+    )
+    training.run([0.1])
+    taken = _core.allocated_bytes() - before + params.nbytes + states.nbytes
+    assert taken == said["total"]
+    assert said["parameters"] == params.nbytes and said["optimizer_state"] == states.nbytes
+    assert said["total"] == sum(size for part, size in said.items() if part != "total")
+    assert min(said.values()) >= 0
+
+
+@over_dtypes
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("n_samples", [1, 64, 65, 3000])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_predict_takes_what_was_said(name, dtype, n_samples, n_threads):
+    network = built(name, dtype)
+    plan = fastbp.compile(network)
+    said = plan.memory(n_samples, n_threads=n_threads, training=False)
+    X = np.ones((n_samples, 12), dtype)
+    before = _core.allocated_bytes()
+    made = plan.core.predict(network._home.flat, X, n_threads=n_threads)
+    taken = _core.allocated_bytes() - before + network._home.flat.nbytes + made.nbytes
+    assert taken == said["total"]
+    assert said["total"] == sum(size for part, size in said.items() if part != "total")
+
+
+def test_memory_grows_with_the_batch_alone_where_it_has_to():
+    """R97: what is kept is linear in samples and in layers; parameters and copies stay."""
+    plan = fastbp.compile(built("dense", np.float32), "squared_error")
+    small, large = plan.memory(500), plan.memory(1000)
+    assert large["activations"] == 2 * small["activations"]
+    assert large["deltas"] == 2 * small["deltas"]
+    assert (large["parameters"], large["weight_copies"]) == (
+        small["parameters"],
+        small["weight_copies"],
+    )
+
+    def kept(n_layers):
+        layers = [nn.Residual(nn.Sequential(nn.Linear(16), nn.Tanh())) for _ in range(n_layers)]
+        network = nn.Sequential(nn.Linear(16), *layers).build(16)
+        return fastbp.compile(network, "squared_error").memory(64)["activations"]
+
+    assert kept(24) - kept(16) == kept(16) - kept(8) > 0
 
 
 def test_the_steady_state_allocates_nothing():

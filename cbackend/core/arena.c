@@ -7,10 +7,12 @@
 
 #include "core/status.h"
 
-static fbp_counter allocations;
+static fbp_counter allocations, allocated;
 static fbp_counter until_failure; /* 0: never */
 
 int64_t fbp_allocation_count(void) { return fbp_counter_read(&allocations); }
+
+int64_t fbp_allocated_bytes(void) { return fbp_counter_read(&allocated); }
 
 void fbp_fail_allocation(int64_t nth) { fbp_counter_set(&until_failure, nth); }
 
@@ -26,15 +28,20 @@ static void *aligned_block(size_t bytes) {
 #endif
 }
 
+size_t fbp_block_bytes(size_t bytes) {
+    return bytes > SIZE_MAX - FBP_ALIGN ? 0 : (bytes + FBP_ALIGN) / FBP_ALIGN * FBP_ALIGN;
+}
+
 void *fbp_alloc(size_t bytes) {
-    size_t rounded = (bytes + FBP_ALIGN) / FBP_ALIGN * FBP_ALIGN; /* never 0 */
-    void *block = rounded < bytes || planned_to_fail() ? NULL : aligned_block(rounded);
+    size_t rounded = fbp_block_bytes(bytes);
+    void *block = rounded == 0 || planned_to_fail() ? NULL : aligned_block(rounded);
     if (block == NULL) {
         fbp_fail(FBP_NO_MEMORY, "out of memory: %.1f MB of scratch could not be allocated",
                  (double)bytes / 1e6);
         return NULL;
     }
     fbp_counter_add(&allocations, 1);
+    fbp_counter_add(&allocated, (int64_t)rounded);
     return memset(block, 0, rounded);
 }
 

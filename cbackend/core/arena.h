@@ -11,6 +11,7 @@
 /* Aligned to FBP_ALIGN and zeroed; NULL, with a message, on failure. */
 void *fbp_alloc(size_t bytes);
 void fbp_free(void *block);
+size_t fbp_block_bytes(size_t bytes); /* what it takes for so many; 0 where that is too much */
 
 /* Adds up the parts of a block first, then hands them out: run the same calls twice, once with base
  * NULL, allocate `used` bytes, and once more with the block. */

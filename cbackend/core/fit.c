@@ -131,14 +131,15 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_sample
     training.spec.shuffle = 1;
     fbp_carver counting = {NULL, 0};
     carve(&training, plan, &counting);
-    memory.thread_scratch = (int64_t)training.pass.thread_bytes * n_threads;
-    memory.partial_gradients = training.pass.n_partials * (int64_t)training.pass.partial_bytes;
+    const fbp_pass *pass = &training.pass;
+    memory.gradients =
+        (int64_t)pass->gradient_bytes * n_threads + (int64_t)pass->partial_bytes * pass->n_partials;
+    memory.thread_scratch = (int64_t)(pass->thread_bytes - pass->gradient_bytes) * n_threads;
     memory.order = n_samples * (int64_t)sizeof(uint32_t);
     memory.last_epoch = plan->graph.n_params * (int64_t)size;
-    memory.total = (int64_t)counting.used;
+    memory.total = (int64_t)(fbp_block_bytes(counting.used) + fbp_block_bytes(sizeof training));
     memory.other = memory.total - memory.activations - memory.deltas - memory.weight_copies -
-                   memory.thread_scratch - memory.partial_gradients - memory.order -
-                   memory.last_epoch;
+                   memory.thread_scratch - memory.gradients - memory.order - memory.last_epoch;
     return memory;
 }
 

@@ -20,12 +20,16 @@ typedef struct {
 /* Rows of a tile. No more rows than these do not repay packing the weights. */
 enum { tile_rows = 64 };
 
+static fbp_purpose purpose_of(const fbp_prediction *call) {
+    int few = call->x[0].rows * call->pass.plan->most_positions <= tile_rows;
+    return few ? FBP_FOR_FEW_ROWS : FBP_FOR_PREDICT;
+}
+
 static void carve(void *context, fbp_carver *carver) {
     fbp_prediction *call = context;
     const fbp_plan *plan = call->pass.plan;
-    int few = call->x[0].rows * plan->most_positions <= tile_rows;
-    fbp_purpose purpose = few ? FBP_FOR_FEW_ROWS : FBP_FOR_PREDICT;
-    if (!call->prepared) call->weights = fbp_weights_carve(plan, call->params, purpose, carver);
+    if (!call->prepared)
+        call->weights = fbp_weights_carve(plan, call->params, purpose_of(call), carver);
     fbp_pass_carve_prediction(&call->pass, plan, call->tile, call->n_threads, carver);
     call->pass.params = call->params;
     call->pass.weights = call->weights;
@@ -79,14 +83,19 @@ static int64_t tile_of(const fbp_plan *plan, int64_t rows) {
     return tile < rows ? tile : rows;
 }
 
+/* flops: of a sample's forward and backward. */
+static void plan_call(fbp_prediction *call, const fbp_plan *plan, double flops, int n_threads) {
+    call->pass.plan = plan;
+    call->flops = flops / 3.0; /* backward takes the rest */
+    call->n_threads = fbp_threads_for_call(call->flops * (double)call->x[0].rows, n_threads);
+    call->tile = tile_of(plan, call->x[0].rows);
+}
+
 static fbp_status run(fbp_prediction *call, fbp_plan *plan, int n_threads) {
     const fbp_samples *x = call->x;
     fbp_status status = fbp_check_samples(plan, x);
     if (status != FBP_OK || x[0].rows == 0) return status;
-    call->pass.plan = plan;
-    call->flops = fbp_sample_flops(plan, x) / 3.0; /* backward takes the rest */
-    call->n_threads = fbp_threads_for_call(call->flops * (double)x[0].rows, n_threads);
-    call->tile = tile_of(plan, x[0].rows);
+    plan_call(call, plan, fbp_sample_flops(plan, x), n_threads);
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, carve, call, &scratch);
     if (status != FBP_OK) return status;
@@ -105,6 +114,22 @@ fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x,
                            .out = out,
                            .pass = {.watch = {.ask = poll, .context = poll_context}}};
     return run(&call, plan, n_threads);
+}
+
+/* ---- what it takes ---- */
+
+fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_threads) {
+    const fbp_samples x[FBP_MAX_INPUTS] = {{.rows = rows}};
+    fbp_prediction call = {.x = x, .pass = {.plan = plan}};
+    plan_call(&call, plan, plan->flops, n_threads);
+    fbp_carver counting = {NULL, 0}, copies = {NULL, 0};
+    carve(&call, &counting);
+    fbp_weights_carve(plan, NULL, purpose_of(&call), &copies);
+    fbp_memory memory = {.weight_copies = (int64_t)copies.used,
+                         .thread_scratch = (int64_t)call.pass.thread_bytes * call.n_threads,
+                         .total = (int64_t)fbp_block_bytes(counting.used)};
+    memory.other = memory.total - memory.weight_copies - memory.thread_scratch;
+    return memory;
 }
 
 /* ---- frozen weights ---- */

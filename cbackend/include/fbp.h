@@ -217,6 +217,7 @@ void fbp_normal(uint64_t seed, uint32_t stream, int64_t n, fbp_dtype dtype, void
 /* ---- memory accounting ---- */
 
 int64_t fbp_allocation_count(void); /* allocations made by the core so far, in all threads */
+int64_t fbp_allocated_bytes(void);  /* and what they took, freed since or not */
 void fbp_fail_allocation(
     int64_t nth); /* tests: the nth allocation from now fails; 0 turns it off */
 
@@ -341,12 +342,15 @@ fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss);
 /* FLOPs of one sample's forward and backward, known before anything runs. */
 void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward);
 
-/* Bytes of the scratch that a training step on `batch` samples takes, by part. */
+/* Bytes that a training on `batch` samples a step allocates, by part; gradients are those of the
+ * threads' tiles and of blocks of samples. And those that a predict of so many samples does: copies
+ * of weights and scratch alone. */
 typedef struct {
-    int64_t activations, deltas, weight_copies, thread_scratch, partial_gradients, order;
+    int64_t activations, deltas, weight_copies, thread_scratch, gradients, order;
     int64_t last_epoch, other, total;
 } fbp_memory;
 fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads);
+fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_threads);
 
 /* How evenly a step on `batch` dense samples spreads over so many threads, if it gets them (small
  * steps run on fewer): in each phase the mean thread's work over the busiest one's, 1 where it is

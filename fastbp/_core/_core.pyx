@@ -735,6 +735,11 @@ def allocation_count():
     return fbp_allocation_count()
 
 
+def allocated_bytes():
+    """Bytes that these allocations took, freed since or not."""
+    return fbp_allocated_bytes()
+
+
 def fail_allocation(int64_t nth):
     """Lets the nth allocation from now fail, once; 0 takes it back. For tests."""
     fbp_fail_allocation(nth)
@@ -1027,7 +1032,7 @@ cdef class Plan:
         return values, gradients
 
     def memory(self, batch_size, *, rule=None, n_samples=0, n_threads=1):
-        """Bytes of a training step by part, known before anything runs."""
+        """Bytes that a training takes, by part, known before anything runs."""
         cdef dict parts = fbp_plan_memory(
             self.plan, _rows(batch_size, "batch_size", 1), _rows(n_samples, "n_samples", 0),
             _threads(n_threads))
@@ -1037,6 +1042,17 @@ cdef class Plan:
                 fbp_row_describe(_row(FBP_RULE, rule)).n_states * parts["parameters"])
         parts["total"] += parts["parameters"] + parts.get("optimizer_state", 0)
         return parts
+
+    def memory_of_predict(self, n_samples, *, n_threads=1):
+        """Bytes that a predict of so many samples takes, by part, its result among them."""
+        cdef int64_t rows = _rows(n_samples, "n_samples", 1)
+        cdef dict parts = fbp_plan_memory_of_predict(self.plan, rows, _threads(n_threads))
+        found = {part: parts[part] for part in ("weight_copies", "thread_scratch", "other")}
+        found["parameters"] = self.n_params * self.dtype.itemsize
+        elements = sum(int(np.prod(shape)) for shape in self.output_shapes)
+        found["outputs"] = rows * elements * self.dtype.itemsize
+        found["total"] = parts["total"] + found["parameters"] + found["outputs"]
+        return found
 
     def balance(self, batch_size, n_threads):
         """How evenly a step spreads over so many threads, if it is worth them to training.

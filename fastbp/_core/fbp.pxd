@@ -165,6 +165,7 @@ cdef extern from "fbp.h" nogil:
     void fbp_normal(uint64_t seed, uint32_t stream, int64_t n, fbp_dtype dtype, void *out)
 
     int64_t fbp_allocation_count()
+    int64_t fbp_allocated_bytes()
     void fbp_fail_allocation(int64_t nth)
 
     ctypedef struct fbp_samples:
@@ -259,9 +260,10 @@ cdef extern from "fbp.h" nogil:
     void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward)
 
     ctypedef struct fbp_memory:
-        int64_t activations, deltas, weight_copies, thread_scratch, partial_gradients, order
+        int64_t activations, deltas, weight_copies, thread_scratch, gradients, order
         int64_t last_epoch, other, total
     fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads)
+    fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_threads)
 
     ctypedef struct fbp_balance:
         double rows, weights

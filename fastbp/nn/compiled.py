@@ -110,6 +110,86 @@ class Plan:
         """
         return describe.describe(self)
 
+    def memory(
+        self,
+        batch_size: int,
+        *,
+        n_threads: int = 1,
+        training: bool = True,
+        optimizer: str | None = None,
+        n_samples: int | None = None,
+    ) -> dict[str, int]:
+        """Bytes that the engine will take, by part, known before anything runs.
+
+        Parameters
+        ----------
+        batch_size : int
+            Samples of a step of training, or of a call that predicts; at least 1.
+        n_threads : int, default=1
+            Threads that it may use; small steps use fewer.
+        training : bool, default=True
+            Whether it is to train, rather than to predict.
+        optimizer : str, default=None
+            The update rule, whose state counts; None for one without.
+        n_samples : int, default=None
+            Samples of the data, of which training keeps the order; None for one batch.
+
+        Returns
+        -------
+        dict of str to int
+            "total" and its parts: "parameters", "weight_copies" (in the order in which products
+            read them), "thread_scratch" and "other" (tables, targets and losses). In training also
+            "activations" and "deltas" (of the whole batch, for the gradients of parameters),
+            "gradients" (of tiles and of blocks of samples; never of all parameters at once),
+            "optimizer_state", "order", and "last_epoch" (the parameters as they were then); in
+            predicting "outputs". What Python code in a graph allocates is not known.
+
+        Raises
+        ------
+        ValueError
+            A number is too small, or there is no such rule.
+
+        Examples
+        --------
+        >>> from fastbp import compile, nn
+        >>> plan = compile(nn.Linear(16).build(4), "squared_error")
+        >>> memory = plan.memory(32, optimizer="adam")
+        >>> memory["parameters"], memory["optimizer_state"]
+        (320, 640)
+        >>> plan.memory(32, training=False)["outputs"]
+        2048
+        """
+        if not training:
+            return self.core.memory_of_predict(batch_size, n_threads=n_threads)
+        if n_samples is None:
+            n_samples = batch_size
+        return self.core.memory(
+            batch_size, rule=optimizer, n_samples=n_samples, n_threads=n_threads
+        )
+
+    def flops(self, batch_size: int) -> dict[str, float]:
+        """FLOPs of a pass, counted from the shapes.
+
+        Parameters
+        ----------
+        batch_size : int
+            At least 1.
+
+        Returns
+        -------
+        dict of str to float
+            "forward", with the losses, and "backward", to parameters that are trained and through
+            what they depend on: 0 where there is no loss. Updates are not counted.
+
+        Examples
+        --------
+        >>> from fastbp import compile, nn
+        >>> plan = compile(nn.Linear(16).build(4))
+        >>> plan.flops(1)
+        {'forward': 128.0, 'backward': 0.0}
+        """
+        return self.core.flops(batch_size)
+
     # ---- data as the engine takes it ----
 
     def samples(self, X: Any) -> Any:
