@@ -12,7 +12,8 @@ from sklearn.exceptions import NotFittedError
 
 from fastbp import MLPRegressor
 from fastbp._core import blas
-from fastbp.estimators import locking, regressor
+from fastbp.estimators import regressor
+from fastbp.train import locking
 
 pytestmark = short_training
 

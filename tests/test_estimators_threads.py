@@ -17,8 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from fastbp import MLPClassifier, MLPRegressor, NonFiniteError, _core
 from fastbp._core import blas
-from fastbp.estimators import locking
-from fastbp.train import threads
+from fastbp.train import locking, threads
 
 pytestmark = short_training
 
@@ -181,7 +180,7 @@ def test_a_child_forked_while_another_thread_trains_is_free():
 
     def work():
         with (
-            locking.exclusively(model),
+            locking.exclusively(model, "MLPClassifier"),
             blas.one_blas_thread(True),
             locking.swapping,
             locking._guard,

@@ -15,11 +15,11 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import _core
-from fastbp.estimators import fitting, inputs, locking, preparation
-from fastbp.estimators.options import STOCHASTIC_SOLVERS
+from fastbp.estimators import fitting, inputs, preparation
 from fastbp.estimators.predictor import Predictor
 from fastbp.nn.network import Array, Network, Parameters
-from fastbp.train import threads
+from fastbp.train import locking, threads
+from fastbp.train.options import STOCHASTIC_SOLVERS
 from fastbp.train.state import Problem, TrainingState
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
@@ -191,7 +191,7 @@ class BaseMLP(BaseEstimator, ABC):
     def _train(
         self, X: Any, y: Any, sample_weight: Any, targets: preparation.Targets, *, incremental: bool
     ) -> Self:
-        with locking.exclusively(self):
+        with locking.exclusively(self, type(self).__name__):
             fitting.train(self, X, y, sample_weight, targets, incremental=incremental)
         return self
 

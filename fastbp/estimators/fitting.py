@@ -13,7 +13,6 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.errors import NonFiniteError
-from fastbp.estimators import locking
 from fastbp.estimators.preparation import (
     Target,
     Targets,
@@ -27,9 +26,9 @@ from fastbp.estimators.preparation import (
 from fastbp.nn.initializers import draw
 from fastbp.nn.network import Array, Network, Parameters
 from fastbp.nn.rows import rows
-from fastbp.train import lbfgs, stochastic, threads
+from fastbp.train import lbfgs, locking, stochastic, threads
 from fastbp.train.notices import warn
-from fastbp.train.state import Problem, TrainingState, digest, draw_seed
+from fastbp.train.state import Problem, TrainingState, draw_seed
 
 if TYPE_CHECKING:
     from fastbp.estimators.base import BaseMLP
@@ -135,7 +134,7 @@ def _train_lbfgs(
         )
     except BaseException as raised:
         n_iterations, loss, error = len(losses), losses[-1] if losses else np.nan, raised
-        _tell_of_small_weights(raised, problem, problem.X.shape[0])
+        _tell_of_small_weights(raised, problem, problem.n_samples)
     return {"n_iter_": n_iterations, "loss_": loss, "t_": 0, "history_": {"loss": losses}}, error
 
 
@@ -148,30 +147,18 @@ def _train_stochastic(
     incremental: bool,
 ) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that an update rule leaves, and the error it ended with."""
-    shown = problem.params
-    # With early stopping the estimator shows the best weights; training goes on from the last ones,
-    # unless the user has edited what was shown.
-    resumed = state.last if state.last is not None and state.shown == digest(shown) else shown
     held_out = None
     if estimator.early_stopping:
-        problem, held_out = split(
-            estimator, problem._replace(params=resumed.copy()), target, shown, state
-        )
-    batch_size = take_batch_size(estimator, problem.X.shape[0])
-    _tell_if_sorted(estimator, target, problem.X.shape[0], batch_size)
+        problem, held_out = split(estimator, problem, target, network.loss, state)
+    batch_size = take_batch_size(estimator, problem.n_samples)
+    _tell_if_sorted(estimator, target, problem.n_samples, batch_size)
     settings = settings_of(estimator, network, batch_size, incremental)
-    # From here on the weights change.
-    if held_out is None and resumed is not shown:
-        shown[...] = resumed
-    state.last = None
     first_epoch, error = state.epoch, None
     try:
         stochastic.train(problem, settings, state, held_out)
     except BaseException as raised:
         error = raised
         _tell_of_small_weights(raised, problem, batch_size)
-    if held_out is not None and estimator.warm_start:
-        state.last, state.shown = problem.params, digest(shown)
     return _logged(state, state.epoch - first_epoch, held_out is not None), error
 
 

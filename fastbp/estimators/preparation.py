@@ -5,8 +5,9 @@ validation notes on them.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -14,17 +15,34 @@ import scipy.sparse
 from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
-from fastbp.estimators import inputs, locking
-from fastbp.estimators.options import check_options
+from fastbp import _core
+from fastbp.estimators import inputs
 from fastbp.nn.initializers import draw
 from fastbp.nn.network import Array, Network
 from fastbp.nn.rows import check_attributes, rows
-from fastbp.train import threads
+from fastbp.train import locking, threads
 from fastbp.train.notices import warn
-from fastbp.train.state import Problem, Settings, TrainingState, Validation, draw_seed, split_seed
+from fastbp.train.options import check_options
+from fastbp.train.rates import Adaptive, InverseOfSamples, Steady
+from fastbp.train.reading import check_total, sample_weights
+from fastbp.train.state import (
+    Problem,
+    Settings,
+    TrainingState,
+    Validation,
+    draw_seed,
+    split_seed,
+    taken,
+)
 
 if TYPE_CHECKING:
     from fastbp.estimators.base import BaseMLP
+
+
+Loss = tuple[str, Mapping[str, float]]
+"""A row of the table, and those of its attributes that are not at their default."""
+
+Score = Callable[[Array, Array, Array | None], float]
 
 
 class Target(NamedTuple):
@@ -51,7 +69,7 @@ class Target(NamedTuple):
     values: Array
     n_outputs: int
     loss: str
-    score: Callable[[Array, Array, Array | None], float]
+    score: Score
     stratify: bool
     sorted: bool
     fitted: dict[str, Any]
@@ -72,7 +90,7 @@ class Sample(NamedTuple):
 
 
 def check_parameters(estimator: "BaseMLP", incremental: bool) -> None:
-    check_options(estimator)
+    check_options(type(estimator).__name__, vars(estimator))
     estimator._loss_attributes()
     _activation(estimator)
     if incremental and estimator.early_stopping:
@@ -123,15 +141,15 @@ def prepare(
             f" go on with the weights of {estimator._network.sizes}; fit anew with"
             " warm_start=False."
         )
-    weight = inputs.sample_weights(sample_weight, X.shape[0], X.dtype)
+    weight = sample_weights(sample_weight, X.shape[0], X.dtype)
     return Sample(X, target.values, weight), target, network
 
 
 def split(
-    estimator: "BaseMLP", problem: Problem, target: Target, best: Array, state: TrainingState
+    estimator: "BaseMLP", problem: Problem, target: Target, loss: Loss, state: TrainingState
 ) -> tuple[Problem, Validation]:
     """Set samples aside for early stopping, by the seed alone."""
-    n_samples, share = problem.X.shape[0], estimator.validation_fraction
+    n_samples, share = problem.n_samples, estimator.validation_fraction
     n_held = math.ceil(share * n_samples)
     if not 2 <= n_held < n_samples:
         raise ValueError(
@@ -153,10 +171,19 @@ def split(
     for what, index in (("kept for training", kept), ("held out", held)):
         weight = None if problem.sample_weight is None else problem.sample_weight[index]
         if weight is not None:
-            inputs.check_total(weight, f"sample_weight of the samples {what}")
-        parts.append(Sample(problem.X[index], problem.y[index], weight))
+            check_total(weight, f"sample_weight of the samples {what}")
+        parts.append(Sample(taken(problem.X, index), problem.y[index], weight))
     training = problem._replace(X=parts[0].X, y=parts[0].y, sample_weight=parts[0].weight)
-    return training, Validation(*parts[1], target.score, best)
+    evaluate = partial(_evaluated, loss, parts[1], target.score)
+    return training, Validation(parts[1].X, evaluate, scored=True, stops=True)
+
+
+def _evaluated(loss: Loss, held: Sample, score: Score, raw: Array) -> tuple[float, float]:
+    """The loss and the score of raw outputs for samples held out."""
+    name, attributes = loss
+    values, _ = _core.loss(name, raw, held.y, attributes)
+    mean = float(np.average(values, weights=held.weight))
+    return mean, score(_core.link(name, raw), held.y, held.weight)
 
 
 def take_batch_size(estimator: "BaseMLP", n_samples: int) -> int:
@@ -186,23 +213,31 @@ def settings_of(
     # A rule's attributes have the names of the estimator's parameters, with one exception.
     names = {attr["name"] for attr in rows("rule")[rule]["attrs"]}
     source = {name: "alpha" if name == "weight_decay" else name for name in names}
+    loss, attributes = network.loss
     return Settings(
-        loss=network.loss,
+        loss=(loss, tuple(sorted(attributes.items()))),
         rule=rule,
         attributes={name: float(getattr(estimator, option)) for name, option in source.items()},
         batch_size=batch_size,
         shuffle=bool(estimator.shuffle),
-        schedule=estimator.learning_rate if sgd else "constant",
-        rate=float(estimator.learning_rate_init),
-        power_t=float(estimator.power_t),
+        rates=_rates(estimator),
         max_epochs=1 if incremental else int(estimator.max_iter),
+        limit=None if incremental else "max_iter",
         tol=float(estimator.tol),
         patience=estimator.n_iter_no_change,
         verbose=bool(estimator.verbose),
-        incremental=incremental,
         keep_steps=estimator.history == "step",
         n_threads=threads.resolve(estimator.n_threads),
     )
+
+
+def _rates(estimator: "BaseMLP") -> Steady:
+    rate = float(estimator.learning_rate_init)
+    if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
+        return InverseOfSamples(rate, float(estimator.power_t))
+    if estimator.solver == "sgd" and estimator.learning_rate == "adaptive":
+        return Adaptive(rate)
+    return Steady(rate)
 
 
 def gradient_problem(
@@ -220,7 +255,7 @@ def gradient_problem(
         X, y = inputs.training_data(
             estimator, X, y, dtype=dtype, reset=False, y_numeric=estimator._y_numeric
         )
-        weight = inputs.sample_weights(sample_weight, X.shape[0], dtype)
+        weight = sample_weights(sample_weight, X.shape[0], dtype)
         with locking.swapping:
             target = estimator._targets(y, dtype, fresh=False, complete=False)
             network = replace(estimator._network, dtype=dtype)

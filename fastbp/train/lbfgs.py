@@ -136,7 +136,7 @@ def _not_finite(problem: Problem, iteration: int) -> NonFiniteError:
 
 def _culprit(problem: Problem) -> int:
     """The first layer with a sum that is not finite, by any sample; -1 if there is none."""
-    n_samples = problem.X.shape[0]
+    n_samples = problem.n_samples
     first = math.inf
     for start in range(0, n_samples, _BLOCK):
         rows = slice(start, start + _BLOCK)

@@ -7,7 +7,7 @@ have made. It holds no data and no plan, and it pickles.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -15,12 +15,16 @@ from sklearn.utils import check_random_state
 from fastbp import _core
 from fastbp.nn.network import Array
 
+if TYPE_CHECKING:
+    from fastbp.train.rates import Rates
+
 
 class Problem(NamedTuple):
     """Samples as the engine takes them, with the plan and the weights that they go with.
 
-    `X` is (n, n_inputs), dense or CSR; `y` is int32 (n,) for losses over classes, else (n,
-    n_outputs); `sample_weight` is (n,) or None; `alpha` is the penalty of the loss.
+    `X` is (n, ...), dense or CSR; `y` is int32 (n, ...) for losses over classes, else (n, ...) of
+    the weights' dtype; each is a tuple of such arrays where the plan has several inputs or losses.
+    `sample_weight` is (n,) or None; `alpha` is the penalty of the loss.
     """
 
     plan: _core.Plan
@@ -30,43 +34,55 @@ class Problem(NamedTuple):
     sample_weight: Array | None
     alpha: float
 
+    @property
+    def n_samples(self) -> int:
+        """How many samples there are."""
+        first = self.X[0] if isinstance(self.X, tuple) else self.X
+        return int(first.shape[0])
+
+
+def taken(arrays: Any, index: Array) -> Any:
+    """Samples of an array, or of each array of a tuple."""
+    if isinstance(arrays, tuple):
+        return tuple(one[index] for one in arrays)
+    return arrays[index]
+
 
 class Validation(NamedTuple):
-    """Samples held out for early stopping; a higher `score(prediction, y, sample_weight)` is
-    better.
+    """Samples held out.
 
-    `best` is the buffer (n_params,) that receives the weights of the best epoch.
+    `evaluate` makes of the raw outputs for `X` their loss, without the penalty, and their score, of
+    which a higher one is better; where there is none (not `scored`), minus the loss. With `stops`,
+    training ends where the score no longer improves, and the weights are those of the best epoch.
     """
 
     X: Any
-    y: Array
-    sample_weight: Array | None
-    score: Callable[[Array, Array, Array | None], float]
-    best: Array
+    evaluate: Callable[[Any], tuple[float, float]]
+    scored: bool
+    stops: bool
 
 
 @dataclass(frozen=True)
 class Settings:
     """The choices of one call of stochastic training, already validated.
 
-    `max_epochs` is 1 and `incremental` true for `partial_fit`, which warns of no missing
-    convergence. `schedule`, `rate` and `power_t` are scikit-learn's learning_rate,
-    learning_rate_init and power_t; `patience` is its n_iter_no_change.
+    `loss` says what is minimised: where that changes, the best loss so far counts no more.
+    `patience` is scikit-learn's n_iter_no_change, `limit` the name of the parameter that
+    `max_epochs` comes from: after so many epochs without convergence there is a warning, unless
+    it is None.
     """
 
-    loss: tuple[str, Mapping[str, float]]
+    loss: tuple[Any, ...]
     rule: str
     attributes: Mapping[str, float]
     batch_size: int
     shuffle: bool
-    schedule: str
-    rate: float
-    power_t: float
+    rates: "Rates"
     max_epochs: int
+    limit: str | None
     tol: float
     patience: float
     verbose: bool
-    incremental: bool
     keep_steps: bool
     n_threads: int
 
@@ -83,6 +99,8 @@ class TrainingState:
         Epochs made so far: the number of the next permutation.
     samples : int
         Training samples seen so far, which "invscaling" rates depend on.
+    batches : int
+        Batches of the epochs so far, which schedules depend on.
     step : int
         Updates made since the optimiser's vectors were zero.
     rule : str
@@ -92,7 +110,7 @@ class TrainingState:
     rate : float
         The rate that an "adaptive" schedule has come down to.
     rate_origin : tuple
-        The schedule and initial rate that `rate` came from; another one restarts it.
+        What `rate` came from; another origin restarts it.
     monitored : tuple
         What `best` was measured on; `best` and `stale` restart where this changes.
     best : float
@@ -100,7 +118,7 @@ class TrainingState:
     stale : int
         Epochs in a row without improvement.
     last : ndarray of shape (n_params,) or None
-        With early stopping, the weights after the last epoch: the estimator shows the best.
+        With early stopping, the weights after the last epoch: what is shown are the best.
     shown : bytes
         A digest of the weights that were shown when `last` was kept, to see whether they were
         edited.
@@ -112,6 +130,7 @@ class TrainingState:
     seed: int
     epoch: int = 0
     samples: int = 0
+    batches: int = 0
     step: int = 0
     rule: str = ""
     vectors: Array | None = None

@@ -1,11 +1,11 @@
-"""The constructor's parameters: what each may be, checked at `fit` before anything else.
+"""The parameters of training: what each may be, checked before anything else.
 
-Every error names the estimator, the parameter, what was wanted and what was found. Whether
+Every error names whose parameter it is, its name, what was wanted and what was found. Whether
 parameters fit the data is not decided here.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -37,6 +37,10 @@ def _is_int(value: object, low: int) -> bool:
 
 def _integer(low: int) -> Option:
     return Option(f"an int of at least {low}", lambda value: _is_int(value, low))
+
+
+def _below(end: int) -> Option:
+    return Option(f"an int in [0, {end - 1}]", lambda value: _is_int(value, 0) and int(value) < end)
 
 
 def _real(
@@ -102,15 +106,15 @@ OPTIONS = {
     "learning_rate_init": _real(0, open_low=True),
     "power_t": _real(0),
     "max_iter": _integer(1),
+    "max_epochs": _integer(1),
     "shuffle": _FLAG,
     "random_state": Option(
         "an int in [0, 4294967295], a numpy.random.RandomState, or None",
         lambda value: (
-            value is None
-            or isinstance(value, np.random.RandomState)
-            or (_is_int(value, 0) and value < 2**32)
+            value is None or isinstance(value, np.random.RandomState) or _below(2**32).allows(value)
         ),
     ),
+    "seed": _either(_below(2**64), None),
     "tol": _real(0),
     "verbose": Option("a bool or an int of at least 0", lambda v: _is_bool(v) or _is_int(v, 0)),
     "warm_start": _FLAG,
@@ -131,16 +135,15 @@ OPTIONS = {
     "dtype": Option("float32, float64 (a name or a NumPy dtype) or None", _is_dtype),
     "history": _one_of("epoch", "step"),
 }
-"""The rule of each parameter. Those of the loss and of rows' own parameters need the table: see
-`losses` and `nn.rows.check_attributes`."""
+"""The rule of each parameter, whoever has it. Those of losses, optimisers and rows' own parameters
+need the table: see `estimators.losses`, `rules` and `nn.rows.check_attributes`."""
 
 
-def check_options(estimator: Any) -> None:
-    """Raise a ValueError for the first parameter of `estimator` that its rule refuses."""
-    for name, option in OPTIONS.items():
-        value = getattr(estimator, name)
-        if not option.allows(value):
+def check_options(owner: str, given: Mapping[str, object]) -> None:
+    """Raise a ValueError for the first of the owner's parameters that its rule refuses."""
+    for name, value in given.items():
+        option = OPTIONS.get(name)
+        if option is not None and not option.allows(value):
             raise ValueError(
-                f"The {name!r} parameter of {type(estimator).__name__} must be {option.wanted};"
-                f" got {value!r} instead."
+                f"The {name!r} parameter of {owner} must be {option.wanted}; got {value!r} instead."
             )

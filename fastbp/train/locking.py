@@ -1,4 +1,4 @@
-"""Who may train an estimator, and who may look at it, while several threads use it.
+"""Who may train an estimator or a network, and who may look at it, while several threads use it.
 
 Take `swapping` from this module at each use: a forked child has locks of its own.
 """
@@ -7,10 +7,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fastbp.estimators.base import BaseMLP
 
 _in_training: dict[int, object] = {}
 _guard = threading.Lock()
@@ -20,23 +16,20 @@ swapping = threading.RLock()
 
 
 @contextmanager
-def exclusively(estimator: "BaseMLP") -> Iterator[None]:
-    """Hold the estimator for training; a RuntimeError if another thread does."""
+def exclusively(trained: object, name: str) -> Iterator[None]:
+    """Hold what is trained, which goes by that name; a RuntimeError if another thread does."""
     # The hold is entered, and taken out, by a token of its own inside the `try`: a Ctrl-C between
     # any two lines leaves no estimator held for good.
     hold = object()
     try:
         with _guard:
-            if _in_training.setdefault(id(estimator), hold) is not hold:
-                raise RuntimeError(
-                    f"This {type(estimator).__name__} is being trained by another thread; use a"
-                    " clone."
-                )
+            if _in_training.setdefault(id(trained), hold) is not hold:
+                raise RuntimeError(f"This {name} is being trained by another thread; use a clone.")
         yield
     finally:
         with _guard:
-            if _in_training.get(id(estimator)) is hold:
-                del _in_training[id(estimator)]
+            if _in_training.get(id(trained)) is hold:
+                del _in_training[id(trained)]
 
 
 def _start_anew_in_child() -> None:
