@@ -16,6 +16,7 @@ from fastbp.gradcheck import check_gradients
 from fastbp.nn.compiled import compile
 from fastbp.recompute import checkpoint
 from fastbp.tensor import Tensor
+from fastbp.train.fit import fit
 from fastbp.train.range_test import find_learning_rate
 from fastbp.transforms import grad, hessian_vector_product, jvp, value_and_grad, vjp
 
@@ -29,6 +30,7 @@ __all__ = [
     "checkpoint",
     "compile",
     "find_learning_rate",
+    "fit",
     "grad",
     "hessian_vector_product",
     "jvp",

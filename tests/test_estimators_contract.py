@@ -70,7 +70,7 @@ def test_public_names():
     estimators = {"MLPClassifier", "MLPRegressor", "NonFiniteError", "check_gradients"}
     tensors = {"Tensor", "Function", "no_grad", "checkpoint", "ops"}
     transforms = {"grad", "value_and_grad", "vjp", "jvp", "hessian_vector_product"}
-    networks = {"nn", "compile", "find_learning_rate"}
+    networks = {"nn", "compile", "find_learning_rate", "fit"}
     assert set(fastbp.__all__) == estimators | tensors | transforms | networks
     # A function of a submodule's name would hide it.
     modules = {name for name in fastbp.__all__ if inspect.ismodule(getattr(fastbp, name))}

@@ -21,14 +21,15 @@ from fastbp.estimators.preparation import (
     prepare,
     settings_of,
     split,
-    take_batch_size,
 )
 from fastbp.nn.initializers import draw
 from fastbp.nn.network import Array, Network, Parameters
 from fastbp.nn.rows import rows
 from fastbp.train import lbfgs, locking, stochastic, threads
 from fastbp.train.notices import warn
+from fastbp.train.options import batch_size_of
 from fastbp.train.state import Problem, TrainingState, draw_seed
+from fastbp.train.validation import LossTerm
 
 if TYPE_CHECKING:
     from fastbp.estimators.base import BaseMLP
@@ -149,8 +150,8 @@ def _train_stochastic(
     """The fitted attributes that an update rule leaves, and the error it ended with."""
     held_out = None
     if estimator.early_stopping:
-        problem, held_out = split(estimator, problem, target, network.loss, state)
-    batch_size = take_batch_size(estimator, problem.n_samples)
+        problem, held_out = split(estimator, problem, target, LossTerm(*network.loss), state)
+    batch_size = batch_size_of(estimator.batch_size, problem.n_samples)
     _tell_if_sorted(estimator, target, problem.n_samples, batch_size)
     settings = settings_of(estimator, network, batch_size, incremental)
     first_epoch, error = state.epoch, None

@@ -4,8 +4,7 @@ Reads estimators and changes none, but for the names and number of features, whi
 validation notes on them.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import scipy.sparse
 from sklearn.base import clone
-from sklearn.model_selection import train_test_split
 
 from fastbp import _core
 from fastbp.estimators import inputs
@@ -21,26 +19,21 @@ from fastbp.nn.initializers import draw
 from fastbp.nn.network import Array, Network
 from fastbp.nn.rows import check_attributes, rows
 from fastbp.train import locking, threads
-from fastbp.train.notices import warn
 from fastbp.train.options import check_options
 from fastbp.train.rates import Adaptive, InverseOfSamples, Steady
-from fastbp.train.reading import check_total, sample_weights
+from fastbp.train.reading import sample_weights
 from fastbp.train.state import (
     Problem,
     Settings,
     TrainingState,
     Validation,
     draw_seed,
-    split_seed,
-    taken,
 )
+from fastbp.train.validation import LossTerm, hold_out, mean_loss
 
 if TYPE_CHECKING:
     from fastbp.estimators.base import BaseMLP
 
-
-Loss = tuple[str, Mapping[str, float]]
-"""A row of the table, and those of its attributes that are not at their default."""
 
 Score = Callable[[Array, Array, Array | None], float]
 
@@ -146,56 +139,19 @@ def prepare(
 
 
 def split(
-    estimator: "BaseMLP", problem: Problem, target: Target, loss: Loss, state: TrainingState
+    estimator: "BaseMLP", problem: Problem, target: Target, loss: LossTerm, state: TrainingState
 ) -> tuple[Problem, Validation]:
-    """Set samples aside for early stopping, by the seed alone."""
-    n_samples, share = problem.n_samples, estimator.validation_fraction
-    n_held = math.ceil(share * n_samples)
-    if not 2 <= n_held < n_samples:
-        raise ValueError(
-            f"validation_fraction={share} sets {n_held} of {n_samples} samples aside; at least 2"
-            " are wanted, and at least 1 to train on."
-        )
-    try:
-        kept, held = train_test_split(
-            np.arange(n_samples),
-            random_state=split_seed(state.seed),
-            test_size=n_held,
-            stratify=target.values if target.stratify else None,
-        )
-    except ValueError as error:  # classes with too few samples for both parts
-        raise ValueError(
-            f"validation_fraction={share} cannot set {n_held} of {n_samples} samples aside: {error}"
-        ) from error
-    parts = []
-    for what, index in (("kept for training", kept), ("held out", held)):
-        weight = None if problem.sample_weight is None else problem.sample_weight[index]
-        if weight is not None:
-            check_total(weight, f"sample_weight of the samples {what}")
-        parts.append(Sample(taken(problem.X, index), problem.y[index], weight))
-    training = problem._replace(X=parts[0].X, y=parts[0].y, sample_weight=parts[0].weight)
-    evaluate = partial(_evaluated, loss, parts[1], target.score)
-    return training, Validation(parts[1].X, evaluate, scored=True, stops=True)
+    """Set samples aside for early stopping."""
+    stratify = target.values if target.stratify else None
+    training, held = hold_out(problem, estimator.validation_fraction, state.seed, stratify=stratify)
+    evaluate = partial(_evaluated, loss, held, target.score)
+    return training, Validation(held.X, evaluate, scored=True, stops=True)
 
 
-def _evaluated(loss: Loss, held: Sample, score: Score, raw: Array) -> tuple[float, float]:
+def _evaluated(loss: LossTerm, held: Problem, score: Score, raw: Array) -> tuple[float, float]:
     """The loss and the score of raw outputs for samples held out."""
-    name, attributes = loss
-    values, _ = _core.loss(name, raw, held.y, attributes)
-    mean = float(np.average(values, weights=held.weight))
-    return mean, score(_core.link(name, raw), held.y, held.weight)
-
-
-def take_batch_size(estimator: "BaseMLP", n_samples: int) -> int:
-    if estimator.batch_size == "auto":
-        return min(200, n_samples)
-    size = int(estimator.batch_size)
-    if size > n_samples:
-        warn(
-            f"batch_size={size} is larger than the number of training samples; all {n_samples} make"
-            " one batch."
-        )
-    return min(size, n_samples)
+    mean = mean_loss((loss,), raw, held.y, held.sample_weight)
+    return mean, score(_core.link(loss.row, raw), held.y, held.sample_weight)
 
 
 def penalty(estimator: "BaseMLP") -> float:
@@ -213,9 +169,8 @@ def settings_of(
     # A rule's attributes have the names of the estimator's parameters, with one exception.
     names = {attr["name"] for attr in rows("rule")[rule]["attrs"]}
     source = {name: "alpha" if name == "weight_decay" else name for name in names}
-    loss, attributes = network.loss
     return Settings(
-        loss=(loss, tuple(sorted(attributes.items()))),
+        loss=LossTerm(*network.loss).identity,
         rule=rule,
         attributes={name: float(getattr(estimator, option)) for name, option in source.items()},
         batch_size=batch_size,

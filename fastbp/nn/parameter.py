@@ -149,6 +149,12 @@ class Home:
                 _ = one.tensor
         return self.flat
 
+    def note_change(self) -> None:
+        """Tell those who recorded the parameters' values that they are others now."""
+        for one in self.parameters.values():
+            if one._tensor is not None:
+                one._tensor._changed()
+
     def next_step(self) -> int:
         """The number of a run with random masks, from 0."""
         self.step += 1

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastbp.nn.initializers import INITIALIZERS
 from fastbp.nn.rows import rows
+from fastbp.train.notices import warn
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
 
@@ -137,6 +138,18 @@ OPTIONS = {
 }
 """The rule of each parameter, whoever has it. Those of losses, optimisers and rows' own parameters
 need the table: see `estimators.losses`, `rules` and `nn.rows.check_attributes`."""
+
+
+def batch_size_of(given: int | str, n_samples: int) -> int:
+    """The samples of a step, where "auto" is the smaller of 200 and all; a warning for too many."""
+    if isinstance(given, str):
+        return min(200, n_samples)
+    if given > n_samples:
+        warn(
+            f"batch_size={given} is larger than the number of training samples; all {n_samples}"
+            " make one batch."
+        )
+    return min(int(given), n_samples)
 
 
 def check_options(owner: str, given: Mapping[str, object]) -> None:

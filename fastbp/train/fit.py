@@ -1,0 +1,267 @@
+"""`fit`: a network in hand is trained in place, whole epochs in C.
+
+Here a user's arguments become what `stochastic.train` is told. Labels, scores and copies of the
+network are the estimators' affair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fastbp.nn.compiled import Plan, compile
+from fastbp.nn.module import Module
+from fastbp.nn.network import Array
+from fastbp.nn.parameter import Home
+from fastbp.train import locking, stochastic, threads
+from fastbp.train.options import batch_size_of, check_options
+from fastbp.train.rates import rates_of
+from fastbp.train.reading import sample_weights
+from fastbp.train.rules import rule_of
+from fastbp.train.state import Problem, Settings, TrainingState, Validation
+from fastbp.train.validation import LossTerm, hold_out, mean_loss
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How training went, and what it takes to go on.
+
+    Attributes
+    ----------
+    plan : Plan
+        What was run; `plan.core` is the engine's.
+    history : dict of str to list of float
+        "loss", with the penalty, and "learning_rate" of each epoch (of rates that change within
+        it, its first); where samples were held out "validation_loss"; where asked for, "step_loss".
+    n_epochs, n_steps : int
+        How many were made, by this call and those that it resumed.
+    """
+
+    plan: Plan
+    history: dict[str, list[float]]
+    n_epochs: int
+    n_steps: int
+    _state: TrainingState = field(repr=False)
+
+
+def fit(
+    module: Module,
+    loss: Any,
+    X: Any,
+    y: Any,
+    *,
+    sample_weight: Any = None,
+    optimizer: str = "adam",
+    optimizer_params: dict[str, float] | None = None,
+    learning_rate_init: float = 0.001,
+    schedule: Any = None,
+    alpha: float = 0.0,
+    batch_size: int | str = "auto",
+    max_epochs: int = 10,
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_data: Sequence[Any] | None = None,
+    early_stopping: bool = False,
+    validation_fraction: float = 0.1,
+    n_iter_no_change: float = 10,
+    tol: float = 1e-4,
+    n_threads: int | None = None,
+    verbose: bool = False,
+    history: str = "epoch",
+    resume: FitResult | None = None,
+) -> FitResult:
+    """Train a network in place: its parameters are changed.
+
+    Parameters
+    ----------
+    module : Module
+        A network. One that is not built is built for X, in float32 and with `seed`.
+    loss : str, Loss or dict
+        What is lowered, averaged over samples: as `compile` takes it. For several outputs a dict by
+        their names, of losses or of pairs (loss, weight).
+    X : array or CSR matrix of shape (n_samples, ...), or dict of these
+        Samples; by the names of inputs where there are several.
+    y : array of shape (n_samples, ...), or dict of these
+        Targets of the losses: for those over classes integers, one for each sample and position,
+        else numbers of the shape of the output.
+    sample_weight : array of shape (n_samples,), default=None
+        Not negative, not all zero. None weighs all the same.
+    optimizer : str, default="adam"
+        An update rule of the table.
+    optimizer_params : dict of str to float, default=None
+        The rule's numbers by name, other than its defaults.
+    learning_rate_init : float, default=0.001
+        The rate of every step, above 0, unless there is a schedule.
+    schedule : Schedule or ReduceOnPlateau, default=None
+        Of `fastbp.optim`. A Schedule is asked for the rate of every step, counted from 0; a
+        ReduceOnPlateau for that of every epoch, by the losses so far: those of held-out samples,
+        where there are any.
+    alpha : float, default=0.0
+        Strength of the L2 penalty, at least 0: alpha / 2 times the sum of squared weights (of
+        parameters with two axes or more), divided by the sum of the batch's sample weights. Rules
+        with a decay of their own, such as "adamw", take it as that (Loshchilov and Hutter 2019).
+    batch_size : int or "auto", default="auto"
+        Samples of a step. "auto" is the smaller of 200 and all.
+    max_epochs : int, default=10
+        All are made, unless `early_stopping` ends them.
+    shuffle : bool, default=True
+        Whether each epoch has an order of its own.
+    seed : int, default=None
+        Orders are functions of it and of the epoch, random masks of it and of the step. None is the
+        seed that the network was built with.
+    validation_data : (X, y) or (X, y, sample_weight), default=None
+        Samples whose loss is noted after each epoch.
+    early_stopping : bool, default=False
+        Whether to stop where the loss of held-out samples no longer falls, with the parameters of
+        the epoch at which it was least. They are `validation_data`, or else a part of X.
+    validation_fraction : float, default=0.1
+        This part, in [0, 1).
+    n_iter_no_change : int, default=10
+        With `early_stopping`, the epochs without improvement that are borne.
+    tol : float, default=1e-4
+        With `early_stopping`, the least fall of the loss that is an improvement.
+    n_threads : int, default=None
+        None obeys the surroundings; see `MLPClassifier`. Results do not depend on it.
+    verbose : bool, default=False
+        Whether to print the loss of each epoch.
+    history : {"epoch", "step"}, default="epoch"
+        Whether the loss of each step is kept as well.
+    resume : FitResult, default=None
+        What an earlier call on this network returned: training goes on as if it had not ended, from
+        that call's optimiser, epoch, step and seed.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument is not what it should be; the message names it.
+    NonFiniteError
+        A loss or a parameter became infinite or NaN. The parameters are those of the last whole
+        epoch, or of the best one with `early_stopping`.
+    RuntimeError
+        Another thread is training this network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import fit, nn
+    >>> X = np.linspace(-1, 1, 200, dtype=np.float32).reshape(-1, 1)
+    >>> network = nn.Sequential(nn.Linear(32), nn.Tanh(), nn.Linear(1))
+    >>> result = fit(network, "squared_error", X, X**2, learning_rate_init=0.01, batch_size=20)
+    >>> result.history["loss"][-1] < 0.1 * result.history["loss"][0]
+    True
+    >>> network(X).shape
+    (200, 1)
+    """
+    check_options("fit", locals())
+    if not isinstance(module, Module):
+        raise TypeError(f"module: found {type(module).__name__}, wanted a Module")
+    rule = rule_of(optimizer, optimizer_params, alpha)
+    rates = rates_of(schedule, float(learning_rate_init), scored=False)
+    if module._home is None:
+        module.build(_described(X), seed=seed or 0)
+    home = module._built()
+    plan = compile(module, loss)
+    if not plan.losses:
+        raise ValueError("loss: found none, wanted what training is to lower")
+    with locking.exclusively(home, f"{type(module).__name__} network"):
+        problem = _problem(plan, home.settle(), X, y, sample_weight, "")
+        state = _state(resume, home.seed if seed is None else seed, plan)
+        held = None
+        if validation_data is not None:
+            held = _held(plan, home, validation_data)
+        elif early_stopping:
+            problem, held = hold_out(problem, validation_fraction, state.seed)
+        terms = _terms(plan)
+        settings = Settings(
+            loss=tuple(term.identity for term in terms),
+            rule=rule.row,
+            attributes=rule.attributes,
+            batch_size=batch_size_of(batch_size, problem.n_samples),
+            shuffle=bool(shuffle),
+            rates=rates,
+            max_epochs=int(max_epochs),
+            limit=None,
+            tol=float(tol),
+            patience=n_iter_no_change if early_stopping else math.inf,
+            verbose=bool(verbose),
+            keep_steps=history == "step",
+            n_threads=threads.resolve(n_threads),
+        )
+        validation = None
+        if held is not None:
+            evaluate = partial(_evaluated, terms, held)
+            validation = Validation(held.X, evaluate, scored=False, stops=bool(early_stopping))
+        try:
+            stochastic.train(problem._replace(alpha=rule.alpha), settings, state, validation)
+        finally:
+            home.note_change()
+    return FitResult(plan, state.history, state.epoch, state.batches, state)
+
+
+def _described(X: Any) -> Any:
+    """What a network is built for: arrays, lists made such."""
+    if isinstance(X, dict):
+        return {name: _described(one) for name, one in X.items()}
+    return X if hasattr(X, "indptr") else np.asarray(X)
+
+
+def _problem(plan: Plan, flat: Array, X: Any, y: Any, sample_weight: Any, argument: str) -> Problem:
+    """Samples as the engine takes them; `argument` stands before their names in errors."""
+    samples, targets = plan.samples(X), plan.targets(y)
+    problem = Problem(plan.core, flat, samples, targets, None, 0.0)
+    if problem.n_samples == 0:
+        raise ValueError(f"{argument}X: found no samples, wanted at least one")
+    for what, arrays in ((f"{argument}X", samples), (f"{argument}y", targets)):
+        for one in arrays if isinstance(arrays, tuple) else (arrays,):
+            _refuse_what_is_not_finite(one, what)
+    weight = sample_weights(sample_weight, problem.n_samples, flat.dtype)
+    return problem._replace(sample_weight=weight)
+
+
+def _refuse_what_is_not_finite(array: Any, what: str) -> None:
+    values = array.data if hasattr(array, "indptr") else array
+    if not np.isfinite(values).all():
+        raise ValueError(f"{what}: found infinite or NaN values, wanted finite ones")
+
+
+def _held(plan: Plan, home: Home, given: Sequence[Any]) -> Problem:
+    if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+        raise ValueError(
+            f"validation_data: found {type(given).__name__}, wanted (X, y) or (X, y, sample_weight)"
+        )
+    X, y, weight = (*given, None)[:3]
+    return _problem(plan, home.flat, X, y, weight, "validation_data: ")
+
+
+def _terms(plan: Plan) -> tuple[LossTerm, ...]:
+    return tuple(
+        LossTerm(loss.name, loss.attributes(), plan.outputs.index(name), weight)
+        for name, (loss, weight) in plan.losses.items()
+    )
+
+
+def _evaluated(terms: Sequence[LossTerm], held: Problem, raw: Any) -> tuple[float, float]:
+    loss = mean_loss(terms, raw, held.y, held.sample_weight)
+    return loss, -loss
+
+
+def _state(resume: FitResult | None, seed: int, plan: Plan) -> TrainingState:
+    if resume is None:
+        return TrainingState(seed)
+    state = deepcopy(resume._state)  # so that what was returned stays as it is
+    if state.vectors is not None and state.vectors.shape[1] != plan.core.n_params:
+        raise ValueError(
+            f"resume: found the training of {state.vectors.shape[1]} parameters, wanted that of the"
+            f" {plan.core.n_params} of this network"
+        )
+    return state
