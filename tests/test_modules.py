@@ -307,3 +307,25 @@ def test_misuse_is_named():
         nn.Linear(2).build(2)(np.ones((1, 2)))
     with pytest.raises(ValueError, match="loss: found 'square', wanted a Loss or one of the names"):
         fastbp.compile(nn.Linear(2).build(2), "square")
+
+
+def test_integers_are_what_the_network_takes_them_for():
+    class Looking(nn.Module):
+        def forward(self, token, count):
+            table = self.parameter("table", (5, 3), "he_uniform")
+            return ops.embedding(token, table) + count.sum(axis=1, keepdims=True)
+
+    samples = {"token": np.array([4, 0, 1]), "count": np.array([[1, 2], [3, 4], [5, 6]])}
+    module = Looking().build(samples)
+    assert {name: one.content for name, one in module._home.inputs.items()} == {
+        "token": "index",
+        "count": "real",
+    }
+    plan = fastbp.compile(module)
+    made = plan.core.predict(module._home.flat, plan.samples(samples), raw=True)
+    np.testing.assert_allclose(made, module.table.data[[4, 0, 1]] + [[3], [7], [11]], rtol=1e-6)
+    dense = nn.Linear(2).build(np.array([[1, 2]]))
+    assert dense._home.inputs == nn.Input((2,))
+    told = nn.Linear(2).build(nn.Input((2,), "index"))  # what is said is not doubted
+    with pytest.raises(ValueError, match="x of linear: found integers"):
+        fastbp.compile(told)

@@ -1,13 +1,12 @@
-"""What the classifier and the regressor share: parameters, weights, pickling, prediction.
+"""What all estimators share: the training call, prediction, and what threads may do meanwhile.
 
-Knows neither labels nor which losses there are: the two estimators supply them. How a training call
-goes is told in `fitting`; arithmetic is the engine's.
+Knows neither labels nor losses nor what kind of network there is: those made from it supply them.
+How a training call goes is told in `fitting`; arithmetic is the engine's.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from types import FunctionType
-from typing import Any, Self, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
@@ -15,102 +14,38 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import _core
-from fastbp.estimators import fitting, inputs, preparation
+from fastbp.estimators import fitting, preparation
 from fastbp.estimators.predictor import Predictor
-from fastbp.nn.network import Array, Network, Parameters
+from fastbp.estimators.trainable import Start, Trainable
+from fastbp.nn.network import Array
 from fastbp.train import locking, threads
-from fastbp.train.options import STOCHASTIC_SOLVERS
-from fastbp.train.state import Problem, TrainingState
-
-_Init = TypeVar("_Init", bound=Callable[..., None])
-
-
-def with_default(init: _Init, **defaults: object) -> _Init:
-    """A copy of `init` with other defaults for keyword-only parameters.
-
-    scikit-learn reads an estimator's parameters and defaults from the signature of its `__init__`.
-    A copy has the two estimators' thirty common parameters written once, and differing ones right.
-    """
-    function = cast(FunctionType, init)
-    copy = FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__
-    )
-    copy.__kwdefaults__ = {**(function.__kwdefaults__ or {}), **defaults}
-    copy.__annotations__, copy.__qualname__ = function.__annotations__, function.__qualname__
-    return cast(_Init, copy)
+from fastbp.train.rates import Rates
+from fastbp.train.rules import Rule
+from fastbp.train.state import TrainingState
 
 
-class BaseMLP(BaseEstimator, ABC):
-    """A multilayer perceptron behind scikit-learn's methods; see the two classes made from it."""
+class BaseTrained(BaseEstimator, ABC):
+    """An estimator with a network in it; see `BaseMLP` and `BaseNetwork`."""
 
-    # One line for each parameter, as scikit-learn wants it. Defaults are scikit-learn's; the last
-    # seven parameters are fastbp's own. `loss` here is the classifier's.
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: str = "relu",
-        *,
-        solver: str = "adam",
-        alpha: float = 0.0001,
-        batch_size: int | str = "auto",
-        learning_rate: str = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 1e-4,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        loss: str = "log_loss",
-        loss_params: dict[str, float] | None = None,
-        activation_params: dict[str, float] | None = None,
-        weight_init: str = "glorot_uniform",
-        n_threads: int | None = None,
-        dtype: Any = None,
-        history: str = "epoch",
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.loss = loss
-        self.loss_params = loss_params
-        self.activation_params = activation_params
-        self.weight_init = weight_init
-        self.n_threads = n_threads
-        self.dtype = dtype
-        self.history = history
+    # Parameters that all have.
 
-    # What the estimators supply.
+    alpha: float
+    batch_size: int | str
+    early_stopping: bool
+    history: str
+    loss: str
+    loss_params: dict[str, float] | None
+    n_iter_no_change: float
+    n_threads: int | None
+    random_state: int | np.random.RandomState | None
+    shuffle: bool
+    tol: float
+    validation_fraction: float
+    verbose: bool | int
+    warm_start: bool
+    dtype: Any
+
+    # What classifiers and regressors supply.
 
     _y_numeric: bool
 
@@ -134,12 +69,59 @@ class BaseMLP(BaseEstimator, ABC):
         With `complete`, every known class has to occur. `classes` names them beforehand.
         """
 
-    # What training leaves; absent before. The two lists of views belong to the user as well.
+    @abstractmethod
+    def _answer(self) -> Callable[[Array], Any]:
+        """What makes the answer of `predict` from the network's output, free of this estimator."""
 
-    coefs_: list[Array]
-    intercepts_: list[Array]
-    _parameters: Parameters
-    _network: Network
+    # What kinds of networks supply.
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Refuse parameters that no single one's rule tells to be wrong."""
+
+    @abstractmethod
+    def _data(self, X: Any, y: Any, *, fresh: bool) -> tuple[Any, Any, np.dtype[Any]]:
+        """Features and targets of training, checked, and the dtype of the weights."""
+
+    @abstractmethod
+    def _features(self, X: Any) -> Any:
+        """Features for the fitted network, checked."""
+
+    @abstractmethod
+    def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:
+        """A new network for the data, with starting weights."""
+
+    @abstractmethod
+    def _go_on(self, X: Any, target: preparation.Target) -> Start:
+        """The fitted network, or an error where it does not fit the data."""
+
+    @abstractmethod
+    def _show(self, start: Start) -> None:
+        """Hold the network that was trained, as fitted attributes."""
+
+    @abstractmethod
+    def _flat(self) -> Array:
+        """The weights, with what the user has put in their place."""
+
+    @abstractmethod
+    def _rule(self) -> Rule:
+        """The update rule, and the penalty."""
+
+    @abstractmethod
+    def _rates(self) -> Rates:
+        """The learning rates."""
+
+    @abstractmethod
+    def _limit(self) -> tuple[str, int]:
+        """The parameter that bounds epochs, and its value."""
+
+    @property
+    def _by_lbfgs(self) -> bool:
+        return False
+
+    # What training leaves; absent before.
+
+    _network: Trainable
     _plans: dict[bool, _core.Plan]
     _training_state: TrainingState
 
@@ -195,54 +177,7 @@ class BaseMLP(BaseEstimator, ABC):
             fitting.train(self, X, y, sample_weight, targets, incremental=incremental)
         return self
 
-    def inspect(self, X: Any, y: Any, sample_weight: Any = None) -> list[dict[str, Array]]:
-        """Show one forward and one backward pass: what every unit says, and what it is blamed for.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            Samples, as for `fit`.
-
-        Returns
-        -------
-        layers : list of dict, one for each linear layer
-            "z" (n_samples, units), the sums before the activation; "a" (n_samples, units), after it
-            (of the last layer: the prediction); "delta" (n_samples, units), the derivative of the
-            loss by z. The gradient of a layer's weights is the product of the transposed "a" of the
-            layer below (X for the first) and its "delta", without the penalty.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastbp import MLPRegressor
-        >>> X, y = np.array([[0.0, 1.0], [1.0, 0.5]]), np.array([1.0, 2.0])
-        >>> model = MLPRegressor(2, solver="sgd", max_iter=1, random_state=0)
-        >>> first, last = model.partial_fit(X, y).inspect(X, y)
-        >>> bool(np.allclose(last["delta"][:, 0], (last["a"][:, 0] - y) / 2))
-        True
-        """
-        check_is_fitted(self)
-        problem = self._gradient_problem(X, y, sample_weight, self._network.dtype)
-        return list(
-            problem.plan.inspect(
-                problem.params, problem.X, problem.y, sample_weight=problem.sample_weight
-            )
-        )
-
-    def _gradient_problem(
-        self, X: Any, y: Any, sample_weight: Any = None, dtype: Any = np.float64
-    ) -> Problem:
-        """Samples, a plan and a copy of the weights, in `dtype`, for looking at gradients.
-
-        An estimator that is not fitted gives the weights that its training would start from.
-        """
-        return preparation.gradient_problem(self, X, y, sample_weight, np.dtype(dtype))
-
     # Prediction.
-
-    @abstractmethod
-    def _answer(self) -> Callable[[Array], Any]:
-        """What makes the answer of `predict` from the network's output, free of this estimator."""
 
     def predictor(self) -> Predictor:
         """`predict` as a small callable with weights of its own, for many calls on few rows.
@@ -276,9 +211,10 @@ class BaseMLP(BaseEstimator, ABC):
     def _output(self, X: Any, *, raw: bool = False) -> Array:
         """Predictions, or raw outputs, (n_samples, n_outputs)."""
         check_is_fitted(self)
-        X = inputs.features(self, X, self._network.dtype)
+        X = self._features(X)
         with locking.swapping:
             plan, flat = self._plan(scipy.sparse.issparse(X)), self._flat()
+            X = self._network.samples(X)
         return plan.predict(flat, X, raw=raw, n_threads=threads.resolve(self.n_threads))
 
     def _plan(self, sparse: bool) -> _core.Plan:
@@ -286,26 +222,10 @@ class BaseMLP(BaseEstimator, ABC):
             self._plans[sparse] = self._network.plan(sparse=sparse)
         return self._plans[sparse]
 
-    def _flat(self) -> Array:
-        """The weights, with what the user has put in the place of views copied in."""
-        if self._parameters.absorb(self.coefs_, self.intercepts_):
-            self._show_views()
-        return self._parameters.flat
-
-    def _show_views(self, *, anew: bool = False) -> None:
-        """Have `coefs_` and `intercepts_` list the views of the buffer, as new lists if `anew`."""
-        for name in ("coefs_", "intercepts_"):
-            views = getattr(self._parameters, name.rstrip("_"))
-            shown = getattr(self, name, None)
-            if isinstance(shown, list) and not anew:
-                shown[:] = views  # the same list, since the user may hold it
-            else:
-                setattr(self, name, list(views))
-
     # scikit-learn's protocols.
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_parameters")
+        return hasattr(self, "_network")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -317,20 +237,19 @@ class BaseMLP(BaseEstimator, ABC):
             if self.__sklearn_is_fitted__():
                 self._flat()
             state = dict(super().__getstate__())
-        for name in ("coefs_", "intercepts_", "_plans"):  # made anew from the flat buffer
-            state.pop(name, None)
+        state.pop("_plans", None)  # made anew on demand
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if self.__sklearn_is_fitted__():
             self._plans = {}
-            self._show_views()
 
     def _is_stochastic(self) -> bool:
-        """For `available_if`: whether `partial_fit` can be had."""
-        if self.solver not in STOCHASTIC_SOLVERS:
-            raise AttributeError(
-                f"partial_fit takes one of the solvers {STOCHASTIC_SOLVERS}; found {self.solver!r}."
-            )
+        """Whether `partial_fit` can be had; otherwise an AttributeError."""
         return True
+
+
+def by_epochs(estimator: BaseTrained) -> bool:
+    """For `available_if`: whether the estimator trains by epochs."""
+    return estimator._is_stochastic()

@@ -1,4 +1,4 @@
-"""The classifier: labels, and the losses that go with them."""
+"""Classifiers: labels, the losses that go with them, and the one of a multilayer perceptron."""
 
 import functools
 from collections.abc import Callable
@@ -10,93 +10,44 @@ from sklearn.utils.metaestimators import available_if
 
 from fastbp import _core
 from fastbp.estimators import labels, losses
-from fastbp.estimators.base import BaseMLP
+from fastbp.estimators.base import BaseTrained, by_epochs
+from fastbp.estimators.dense import BaseMLP
 from fastbp.estimators.docs import documented
 from fastbp.estimators.preparation import Target
 from fastbp.nn.network import Array
 from fastbp.nn.rows import check_attributes, rows
 
 
-def _link(estimator: "MLPClassifier") -> str:
+def _link(estimator: "Classifying") -> str:
     """The link of the estimator's loss for independent outputs."""
-    return str(rows("loss")[losses.classification_loss(estimator.loss).independent]["link"])
+    return str(
+        rows("loss")[
+            losses.classification_loss(estimator.loss, type(estimator).__name__).independent
+        ]["link"]
+    )
 
 
-def _has_probabilities(estimator: "MLPClassifier") -> bool:
+def _has_probabilities(estimator: "Classifying") -> bool:
     if _link(estimator) == "identity":
         raise AttributeError(f"loss={estimator.loss!r} gives scores, not probabilities.")
     return True
 
 
-def _has_scores(estimator: "MLPClassifier") -> bool:
+def _has_scores(estimator: "Classifying") -> bool:
     if _link(estimator) != "identity":
         raise AttributeError(f"loss={estimator.loss!r} gives probabilities: see predict_proba.")
     return True
 
 
-@documented
-class MLPClassifier(ClassifierMixin, BaseMLP):
-    """Multilayer perceptron classifier, trained by fastbp's C engine.
-
-    It has the parameters, defaults, attributes and methods of scikit-learn's class of this name;
-    parameters from `loss` on are fastbp's own. The loss brings the output activation: softmax for
-    several classes, the logistic function for two classes or several labels.
-
-    <shared threads>
-
-    Parameters
-    ----------
-    <shared parameters>
-
-    loss : {'log_loss', 'focal', 'hinge'}, default='log_loss'
-        What is minimised, averaged over samples by their weights, plus the penalty. The default is
-        scikit-learn's, and gives calibrated probabilities.
-
-        - 'log_loss': cross-entropy.
-        - 'focal': Lin et al. (2017), cross-entropy that cares less for samples that are already
-          right; `loss_params` has its gamma.
-        - 'hinge': the margin loss, for each class against the rest; it gives no probabilities, and
-          instead of `predict_proba` there is `decision_function`.
-
-    loss_params : dict or None, default=None
-        Numbers that the loss takes, by name: gamma of 'focal', at least 0 (default 2, the
-        paper's choice). None leaves every number at its default.
-
-    Attributes
-    ----------
-    <shared attributes>
-
-    classes_ : ndarray of shape (n_classes,)
-        The sorted labels; for multilabel targets the numbers of the columns.
-
-    See Also
-    --------
-    MLPRegressor : The same network for numeric targets.
-
-    Examples
-    --------
-    >>> from fastbp import MLPClassifier
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.model_selection import train_test_split
-    >>> from sklearn.pipeline import make_pipeline
-    >>> from sklearn.preprocessing import StandardScaler
-    >>> X, y = load_iris(return_X_y=True)
-    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
-    >>> model = make_pipeline(
-    ...     StandardScaler(), MLPClassifier((16,), max_iter=500, tol=1e-3, random_state=0)
-    ... )
-    >>> model.fit(X_train, y_train).score(X_test, y_test) > 0.9
-    True
-    >>> model.predict_proba(X_test[:2]).shape
-    (2, 3)
-    """
+class Classifying(ClassifierMixin, BaseTrained):
+    """What classifiers do, whatever their network."""
 
     classes_: Array
     _labels: labels.Labels
     _y_numeric = False
 
     def _loss_attributes(self) -> dict[str, float]:
-        pair = losses.classification_loss(self.loss)
+        pair = losses.classification_loss(self.loss, type(self).__name__)
         row = rows("loss")[pair.independent]
         return check_attributes(row, self.loss_params, argument="loss_params", user_name=self.loss)
 
@@ -121,7 +72,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             encoded = labels.encode(known, y, complete=False)
         else:
             known, encoded = labels.learn(y)
-        pair = losses.classification_loss(self.loss)
+        pair = losses.classification_loss(self.loss, type(self).__name__)
         loss = pair.exclusive if known.kind == "multiclass" else pair.independent
         return Target(
             values=_values(known, encoded, rows("loss")[loss]["target"], dtype),
@@ -275,7 +226,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         scores = self._output(X, raw=True)
         return scores[:, 0] if self._labels.kind == "binary" else scores
 
-    @available_if(BaseMLP._is_stochastic)  # type: ignore[untyped-decorator]
+    @available_if(by_epochs)  # type: ignore[untyped-decorator]
     @documented
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch on the samples given, and keep the state of training for the next call.
@@ -292,7 +243,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
         Returns
         -------
-        self : MLPClassifier
+        self : object
             The estimator, one epoch further.
 
         Raises
@@ -319,6 +270,64 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+@documented
+class MLPClassifier(Classifying, BaseMLP):
+    """Multilayer perceptron classifier, trained by fastbp's C engine.
+
+    It has the parameters, defaults, attributes and methods of scikit-learn's class of this name;
+    parameters from `loss` on are fastbp's own. The loss brings the output activation: softmax for
+    several classes, the logistic function for two classes or several labels.
+
+    <shared threads>
+
+    Parameters
+    ----------
+    <shared parameters>
+
+    loss : {'log_loss', 'focal', 'hinge'}, default='log_loss'
+        What is minimised, averaged over samples by their weights, plus the penalty. The default is
+        scikit-learn's, and gives calibrated probabilities.
+
+        - 'log_loss': cross-entropy.
+        - 'focal': Lin et al. (2017), cross-entropy that cares less for samples that are already
+          right; `loss_params` has its gamma.
+        - 'hinge': the margin loss, for each class against the rest; it gives no probabilities, and
+          instead of `predict_proba` there is `decision_function`.
+
+    loss_params : dict or None, default=None
+        Numbers that the loss takes, by name: gamma of 'focal', at least 0 (default 2, the
+        paper's choice). None leaves every number at its default.
+
+    Attributes
+    ----------
+    <shared attributes>
+
+    classes_ : ndarray of shape (n_classes,)
+        The sorted labels; for multilabel targets the numbers of the columns.
+
+    See Also
+    --------
+    MLPRegressor : The same network for numeric targets.
+
+    Examples
+    --------
+    >>> from fastbp import MLPClassifier
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
+    >>> model = make_pipeline(
+    ...     StandardScaler(), MLPClassifier((16,), max_iter=500, tol=1e-3, random_state=0)
+    ... )
+    >>> model.fit(X_train, y_train).score(X_test, y_test) > 0.9
+    True
+    >>> model.predict_proba(X_test[:2]).shape
+    (2, 3)
+    """
 
 
 def _log_probability(row: str, raw: Array, target: Array) -> Array:

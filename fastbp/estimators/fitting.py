@@ -7,23 +7,22 @@ fails before training leaves the estimator as it was.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy.sparse
 
 from fastbp.errors import NonFiniteError
 from fastbp.estimators.preparation import (
+    Sample,
     Target,
     Targets,
     check_parameters,
-    penalty,
     prepare,
     settings_of,
     split,
 )
-from fastbp.nn.initializers import draw
-from fastbp.nn.network import Array, Network, Parameters
+from fastbp.estimators.trainable import Start
 from fastbp.nn.rows import rows
 from fastbp.train import lbfgs, locking, stochastic, threads
 from fastbp.train.notices import warn
@@ -32,7 +31,8 @@ from fastbp.train.state import Problem, TrainingState, draw_seed
 from fastbp.train.validation import LossTerm
 
 if TYPE_CHECKING:
-    from fastbp.estimators.base import BaseMLP
+    from fastbp.estimators.base import BaseTrained
+    from fastbp.estimators.dense import BaseMLP
 
 
 # Fitted attributes that only update rules leave; L-BFGS has none of them.
@@ -45,7 +45,7 @@ _STOCHASTIC_ATTRIBUTES = (
 
 
 def train(
-    estimator: "BaseMLP",
+    estimator: "BaseTrained",
     X: Any,
     y: Any,
     sample_weight: Any,
@@ -62,56 +62,43 @@ def train(
     check_parameters(estimator, incremental)
     fresh = not (estimator.__sklearn_is_fitted__() and (estimator.warm_start or incremental))
     with _features_restored(estimator):
-        sample, target, network = prepare(estimator, X, y, sample_weight, targets, fresh)
-        plans = {} if fresh or network != estimator._network else estimator._plans
-        sparse = scipy.sparse.issparse(sample.X)
-        if sparse not in plans:  # it refuses sizes that cannot be, before weights are drawn
-            plans[sparse] = network.plan(sparse=sparse)
+        sample, target, dtype = prepare(estimator, X, y, sample_weight, targets, fresh)
         if fresh:
             state = TrainingState(draw_seed(estimator.random_state))
-            flat = draw(network, estimator.weight_init, state.seed)
+            start = estimator._begin(sample.X, target, dtype, state.seed)
         else:
             state = estimator._training_state
-            flat = np.require(estimator._flat(), requirements="W")  # a copy if memory-mapped
-            estimator._parameters.refuse_what_is_not_finite()
-        problem = Problem(plans[sparse], flat, *sample, penalty(estimator))
-        if estimator.solver == "lbfgs":
-            fitted, error = _train_lbfgs(estimator, problem, state)
+            start = estimator._go_on(sample.X, target)
+        problem = _problem(start, sample, estimator._rule().alpha)
+        if estimator._by_lbfgs:
+            fitted, error = _train_lbfgs(cast("BaseMLP", estimator), problem, state)
         else:
             fitted, error = _train_stochastic(
-                estimator, problem, target, network, state, incremental
+                estimator, problem, target, start.network.loss, state, incremental
             )
         if fresh and not (error is None or isinstance(error, NonFiniteError)):
             raise error
     if not (estimator.warm_start or incremental):
         state.drop_arrays()
     with locking.swapping:  # at once, for those who predict meanwhile
-        _show(estimator, flat, network, plans, state)
+        estimator._show(start)
+        estimator._network, estimator._plans, estimator._training_state = *start[:2], state
         for name in _STOCHASTIC_ATTRIBUTES:
             estimator.__dict__.pop(name, None)
         estimator.__dict__.update(
-            out_activation_=rows("loss")[target.loss]["link"], **target.fitted, **fitted
+            n_outputs_=start.network.n_outputs,
+            n_params_=start.flat.size,
+            out_activation_=rows("loss")[target.loss]["link"],
+            **target.fitted,
+            **fitted,
         )
     if error is not None:
         raise error
 
 
-def _show(
-    estimator: "BaseMLP",
-    flat: Array,
-    network: Network,
-    plans: dict[bool, Any],
-    state: TrainingState,
-) -> None:
-    """Have the estimator hold the network that was trained."""
-    if not estimator.__sklearn_is_fitted__() or flat is not estimator._parameters.flat:
-        tensors = next(iter(plans.values())).tensors
-        estimator._parameters = Parameters(flat, tensors)
-        estimator._show_views(anew=True)
-    estimator._network, estimator._plans, estimator._training_state = network, plans, state
-    estimator.__dict__.update(
-        n_layers_=len(network.sizes), n_outputs_=network.n_outputs, n_params_=flat.size
-    )
+def _problem(start: Start, sample: Sample, alpha: float) -> Problem:
+    plan = start.plans[scipy.sparse.issparse(sample.X)]
+    return Problem(plan, start.flat, start.network.samples(sample.X), *sample[1:], alpha)
 
 
 def _train_lbfgs(
@@ -140,20 +127,20 @@ def _train_lbfgs(
 
 
 def _train_stochastic(
-    estimator: "BaseMLP",
+    estimator: "BaseTrained",
     problem: Problem,
     target: Target,
-    network: Network,
+    loss: tuple[str, Any],
     state: TrainingState,
     incremental: bool,
 ) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that an update rule leaves, and the error it ended with."""
-    held_out = None
+    held_out, term = None, LossTerm(*loss)
     if estimator.early_stopping:
-        problem, held_out = split(estimator, problem, target, LossTerm(*network.loss), state)
+        problem, held_out = split(estimator, problem, target, term, state)
     batch_size = batch_size_of(estimator.batch_size, problem.n_samples)
     _tell_if_sorted(estimator, target, problem.n_samples, batch_size)
-    settings = settings_of(estimator, network, batch_size, incremental)
+    settings = settings_of(estimator, term, batch_size, incremental)
     first_epoch, error = state.epoch, None
     try:
         stochastic.train(problem, settings, state, held_out)
@@ -163,7 +150,9 @@ def _train_stochastic(
     return _logged(state, state.epoch - first_epoch, held_out is not None), error
 
 
-def _tell_if_sorted(estimator: "BaseMLP", target: Target, n_samples: int, batch_size: int) -> None:
+def _tell_if_sorted(
+    estimator: "BaseTrained", target: Target, n_samples: int, batch_size: int
+) -> None:
     if target.sorted and not estimator.shuffle and batch_size < n_samples:
         warn(
             "The samples are sorted by class and shuffle=False: most batches hold a single class,"
@@ -204,7 +193,7 @@ def _logged(state: TrainingState, n_epochs: int, early_stopping: bool) -> dict[s
 
 
 @contextmanager
-def _features_restored(estimator: "BaseMLP") -> Iterator[None]:
+def _features_restored(estimator: "BaseTrained") -> Iterator[None]:
     """Where training fails, give the estimator its names and number of features back."""
     names = ("n_features_in_", "feature_names_in_")
     before = {name: estimator.__dict__[name] for name in names if name in estimator.__dict__}

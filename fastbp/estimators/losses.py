@@ -54,33 +54,31 @@ def likelihood(loss: str) -> str:
     )
 
 
-def classification_loss(name: object) -> Pair:
-    """The rows of a classifier's loss, or a ValueError that says which losses there are."""
+def classification_loss(name: object, owner: str) -> Pair:
+    """The rows of a loss of the classifier `owner`, or a ValueError that says which there are."""
     word = name if isinstance(name, str) else ""
     if word in CLASSIFICATION:
         return CLASSIFICATION[word]
     hint = ""
     if word in REGRESSION:
-        hint = f" {name!r} is a loss of regression: use it with MLPRegressor."
+        hint = f" {name!r} is a loss of regression: use it with a regressor, as MLPRegressor."
     elif word in _ROW_TO_TASK_NAME:
         hint = f" The loss that becomes {name!r} where it fits is {_ROW_TO_TASK_NAME[word]!r}."
     raise ValueError(
-        f"The loss of MLPClassifier must be one of {_listed(CLASSIFICATION)}; got {name!r}"
-        f" instead.{hint}"
+        f"The loss of {owner} must be one of {_listed(CLASSIFICATION)}; got {name!r} instead.{hint}"
     )
 
 
-def regression_loss(name: object) -> str:
-    """The row of a regressor's loss, or a ValueError that says which losses there are."""
+def regression_loss(name: object, owner: str) -> str:
+    """The row of a loss of the regressor `owner`, or a ValueError that says which there are."""
     word = name if isinstance(name, str) else ""
     if word in REGRESSION:
         return word
     hint = ""
     if word in CLASSIFICATION or word in _ROW_TO_TASK_NAME:
-        hint = f" {name!r} is a loss of classification: use MLPClassifier for classes."
+        hint = f" {name!r} is a loss of classification: use a classifier, as MLPClassifier."
     raise ValueError(
-        f"The loss of MLPRegressor must be one of {_listed(REGRESSION)}; got {name!r}"
-        f" instead.{hint}"
+        f"The loss of {owner} must be one of {_listed(REGRESSION)}; got {name!r} instead.{hint}"
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.nn.network import Array, Network
+from fastbp.estimators.trainable import Trainable
+from fastbp.nn.network import Array
 from fastbp.train import threads
 
 # More rows than these may be worth a second thread; asking how many are granted takes 1 us.
@@ -24,7 +25,7 @@ class Predictor:
 
     Parameters
     ----------
-    network : Network
+    network : Network, or what a Module comes to
         What runs.
     flat : ndarray of shape (n_params,)
         Its weights; they are copied.
@@ -45,10 +46,11 @@ class Predictor:
     """
 
     def __init__(
-        self, network: Network, flat: Array, answer: Callable[[Array], Any], n_threads: int | None
+        self, network: Trainable, flat: Array, answer: Callable[[Array], Any], n_threads: int | None
     ) -> None:
         self._origin = network, flat.copy(), answer, n_threads
         self._predict = network.plan().freeze(flat).predict
+        self._samples = network.samples
         self._answer = answer
         self._n_threads = n_threads
 
@@ -74,7 +76,7 @@ class Predictor:
         """
         few = np.shape(X)[:1] <= (FEW_ROWS,)
         n_threads = 1 if few else threads.resolve(self._n_threads)
-        return self._answer(self._predict(X, n_threads=n_threads))
+        return self._answer(self._predict(self._samples(X), n_threads=n_threads))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Predictor, self._origin

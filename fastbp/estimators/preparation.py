@@ -4,7 +4,7 @@ Reads estimators and changes none, but for the names and number of features, whi
 validation notes on them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -15,12 +15,9 @@ from sklearn.base import clone
 
 from fastbp import _core
 from fastbp.estimators import inputs
-from fastbp.nn.initializers import draw
-from fastbp.nn.network import Array, Network
-from fastbp.nn.rows import check_attributes, rows
+from fastbp.nn.network import Array
 from fastbp.train import locking, threads
 from fastbp.train.options import check_options
-from fastbp.train.rates import Adaptive, InverseOfSamples, Steady
 from fastbp.train.reading import sample_weights
 from fastbp.train.state import (
     Problem,
@@ -32,7 +29,8 @@ from fastbp.train.state import (
 from fastbp.train.validation import LossTerm, hold_out, mean_loss
 
 if TYPE_CHECKING:
-    from fastbp.estimators.base import BaseMLP
+    from fastbp.estimators.base import BaseTrained
+    from fastbp.estimators.dense import BaseMLP
 
 
 Score = Callable[[Array, Array, Array | None], float]
@@ -69,7 +67,7 @@ class Target(NamedTuple):
 
 
 class Targets(Protocol):
-    """`BaseMLP._targets`, or what is made of it by fixing arguments."""
+    """`BaseTrained._targets`, or what is made of it by fixing arguments."""
 
     def __call__(self, y: Any, dtype: np.dtype[Any], *, fresh: bool) -> Target: ...
 
@@ -82,64 +80,42 @@ class Sample(NamedTuple):
     weight: Array | None
 
 
-def check_parameters(estimator: "BaseMLP", incremental: bool) -> None:
+def check_parameters(estimator: "BaseTrained", incremental: bool) -> None:
     check_options(type(estimator).__name__, vars(estimator))
     estimator._loss_attributes()
-    _activation(estimator)
+    estimator._check()
     if incremental and estimator.early_stopping:
         raise ValueError(
             "partial_fit holds no samples out: early_stopping must be False; got True."
         )
 
 
-def _activation(estimator: "BaseMLP") -> tuple[str, dict[str, float]]:
-    name, given = estimator.activation, estimator.activation_params
-    row = rows("activation")[name]
-    return name, check_attributes(row, given, argument="activation_params", user_name=name)
-
-
-def _hidden(estimator: "BaseMLP") -> tuple[int, ...]:
-    sizes = estimator.hidden_layer_sizes
-    return tuple(int(n) for n in sizes) if isinstance(sizes, Iterable) else (int(sizes),)
+def wanted_dtype(estimator: "BaseTrained", fresh: bool) -> np.dtype[Any] | None:
+    """The dtype that is asked for, or that the fitted model has; None where the data decide."""
+    asked = None if estimator.dtype is None else np.dtype(estimator.dtype)
+    if fresh:
+        return asked
+    fitted = estimator._network.dtype
+    if asked not in (None, fitted):
+        raise ValueError(
+            f"dtype={estimator.dtype!r} cannot go on with a model in {fitted}; set dtype to None,"
+            " or fit anew with warm_start=False."
+        )
+    return fitted
 
 
 def prepare(
-    estimator: "BaseMLP", X: Any, y: Any, sample_weight: Any, targets: Targets, fresh: bool
-) -> tuple[Sample, Target, Network]:
-    """Check the data and encode it, and describe the network that fits it."""
-    dtype = None if estimator.dtype is None else np.dtype(estimator.dtype)
-    if not fresh:
-        fitted = estimator._network.dtype
-        if dtype not in (None, fitted):
-            raise ValueError(
-                f"dtype={estimator.dtype!r} cannot go on with a model in {fitted}; set dtype to"
-                " None, or fit anew with warm_start=False."
-            )
-        dtype = fitted
-    X, y = inputs.training_data(
-        estimator, X, y, dtype=dtype, reset=fresh, y_numeric=estimator._y_numeric
-    )
-    target = targets(y, X.dtype, fresh=fresh)
-    network = Network(
-        n_inputs=X.shape[1],
-        n_outputs=target.n_outputs,
-        hidden=_hidden(estimator),
-        activation=_activation(estimator),
-        loss=(target.loss, estimator._loss_attributes()),
-        dtype=X.dtype,
-    )
-    if not fresh and network.sizes != estimator._network.sizes:
-        raise ValueError(
-            f"hidden_layer_sizes and the data ask for layers of {network.sizes} units, which cannot"
-            f" go on with the weights of {estimator._network.sizes}; fit anew with"
-            " warm_start=False."
-        )
-    weight = sample_weights(sample_weight, X.shape[0], X.dtype)
-    return Sample(X, target.values, weight), target, network
+    estimator: "BaseTrained", X: Any, y: Any, sample_weight: Any, targets: Targets, fresh: bool
+) -> tuple[Sample, Target, np.dtype[Any]]:
+    """Check the data and encode it."""
+    X, y, dtype = estimator._data(X, y, fresh=fresh)
+    target = targets(y, dtype, fresh=fresh)
+    weight = sample_weights(sample_weight, len(target.values), dtype)
+    return Sample(X, target.values, weight), target, dtype
 
 
 def split(
-    estimator: "BaseMLP", problem: Problem, target: Target, loss: LossTerm, state: TrainingState
+    estimator: "BaseTrained", problem: Problem, target: Target, loss: LossTerm, state: TrainingState
 ) -> tuple[Problem, Validation]:
     """Set samples aside for early stopping."""
     stratify = target.values if target.stratify else None
@@ -154,45 +130,24 @@ def _evaluated(loss: LossTerm, held: Problem, score: Score, raw: Array) -> tuple
     return mean, score(_core.link(loss.row, raw), held.y, held.sample_weight)
 
 
-def penalty(estimator: "BaseMLP") -> float:
-    """`alpha` as it stands in the loss; AdamW's is a decay of the weights instead."""
-    return 0.0 if estimator.solver == "adamw" else float(estimator.alpha)
-
-
-def settings_of(
-    estimator: "BaseMLP", network: Network, batch_size: int, incremental: bool
-) -> Settings:
-    sgd = estimator.solver == "sgd"
-    rule = estimator.solver
-    if sgd and estimator.momentum > 0:
-        rule = "nesterov" if estimator.nesterovs_momentum else "momentum"
-    # A rule's attributes have the names of the estimator's parameters, with one exception.
-    names = {attr["name"] for attr in rows("rule")[rule]["attrs"]}
-    source = {name: "alpha" if name == "weight_decay" else name for name in names}
+def settings_of(estimator: "BaseTrained", loss: LossTerm, batch_size: int, once: bool) -> Settings:
+    """The choices of a training call, of `once` a single epoch."""
+    rule, (limit, n_epochs) = estimator._rule(), estimator._limit()
     return Settings(
-        loss=LossTerm(*network.loss).identity,
-        rule=rule,
-        attributes={name: float(getattr(estimator, option)) for name, option in source.items()},
+        loss=loss.identity,
+        rule=rule.row,
+        attributes=rule.attributes,
         batch_size=batch_size,
         shuffle=bool(estimator.shuffle),
-        rates=_rates(estimator),
-        max_epochs=1 if incremental else int(estimator.max_iter),
-        limit=None if incremental else "max_iter",
+        rates=estimator._rates(),
+        max_epochs=1 if once else n_epochs,
+        limit=None if once else limit,
         tol=float(estimator.tol),
         patience=estimator.n_iter_no_change,
         verbose=bool(estimator.verbose),
         keep_steps=estimator.history == "step",
         n_threads=threads.resolve(estimator.n_threads),
     )
-
-
-def _rates(estimator: "BaseMLP") -> Steady:
-    rate = float(estimator.learning_rate_init)
-    if estimator.solver == "sgd" and estimator.learning_rate == "invscaling":
-        return InverseOfSamples(rate, float(estimator.power_t))
-    if estimator.solver == "sgd" and estimator.learning_rate == "adaptive":
-        return Adaptive(rate)
-    return Steady(rate)
 
 
 def gradient_problem(
@@ -202,10 +157,10 @@ def gradient_problem(
     if not estimator.__sklearn_is_fitted__():
         estimator = clone(estimator).set_params(dtype=dtype)
         check_parameters(estimator, incremental=False)
-        sample, _, network = prepare(estimator, X, y, sample_weight, estimator._targets, True)
-        # First, since it refuses sizes that cannot be.
-        plan = network.plan(sparse=scipy.sparse.issparse(sample.X))
-        flat = draw(network, estimator.weight_init, draw_seed(estimator.random_state))
+        sample, target, _ = prepare(estimator, X, y, sample_weight, estimator._targets, True)
+        seed = draw_seed(estimator.random_state)
+        _, plans, flat = estimator._begin(sample.X, target, dtype, seed)
+        (plan,) = plans.values()
     else:
         X, y = inputs.training_data(
             estimator, X, y, dtype=dtype, reset=False, y_numeric=estimator._y_numeric
@@ -217,4 +172,4 @@ def gradient_problem(
             flat = estimator._flat().astype(dtype)
         sample = Sample(X, target.values, weight)
         plan = network.plan(sparse=scipy.sparse.issparse(sample.X))
-    return Problem(plan, flat, *sample, penalty(estimator))
+    return Problem(plan, flat, *sample, estimator._rule().alpha)

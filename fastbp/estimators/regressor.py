@@ -1,4 +1,4 @@
-"""The regressor: numeric targets, and the losses that go with them."""
+"""Regressors: numeric targets, the losses for them, and the one of a multilayer perceptron."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -9,15 +9,126 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 
 from fastbp.estimators import inputs, losses
-from fastbp.estimators.base import BaseMLP, with_default
+from fastbp.estimators.base import BaseTrained, by_epochs
+from fastbp.estimators.dense import BaseMLP, with_default
 from fastbp.estimators.docs import documented
 from fastbp.estimators.preparation import Target
 from fastbp.nn.network import Array
 from fastbp.nn.rows import check_attributes, rows
 
 
+class Regressing(RegressorMixin, BaseTrained):
+    """What regressors do, whatever their network."""
+
+    _y_numeric = True
+
+    def _loss_attributes(self) -> dict[str, float]:
+        row = rows("loss")[losses.regression_loss(self.loss, type(self).__name__)]
+        return check_attributes(row, self.loss_params, argument="loss_params", user_name=self.loss)
+
+    def _targets(
+        self,
+        y: Any,
+        dtype: np.dtype[Any],
+        *,
+        fresh: bool,
+        complete: bool = True,
+        classes: Any = None,
+    ) -> Target:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        values = inputs.target_array(y, dtype)
+        loss = losses.regression_loss(self.loss, type(self).__name__)
+        if rows("loss")[loss]["target"] == "nonnegative" and values.min() < 0:
+            at = tuple(int(i) for i in np.argwhere(y < 0)[0])
+            raise ValueError(f"loss={loss!r} wants targets of 0 or more; y{list(at)} is {y[at]:g}.")
+        return Target(
+            values=values,
+            n_outputs=values.shape[1],
+            loss=loss,
+            score=r2,
+            stratify=False,
+            sorted=False,
+            fitted={},
+        )
+
+    @documented
+    def predict(self, X: Any) -> Array:
+        """Predictions for samples.
+
+        Parameters
+        ----------
+        <shared features>
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs), of the weights' dtype
+            One number a sample if there is one output. A row's prediction does not depend on the
+            other rows.
+
+        Raises
+        ------
+        <shared errors of prediction>
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPRegressor
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([-2.0, -1.0, 1.0, 2.0])
+        >>> model = MLPRegressor(4, "identity", solver="lbfgs", random_state=0)
+        >>> model.fit(X, y).predict([[-0.5], [0.5]]).round()
+        array([-1.,  1.])
+        """
+        return _values(self._output(X))
+
+    def _answer(self) -> Callable[[Array], Any]:
+        return _values
+
+    @available_if(by_epochs)  # type: ignore[untyped-decorator]
+    @documented
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train one epoch on the samples given, and keep the state of training for the next call.
+
+        <shared order of samples>
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Samples, as for `fit`.
+
+        Returns
+        -------
+        self : object
+            The estimator, one epoch further.
+
+        Raises
+        ------
+        <shared errors of one epoch>
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPRegressor
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([-2.0, -1.0, 1.0, 2.0])
+        >>> model = MLPRegressor(4, random_state=0)
+        >>> for _ in range(3):
+        ...     model = model.partial_fit(X, y)
+        >>> len(model.loss_curve_)
+        3
+        """
+        return self._train(X, y, sample_weight, self._targets, incremental=True)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = (
+            self.loss in losses.REGRESSION and rows("loss")[self.loss]["target"] == "nonnegative"
+        )
+        return tags
+
+
 @documented
-class MLPRegressor(RegressorMixin, BaseMLP):
+class MLPRegressor(Regressing, BaseMLP):
     """Multilayer perceptron regressor, trained by fastbp's C engine.
 
     It has the parameters, defaults, attributes and methods of scikit-learn's class of this name,
@@ -73,112 +184,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     """
 
     __init__ = with_default(BaseMLP.__init__, loss="squared_error")
-
-    _y_numeric = True
-
-    def _loss_attributes(self) -> dict[str, float]:
-        row = rows("loss")[losses.regression_loss(self.loss)]
-        return check_attributes(row, self.loss_params, argument="loss_params", user_name=self.loss)
-
-    def _targets(
-        self,
-        y: Any,
-        dtype: np.dtype[Any],
-        *,
-        fresh: bool,
-        complete: bool = True,
-        classes: Any = None,
-    ) -> Target:
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        values = inputs.target_array(y, dtype)
-        loss = losses.regression_loss(self.loss)
-        if rows("loss")[loss]["target"] == "nonnegative" and values.min() < 0:
-            at = tuple(int(i) for i in np.argwhere(y < 0)[0])
-            raise ValueError(f"loss={loss!r} wants targets of 0 or more; y{list(at)} is {y[at]:g}.")
-        return Target(
-            values=values,
-            n_outputs=values.shape[1],
-            loss=loss,
-            score=r2,
-            stratify=False,
-            sorted=False,
-            fitted={},
-        )
-
-    @documented
-    def predict(self, X: Any) -> Array:
-        """Predictions for samples.
-
-        Parameters
-        ----------
-        <shared features>
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs), of the weights' dtype
-            One number a sample if there is one output. A row's prediction does not depend on the
-            other rows.
-
-        Raises
-        ------
-        <shared errors of prediction>
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastbp import MLPRegressor
-        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([-2.0, -1.0, 1.0, 2.0])
-        >>> model = MLPRegressor(4, "identity", solver="lbfgs", random_state=0)
-        >>> model.fit(X, y).predict([[-0.5], [0.5]]).round()
-        array([-1.,  1.])
-        """
-        return _values(self._output(X))
-
-    def _answer(self) -> Callable[[Array], Any]:
-        return _values
-
-    @available_if(BaseMLP._is_stochastic)  # type: ignore[untyped-decorator]
-    @documented
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train one epoch on the samples given, and keep the state of training for the next call.
-
-        <shared order of samples>
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            Samples, as for `fit`.
-
-        Returns
-        -------
-        self : MLPRegressor
-            The estimator, one epoch further.
-
-        Raises
-        ------
-        <shared errors of one epoch>
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from fastbp import MLPRegressor
-        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([-2.0, -1.0, 1.0, 2.0])
-        >>> model = MLPRegressor(4, random_state=0)
-        >>> for _ in range(3):
-        ...     model = model.partial_fit(X, y)
-        >>> len(model.loss_curve_)
-        3
-        """
-        return self._train(X, y, sample_weight, self._targets, incremental=True)
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        tags.target_tags.positive_only = (
-            self.loss in losses.REGRESSION and rows("loss")[self.loss]["target"] == "nonnegative"
-        )
-        return tags
 
 
 def r2(prediction: Array, target: Array, sample_weight: Array | None) -> float:

@@ -17,7 +17,7 @@ from fastbp.nn import describe
 from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
 from fastbp.nn.runs import Tracing
-from fastbp.nn.tracing import Traced
+from fastbp.nn.tracing import Input, Traced
 from fastbp.ops.running import integers
 
 Array = NDArray[Any]
@@ -42,12 +42,19 @@ class Plan:
         Of each output that has one, with its weight in the total.
     """
 
-    def __init__(self, module: Module, losses: Mapping[str, tuple[Loss, float]]) -> None:
+    def __init__(
+        self,
+        module: Module,
+        losses: Mapping[str, tuple[Loss, float]],
+        inputs: Mapping[str, Input] | Input | None = None,
+    ) -> None:
         home = module._built()
         run = Tracing(module, home.flat.dtype, building=False)
-        made = run.trace(home.inputs)
+        # Others than those that it was built for, where samples come in another form.
+        inputs = home.inputs if inputs is None else inputs
+        made = run.trace(inputs)
         results: dict[str, Traced] = made if isinstance(made, dict) else {"": made}
-        self.inputs = tuple(home.inputs) if isinstance(home.inputs, dict) else ("",)
+        self.inputs = tuple(inputs) if isinstance(inputs, Mapping) else ("",)
         self.outputs = tuple(results)
         self.losses = dict(losses)
         self.title = type(module).__name__

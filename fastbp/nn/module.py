@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
@@ -166,9 +167,10 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         Parameters
         ----------
         inputs : int, tuple of int, Input, array or dict of these
-            The shape of a sample, without the axis of the samples, or an array of samples: of
-            integers for what is looked up, as in embeddings. A dict by the names of `forward`'s
-            arguments where there are several.
+            The shape of a sample, without the axis of the samples, or an array of samples, of
+            which integers are what the network takes them for: indices where it looks them up, as
+            embeddings do, else numbers. A dict by the names of `forward`'s arguments where there
+            are several.
         seed : int, default=0
             Of starting values and random masks: between 0 and 2**64 - 1.
         dtype : float32 or float64, default=float32
@@ -184,7 +186,7 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             Shapes do not fit, a part has values of another shape (`reset` forgets them), or what
             `forward` does is not the same for each sample.
         """
-        given = inputs_like(inputs)
+        given = inputs_of(self, inputs)
         run = Tracing(self, np.dtype(dtype), building=True)
         run.trace(given)
         found = run.parameters
@@ -319,6 +321,27 @@ def _start(one: Parameter, before: Parameter | None, home: Home, place: int) -> 
             "reset() forgets the values of a module"
         )
     return before.data
+
+
+def inputs_of(module: Module, inputs: Any) -> dict[str, Input] | Input:
+    """The inputs of a network, as `build` takes them: what arrays of integers are, it tells."""
+    given = inputs_like(inputs)
+    several = given if isinstance(given, dict) else {"": given}
+    arrays = inputs if isinstance(given, dict) else {"": inputs}
+    in_question = {
+        name
+        for name, one in several.items()
+        if one.content == "index" and not isinstance(arrays[name], Input)
+    }
+    if not in_question:
+        return given
+    run = Tracing(module, np.dtype(np.float32), building=True)
+    run.trace(given)
+    looked_up = run.graph.looked_up()
+    for number, (name, one) in enumerate(several.items()):
+        if name in in_question and number not in looked_up:
+            several[name] = replace(one, content="real")
+    return several if isinstance(given, dict) else several[""]
 
 
 def inputs_like(inputs: Any) -> dict[str, Input] | Input:

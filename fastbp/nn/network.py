@@ -54,6 +54,10 @@ class Network:
         """Units of every layer, the inputs first."""
         return (self.n_inputs, *self.hidden, self.n_outputs)
 
+    def samples(self, X: Any) -> Any:
+        """Features as plans take them: as they are."""
+        return X
+
     def plan(self, *, sparse: bool = False) -> _core.Plan:
         """Compile the network for dense or for CSR inputs."""
         layers: list[tuple[str, Mapping[str, float]]] = []

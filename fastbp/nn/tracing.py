@@ -321,6 +321,15 @@ class Graph:
         where = f"{name}: {running.input_name(name, i)}"
         return self._constant(x, i in INTEGERS[name], where)
 
+    def looked_up(self) -> set[int]:
+        """The inputs that a row reads as integers, by their numbers."""
+        return {
+            place.number
+            for name, _, read in self.nodes
+            for i, place in enumerate(read)
+            if place.source == "input" and i in INTEGERS[name]
+        }
+
     # ---- as the engine takes it ----
 
     def number(self, place: Place) -> int:

@@ -1,0 +1,290 @@
+"""The multilayer perceptron as an estimator: its parameters, its dense network, `coefs_`.
+
+Knows neither labels nor which losses there are: `classifier` and `regressor` supply them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import scipy.sparse
+from sklearn.utils.validation import check_is_fitted
+
+from fastbp.estimators import inputs, preparation
+from fastbp.estimators.base import BaseTrained
+from fastbp.estimators.trainable import Start
+from fastbp.nn.initializers import draw
+from fastbp.nn.network import Array, Network, Parameters
+from fastbp.nn.rows import check_attributes, rows
+from fastbp.train.options import STOCHASTIC_SOLVERS
+from fastbp.train.rates import Adaptive, InverseOfSamples, Steady
+from fastbp.train.rules import Rule
+from fastbp.train.state import Problem
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+def with_default(init: _Init, **defaults: object) -> _Init:
+    """A copy of `init` with other defaults for keyword-only parameters.
+
+    scikit-learn reads an estimator's parameters and defaults from the signature of its `__init__`.
+    A copy has the two estimators' thirty common parameters written once, and differing ones right.
+    """
+    function = cast(FunctionType, init)
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    )
+    copy.__kwdefaults__ = {**(function.__kwdefaults__ or {}), **defaults}
+    copy.__annotations__, copy.__qualname__ = function.__annotations__, function.__qualname__
+    return cast(_Init, copy)
+
+
+class BaseMLP(BaseTrained):
+    """A multilayer perceptron behind scikit-learn's methods; see the two classes made from it."""
+
+    # One line for each parameter, as scikit-learn wants it. Defaults are scikit-learn's; the last
+    # seven parameters are fastbp's own. `loss` here is the classifier's.
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: str = "log_loss",
+        loss_params: dict[str, float] | None = None,
+        activation_params: dict[str, float] | None = None,
+        weight_init: str = "glorot_uniform",
+        n_threads: int | None = None,
+        dtype: Any = None,
+        history: str = "epoch",
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.loss = loss
+        self.loss_params = loss_params
+        self.activation_params = activation_params
+        self.weight_init = weight_init
+        self.n_threads = n_threads
+        self.dtype = dtype
+        self.history = history
+
+    # What training leaves; absent before. The two lists of views belong to the user as well.
+
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    _parameters: Parameters
+    _network: Network
+
+    # The network.
+
+    def _check(self) -> None:
+        self._activation()
+
+    def _activation(self) -> tuple[str, dict[str, float]]:
+        row = rows("activation")[self.activation]
+        given = self.activation_params
+        return self.activation, check_attributes(
+            row, given, argument="activation_params", user_name=self.activation
+        )
+
+    def _described(
+        self, n_inputs: int, target: preparation.Target, dtype: np.dtype[Any]
+    ) -> Network:
+        sizes = self.hidden_layer_sizes
+        return Network(
+            n_inputs=n_inputs,
+            n_outputs=target.n_outputs,
+            hidden=tuple(map(int, sizes)) if isinstance(sizes, Iterable) else (int(sizes),),
+            activation=self._activation(),
+            loss=(target.loss, self._loss_attributes()),
+            dtype=dtype,
+        )
+
+    def _data(self, X: Any, y: Any, *, fresh: bool) -> tuple[Any, Any, np.dtype[Any]]:
+        dtype = preparation.wanted_dtype(self, fresh)
+        X, y = inputs.training_data(self, X, y, dtype=dtype, reset=fresh, y_numeric=self._y_numeric)
+        return X, y, X.dtype
+
+    def _features(self, X: Any) -> Any:
+        return inputs.features(self, X, self._network.dtype)
+
+    def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:
+        network, sparse = self._described(X.shape[1], target, dtype), scipy.sparse.issparse(X)
+        # The plan first, since it refuses sizes that cannot be.
+        plans = {sparse: network.plan(sparse=sparse)}
+        return Start(network, plans, draw(network, self.weight_init, seed))
+
+    def _go_on(self, X: Any, target: preparation.Target) -> Start:
+        network = self._described(X.shape[1], target, self._network.dtype)
+        if network.sizes != self._network.sizes:
+            raise ValueError(
+                f"hidden_layer_sizes and the data ask for layers of {network.sizes} units, which"
+                f" cannot go on with the weights of {self._network.sizes}; fit anew with"
+                " warm_start=False."
+            )
+        plans = self._plans if network == self._network else {}
+        sparse = scipy.sparse.issparse(X)
+        if sparse not in plans:
+            plans[sparse] = network.plan(sparse=sparse)
+        flat = np.require(self._flat(), requirements="W")  # a copy if memory-mapped
+        self._parameters.refuse_what_is_not_finite()
+        return Start(network, plans, flat)
+
+    def _rule(self) -> Rule:
+        row = self.solver
+        if row == "lbfgs":
+            return Rule(row, {}, float(self.alpha))
+        if row == "sgd" and self.momentum > 0:
+            row = "nesterov" if self.nesterovs_momentum else "momentum"
+        # A rule's attributes have the names of the estimator's parameters, with one exception:
+        # AdamW's decay of the weights, which is `alpha` in place of the penalty.
+        names = {attr["name"] for attr in rows("rule")[row]["attrs"]}
+        source = {name: "alpha" if name == "weight_decay" else name for name in names}
+        attributes = {name: float(getattr(self, option)) for name, option in source.items()}
+        return Rule(row, attributes, 0.0 if "weight_decay" in names else float(self.alpha))
+
+    def _rates(self) -> Steady:
+        rate = float(self.learning_rate_init)
+        if self.solver == "sgd" and self.learning_rate == "invscaling":
+            return InverseOfSamples(rate, float(self.power_t))
+        if self.solver == "sgd" and self.learning_rate == "adaptive":
+            return Adaptive(rate)
+        return Steady(rate)
+
+    def _limit(self) -> tuple[str, int]:
+        return "max_iter", int(self.max_iter)
+
+    @property
+    def _by_lbfgs(self) -> bool:
+        return self.solver == "lbfgs"
+
+    def inspect(self, X: Any, y: Any, sample_weight: Any = None) -> list[dict[str, Array]]:
+        """Show one forward and one backward pass: what every unit says, and what it is blamed for.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            Samples, as for `fit`.
+
+        Returns
+        -------
+        layers : list of dict, one for each linear layer
+            "z" (n_samples, units), the sums before the activation; "a" (n_samples, units), after it
+            (of the last layer: the prediction); "delta" (n_samples, units), the derivative of the
+            loss by z. The gradient of a layer's weights is the product of the transposed "a" of the
+            layer below (X for the first) and its "delta", without the penalty.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPRegressor
+        >>> X, y = np.array([[0.0, 1.0], [1.0, 0.5]]), np.array([1.0, 2.0])
+        >>> model = MLPRegressor(2, solver="sgd", max_iter=1, random_state=0)
+        >>> first, last = model.partial_fit(X, y).inspect(X, y)
+        >>> bool(np.allclose(last["delta"][:, 0], (last["a"][:, 0] - y) / 2))
+        True
+        """
+        check_is_fitted(self)
+        problem = self._gradient_problem(X, y, sample_weight, self._network.dtype)
+        return list(
+            problem.plan.inspect(
+                problem.params, problem.X, problem.y, sample_weight=problem.sample_weight
+            )
+        )
+
+    def _gradient_problem(
+        self, X: Any, y: Any, sample_weight: Any = None, dtype: Any = np.float64
+    ) -> Problem:
+        """Samples, a plan and a copy of the weights, in `dtype`, for looking at gradients.
+
+        An estimator that is not fitted gives the weights that its training would start from.
+        """
+        return preparation.gradient_problem(self, X, y, sample_weight, np.dtype(dtype))
+
+    # The weights.
+
+    def _show(self, start: Start) -> None:
+        network, plans, flat = start
+        if not self.__sklearn_is_fitted__() or flat is not self._parameters.flat:
+            self._parameters = Parameters(flat, next(iter(plans.values())).tensors)
+            self._show_views(anew=True)
+        self.n_layers_ = len(cast(Network, network).sizes)
+
+    def _flat(self) -> Array:
+        """The weights, with what the user has put in the place of views copied in."""
+        if self._parameters.absorb(self.coefs_, self.intercepts_):
+            self._show_views()
+        return self._parameters.flat
+
+    def _show_views(self, *, anew: bool = False) -> None:
+        """Have `coefs_` and `intercepts_` list the views of the buffer, as new lists if `anew`."""
+        for name in ("coefs_", "intercepts_"):
+            views = getattr(self._parameters, name.rstrip("_"))
+            shown = getattr(self, name, None)
+            if isinstance(shown, list) and not anew:
+                shown[:] = views  # the same list, since the user may hold it
+            else:
+                setattr(self, name, list(views))
+
+    # scikit-learn's protocols.
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        for name in ("coefs_", "intercepts_"):  # made anew from the flat buffer
+            state.pop(name, None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.__sklearn_is_fitted__():
+            self._show_views()
+
+    def _is_stochastic(self) -> bool:
+        """For `available_if`: whether `partial_fit` can be had."""
+        if self.solver not in STOCHASTIC_SOLVERS:
+            raise AttributeError(
+                f"partial_fit takes one of the solvers {STOCHASTIC_SOLVERS}; found {self.solver!r}."
+            )
+        return True
