@@ -408,6 +408,14 @@ def test_frozen_parameters_keep_their_bytes_and_have_no_gradient():
         assert (run.params[part] == case.params[part]).all() == kept
 
 
+def test_a_parameter_also_used_where_no_loss_looks():
+    """Its gradient is the sum over the other uses."""
+    graph = dense(5, 5, 5)
+    graph["nodes"][2] = ("linear", {}, (6, 1, 2))
+    case = Case({**graph, "losses": [{"name": "squared_error", "value": 6}]}, n_samples=7)
+    np.testing.assert_array_equal(case.gradient()[1], case.eager().flat)
+
+
 def test_freezing_everything_is_an_error():
     graph = dense()
     for parameter in graph["parameters"]:

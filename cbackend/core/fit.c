@@ -5,10 +5,9 @@
  * What every thread must decide alike (the loss is not finite, a weight is not, stop) it decides
  * from the same numbers, read between the same two barriers: so no further barrier is needed. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "core/pass.h"
+#include "core/culprit.h"
 #include "core/rng.h"
 #include "core/status.h"
 
@@ -21,10 +20,11 @@ struct fbp_training {
     char *params, *last_epoch; /* (n_params): the weights, and those of the last whole epoch */
     void *states[FBP_MAX_STATES];
     uint32_t *order; /* (samples) the epoch's order, or NULL */
-    double *squares; /* (n_tiles, 2): sums of squares of each tile's weights and of its bias */
+    double *squares; /* (n_tiles + 1, 2): sums of squares of each tile's weights and of its bias; at
+                      * last, as of a bias, that of the running values */
     void *block;     /* all of the above */
     fbp_culprit culprit;
-    fbp_draws bad_draws; /* of the culprit's step */
+    fbp_batch bad; /* the culprit's */
     /* of the current run: */
     fbp_run *run;
     int stop_after_rows, stop_after_weights; /* what the first thread knew before each barrier */
@@ -53,7 +53,7 @@ static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carv
     fbp_pass_carve(&training->pass, plan, training->params, spec->batch, spec->n_threads, carver);
     training->last_epoch = fbp_carve(carver, plan->graph.n_params, fbp_size(plan->dtype));
     training->order = fbp_carve(carver, spec->shuffle ? training->n_samples : 0, sizeof(uint32_t));
-    training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles, sizeof(double));
+    training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles + 2, sizeof(double));
 }
 
 /* FLOPs of a step: its products, and of each parameter the update, which is all that counts where
@@ -79,7 +79,7 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     training->spec = *spec;
     training->n_samples = rows_of(spec);
     double flops = step_flops(plan, fbp_sample_flops(plan, spec->problem.x), spec->batch);
-    training->spec.n_threads = fbp_threads_for_step(flops, spec->n_threads);
+    training->spec.n_threads = fbp_threads_for_step(plan, flops, spec->n_threads);
     training->rule = rule;
     training->kernels = rule->kernels[plan->dtype];
     training->params = params;
@@ -111,7 +111,8 @@ static void count_values(const fbp_plan *plan, int64_t batch, fbp_memory *memory
     for (int b = 0; b < schedule->n_buffers; b++) {
         int holds = 0;
         for (int v = 0; v < plan->graph.n_values; v++) holds |= schedule->gradient_at[v] == b;
-        if (holds && schedule->buffers[b].batch) gradients += schedule->buffers[b].elements;
+        if (holds && schedule->buffers[b].where == FBP_IN_BATCH)
+            gradients += schedule->buffers[b].elements;
     }
     memory->deltas = batch * gradients * size;
     memory->activations = batch * schedule->batch_elements * size - memory->deltas;
@@ -127,7 +128,7 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_sample
     fbp_training training = {.n_samples = n_samples};
     training.spec.batch = batch;
     training.spec.n_threads = n_threads =
-        fbp_threads_for_step(step_flops(plan, plan->flops, batch), n_threads);
+        fbp_threads_for_step(plan, step_flops(plan, plan->flops, batch), n_threads);
     training.spec.shuffle = 1;
     fbp_carver counting = {NULL, 0};
     carve(&training, plan, &counting);
@@ -185,12 +186,43 @@ static void update_tile(fbp_training *training, const fbp_batch *batch, int64_t 
     renew_copies(training, tile);
 }
 
+/* ---- running values ---- */
+
+static void sum_running_squares(fbp_training *training) {
+    const fbp_graph *graph = &training->pass.plan->graph;
+    double sum = 0.0;
+    for (int i = 0; i < graph->n_running; i++) {
+        const fbp_parameter *p = &graph->parameters[graph->running[i].parameter];
+        sum += training->pass.plan->vector->sum_squares(
+            fbp_elements(&graph->values[p->value].is),
+            fbp_at(training->pass.plan, training->params, p->offset));
+    }
+    training->squares[2 * training->pass.plan->n_tiles + 1] = sum;
+}
+
+/* They are of all samples, and few: one thread's concern, while the others form gradients. */
+static void follow_values(fbp_training *training, const fbp_batch *batch, const fbp_team *team) {
+    const fbp_plan *plan = training->pass.plan;
+    if (plan->graph.n_running == 0 || team->thread != 0) return;
+    fbp_lane lane;
+    fbp_lane_begin(&lane, &training->pass, batch, team);
+    for (int i = 0; i < plan->graph.n_running; i++) {
+        const fbp_running_spec *running = &plan->graph.running[i];
+        const fbp_node *node = &plan->graph.nodes[plan->graph.values[running->value].index];
+        int64_t offset = plan->graph.parameters[running->parameter].offset;
+        fbp_node_ops(node)->follow(node, batch->rows, running->momentum,
+                                   fbp_lane_value(&lane, running->value),
+                                   fbp_at(plan, training->params, offset));
+    }
+    sum_running_squares(training);
+}
+
 /* ---- one run ---- */
 
 /* Sum of squares of all weights without biases; not finite if any weight or bias is not. */
 static double total_squares(const fbp_training *training) {
     double weights = 0.0, biases = 0.0;
-    for (int t = 0; t < training->pass.plan->n_tiles; t++) {
+    for (int t = 0; t <= training->pass.plan->n_tiles; t++) {
         weights += training->squares[2 * t];
         biases += training->squares[2 * t + 1];
     }
@@ -199,7 +231,7 @@ static double total_squares(const fbp_training *training) {
 
 static void blame(fbp_training *training, const fbp_batch *batch, int64_t epoch, int64_t step,
                   int in_weights) {
-    training->bad_draws = batch->draws;
+    training->bad = *batch;
     training->culprit.epoch = epoch;
     training->culprit.step = step;
     training->culprit.in_weights = in_weights;
@@ -224,6 +256,7 @@ static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range s
         if (team->thread == 0) blame(training, batch, epoch, index, 0);
         return 0;
     }
+    follow_values(training, batch, team);
     fbp_units units = fbp_units_begin(plan, batch->rows, pass->most_parts, share);
     for (; units.left > 0 && !fbp_watch_stopped(&pass->watch);
          fbp_units_next(plan, batch->rows, &units)) {
@@ -302,6 +335,7 @@ static void run_thread(void *context, const fbp_team *team) {
     int64_t step = run->step;
     fbp_range tiles = fbp_tiles_share(training->pass.plan, team);
     for (int64_t t = tiles.begin; t < tiles.end; t++) sum_tile_squares(training, t);
+    if (team->thread == 0) sum_running_squares(training);
     fbp_weights_pack(training->pass.plan, training->pass.weights, team);
     fbp_range units = fbp_units_share(training->pass.plan, training->spec.batch, team);
     for (int64_t e = 0; e < run->n_epochs; e++) {
@@ -312,75 +346,6 @@ static void run_thread(void *context, const fbp_team *team) {
             run->epochs_done = e + 1;
         }
     }
-}
-
-/* ---- what went wrong ---- */
-
-/* The node with a parameter that is not finite or too large to be squared; the first such. */
-static int node_of_bad_weight(const fbp_training *training) {
-    const fbp_plan *plan = training->pass.plan;
-    for (int t = 0; t < plan->n_tiles; t++)
-        if (!isfinite(training->squares[2 * t]) || !isfinite(training->squares[2 * t + 1]))
-            return plan->uses[plan->first_use[plan->tiles[t].parameter]].node;
-    return -1;
-}
-
-/* The step is run forward again, on weights that it has not changed: the first node with a result
- * that is not finite for any sample, or -1 where it is only the loss. */
-static int node_of_bad_result(fbp_training *training) {
-    int64_t first = training->culprit.step * training->spec.batch;
-    int64_t rows = training->n_samples - first;
-    if (rows > training->spec.batch) rows = training->spec.batch;
-    fbp_batch batch = {.problem = &training->spec.problem,
-                       .order = training->order,
-                       .first = first,
-                       .rows = rows,
-                       .weight = 1.0,
-                       .masks = 1,
-                       .draws = training->bad_draws};
-    return fbp_first_bad_node(&training->pass, &batch);
-}
-
-/* The culprit in words: in a chain by its layer, else by its node. */
-static void name_culprit(const fbp_training *training, char *room, size_t size) {
-    const fbp_plan *plan = training->pass.plan;
-    int node = training->culprit.node, layer = -1;
-    for (int n = 0; n <= node; n++) layer += !fbp_is_elementwise(&plan->graph.nodes[n]);
-    if (plan->is_chain)
-        snprintf(room, size, "layer %d", layer);
-    else
-        snprintf(room, size, "node %d, '%s'", node, plan->graph.nodes[node].row->name);
-}
-
-static fbp_status explain(fbp_training *training) {
-    fbp_culprit *culprit = &training->culprit;
-    char name[64];
-    if (culprit->in_weights) {
-        culprit->node = node_of_bad_weight(training);
-        if (culprit->node < 0)
-            return fbp_fail(
-                FBP_NOT_FINITE,
-                "the weights became too large in step %lld of epoch %lld: the sum of their "
-                "squares overflows; try a lower learning rate, or scale the data",
-                (long long)culprit->step, (long long)culprit->epoch);
-        name_culprit(training, name, sizeof name);
-        return fbp_fail(
-            FBP_NOT_FINITE,
-            "a weight of %s became infinite or NaN in step %lld of epoch %lld: try a lower "
-            "learning rate, or scale the data",
-            name, (long long)culprit->step, (long long)culprit->epoch);
-    }
-    culprit->node = node_of_bad_result(training);
-    char where[96] = "";
-    if (culprit->node >= 0) {
-        name_culprit(training, name, sizeof name);
-        snprintf(where, sizeof where, ", first in the output of %s", name);
-    }
-    return fbp_fail(
-        FBP_NOT_FINITE,
-        "the loss became infinite or NaN in step %lld of epoch %lld%s: try a lower learning "
-        "rate, or scale the data",
-        (long long)culprit->step, (long long)culprit->epoch, where);
 }
 
 fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
@@ -401,7 +366,8 @@ fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
     run->epochs_done = 0;
     fbp_parallel(training->spec.n_threads, run_thread, training);
     if (training->status == FBP_NOT_FINITE)
-        training->status = explain(training);
+        training->status =
+            fbp_explain(&training->pass, &training->bad, training->squares, &training->culprit);
     else if (run->epochs_done < run->n_epochs)
         training->status = fbp_fail(FBP_INTERRUPTED, "training was interrupted");
     if (training->status != FBP_OK)

@@ -24,15 +24,14 @@ fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
                             .first_result = plan->graph.first_result[n],
                             .inputs = plan->graph.inputs[n],
                             .products = node->products,
+                            .goes_back = fbp_goes_back(&plan->graph, n),
                             .reads_inputs = node->reads_in,
                             .reads_results = node->reads_out & ((1u << node->n_out) - 1),
                             .flops = {node->flops[0], fbp_backward_flops(&plan->graph, n)}};
-    for (int i = 0; i < node->n_out; i++)
-        place.goes_back |= plan->graph.values[place.first_result + i].gradient;
     for (int i = node->n_out; i < node->n_out + node->n_kept; i++) {
         int at = plan->training.kept_at[n * FBP_MAX_OUTPUTS + i];
         place.kept += bytes_at(plan, at);
-        if (at >= 0) place.kept_whole_batch |= plan->training.buffers[at].batch;
+        if (at >= 0) place.kept_whole_batch |= plan->training.buffers[at].where == FBP_IN_BATCH;
     }
     return place;
 }
@@ -49,7 +48,7 @@ fbp_value_place fbp_plan_value(const fbp_plan *plan, int v) {
     for (int before = v - 1; before >= 0; before--)
         if (schedule->value_at[before] == at) place.shares = before;
     place.bytes = place.shares < 0 ? bytes_at(plan, at) : 0;
-    place.whole_batch = schedule->buffers[at].batch;
+    place.whole_batch = schedule->buffers[at].where == FBP_IN_BATCH;
     return place;
 }
 

@@ -19,6 +19,7 @@ static fbp_value *add_value(fbp_graph *graph, const fbp_shape *shape, fbp_source
     value->is.is = *shape;
     value->source = source;
     value->index = index;
+    value->parameter = -1;
     return value;
 }
 
@@ -67,6 +68,42 @@ static const fbp_row *row_of_node(const char *name) {
     return NULL;
 }
 
+/* A row with packed copies of its weights makes them of what stays the same in a step. */
+static fbp_status check_weights(const fbp_graph *graph, int n) {
+    const fbp_node *node = &graph->nodes[n];
+    for (int i = 1; i < node->n_in && fbp_node_ops(node)->pack != NULL; i++)
+        if (graph->values[graph->inputs[n][i]].source == FBP_FROM_NODE)
+            return fbp_fail(FBP_INVALID,
+                            "node %d: found the result of a node as input %d of '%s', wanted a "
+                            "parameter or a constant",
+                            n, i, node->row->name);
+    return FBP_OK;
+}
+
+/* What all samples of a batch make together, or what is made of that. */
+static fbp_status check_coupled(const fbp_graph *graph, int n) {
+    const fbp_node *node = &graph->nodes[n];
+    int made = 0;
+    for (int i = 0; i < node->n_in; i++) {
+        const fbp_value *x = &graph->values[graph->inputs[n][i]];
+        made |= x->is.is.batched || x->source == FBP_FROM_NODE;
+    }
+    if (!made || fbp_node_ops(node)->pack != NULL)
+        return fbp_fail(FBP_INVALID,
+                        "node %d: found '%s' of values without samples, wanted "
+                        "some with",
+                        n, node->row->name);
+    for (int i = 0; i < node->n_in; i++) {
+        const fbp_value *x = &graph->values[graph->inputs[n][i]];
+        if (x->source == FBP_FROM_PARAMETER && x->trainable && node->differentiable >> i & 1u)
+            return fbp_fail(FBP_ABSENT,
+                            "node %d: found parameter %d in '%s', whose result all samples share: "
+                            "wanted a frozen one, as it would get no gradient",
+                            n, x->index, node->row->name);
+    }
+    return FBP_OK;
+}
+
 static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
     fbp_shape shapes[FBP_MAX_INPUTS];
     int n = graph->n_nodes, sparse = 0, trainable = 0;
@@ -103,13 +140,8 @@ static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
         fbp_value *value = add_value(graph, &node->out[i].is, FBP_FROM_NODE, n);
         value->output = i;
         value->trainable = trainable;
-        if (!value->is.is.batched)
-            return fbp_fail(FBP_INVALID,
-                            "node %d: found '%s' of values without samples, wanted "
-                            "some with",
-                            n, row->name);
     }
-    return FBP_OK;
+    return fbp_is_coupled(node) ? check_coupled(graph, n) : check_weights(graph, n);
 }
 
 /* ---- losses ---- */
@@ -123,7 +155,7 @@ static fbp_status add_loss(fbp_graph *graph, const fbp_loss_spec *spec) {
     loss->factor = spec->factor;
     int known = spec->value >= 0 && spec->value < graph->n_values;
     if (!known || graph->values[spec->value].source != FBP_FROM_NODE ||
-        graph->values[spec->value].is.is.ndim < 1)
+        !graph->values[spec->value].is.is.batched || graph->values[spec->value].is.is.ndim < 1)
         return fbp_fail(FBP_INVALID, "loss '%s': found value %d, wanted the result of a node",
                         spec->name, spec->value);
     graph->values[spec->value].n_uses++;
@@ -131,6 +163,53 @@ static fbp_status add_loss(fbp_graph *graph, const fbp_loss_spec *spec) {
         return fbp_fail(FBP_INVALID, "loss '%s': found the weight %g, wanted a positive number",
                         spec->name, spec->factor);
     return fbp_row_check(loss->row, loss->attrs);
+}
+
+/* ---- running values ---- */
+
+static fbp_status check_running(const fbp_graph *graph, const fbp_running_spec *spec) {
+    int p = spec->parameter, v = spec->value;
+    if (p < 0 || p >= graph->n_parameters)
+        return fbp_fail(FBP_INVALID, "running: found parameter %d, wanted 0 to %d", p,
+                        graph->n_parameters - 1);
+    const fbp_value *stands = &graph->values[graph->parameters[p].value];
+    if (!graph->parameters[p].frozen || stands->n_uses > 0)
+        return fbp_fail(FBP_INVALID,
+                        "running: found parameter %d, which is %s, wanted a frozen one that no "
+                        "node reads",
+                        p, stands->n_uses > 0 ? "read by a node" : "trained");
+    if (v < 0 || v >= graph->n_values || graph->values[v].source != FBP_FROM_NODE ||
+        graph->values[v].output != 0)
+        return fbp_fail(FBP_INVALID, "running: found value %d, wanted the result of a node", v);
+    const fbp_node *node = &graph->nodes[graph->values[v].index];
+    if (fbp_node_ops(node)->follow == NULL)
+        return fbp_fail(FBP_ABSENT, "running: found value %d, of '%s', which nothing can follow", v,
+                        node->row->name);
+    const fbp_shape *of = &stands->is.is, *is = &graph->values[v].is.is;
+    int same = of->ndim == is->ndim;
+    for (int d = 0; same && d < is->ndim; d++) same = of->shape[d] == is->shape[d];
+    if (!same)
+        return fbp_fail(FBP_INVALID,
+                        "running: found parameter %d of shape %s, wanted %s, as value %d has", p,
+                        fbp_shape_words(of), fbp_shape_words(is), v);
+    if (!(spec->momentum >= 0.0 && spec->momentum <= 1.0))
+        return fbp_fail(FBP_INVALID, "running: found the momentum %g, wanted a number in [0, 1]",
+                        spec->momentum);
+    return FBP_OK;
+}
+
+static fbp_status add_running(fbp_graph *graph, const fbp_running_spec *spec) {
+    fbp_status status = check_running(graph, spec);
+    if (status != FBP_OK) return status;
+    for (int i = 0; i < graph->n_running; i++)
+        if (graph->running[i].parameter == spec->parameter ||
+            graph->running[i].value == spec->value)
+            return fbp_fail(FBP_INVALID,
+                            "running: found parameter %d for value %d, wanted each but once",
+                            spec->parameter, spec->value);
+    graph->running[graph->n_running++] = *spec;
+    graph->values[spec->value].parameter = spec->parameter;
+    return FBP_OK;
 }
 
 size_t fbp_target_bytes(const fbp_graph *graph, const fbp_loss *loss) {
@@ -158,10 +237,20 @@ static void find_gradients(fbp_graph *graph) {
     }
 }
 
+int fbp_goes_back(const fbp_graph *graph, int n) {
+    for (int i = 0; i < graph->nodes[n].n_out; i++)
+        if (graph->values[graph->first_result[n] + i].gradient) return 1;
+    return 0;
+}
+
+int fbp_sums_gradient(const fbp_graph *graph, int n, int i) {
+    int wanted = graph->values[graph->inputs[n][i]].gradient && fbp_goes_back(graph, n);
+    return wanted && graph->nodes[n].shared >> i & 1u;
+}
+
 int fbp_shares_gradient(const fbp_graph *graph, int n) {
-    const fbp_node *node = &graph->nodes[n];
-    for (int i = 0; i < node->n_in; i++)
-        if (node->shared >> i & 1u && graph->values[graph->inputs[n][i]].gradient) return 1;
+    for (int i = 0; i < graph->nodes[n].n_in; i++)
+        if (fbp_sums_gradient(graph, n, i)) return 1;
     return 0;
 }
 
@@ -257,8 +346,9 @@ static fbp_status allocate(fbp_graph *graph, const fbp_graph_spec *spec) {
     graph->first_result = fbp_alloc((size_t)spec->n_nodes * sizeof *graph->first_result);
     graph->constants = fbp_alloc((size_t)spec->n_constants * sizeof *graph->constants);
     graph->losses = fbp_alloc((size_t)spec->n_losses * sizeof *graph->losses);
+    graph->running = fbp_alloc((size_t)spec->n_running * sizeof *graph->running);
     int all = graph->values && graph->parameters && graph->nodes && graph->inputs &&
-              graph->first_result && graph->constants && graph->losses;
+              graph->first_result && graph->constants && graph->losses && graph->running;
     return all ? FBP_OK : FBP_NO_MEMORY;
 }
 
@@ -282,6 +372,8 @@ fbp_status fbp_graph_make(fbp_graph *graph, const fbp_graph_spec *spec) {
         status = add_node(graph, &spec->nodes[i]);
     for (int i = 0; i < spec->n_losses && status == FBP_OK; i++)
         status = add_loss(graph, &spec->losses[i]);
+    for (int i = 0; i < spec->n_running && status == FBP_OK; i++)
+        status = add_running(graph, &spec->running[i]);
     if (status != FBP_OK) return status;
     find_gradients(graph);
     char *padded = fbp_alloc((size_t)graph->n_values);
@@ -303,4 +395,5 @@ void fbp_graph_free(fbp_graph *graph) {
     fbp_free(graph->first_result);
     fbp_free(graph->constants);
     fbp_free(graph->losses);
+    fbp_free(graph->running);
 }

@@ -18,6 +18,7 @@ typedef struct {
     int trainable; /* depends on a parameter that is not frozen */
     int gradient;  /* and a loss depends on it: its gradient is wanted */
     int ones;      /* a consumer reads a one after the last column */
+    int parameter; /* that stands in its place in predict, and follows it in training; or -1 */
 } fbp_value;
 
 typedef struct {
@@ -34,7 +35,7 @@ typedef struct {
 
 typedef struct {
     fbp_dtype dtype;
-    int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses;
+    int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses, n_running;
     fbp_value *values;
     fbp_parameter *parameters;
     fbp_node *nodes;
@@ -42,6 +43,7 @@ typedef struct {
     int *first_result;             /* (n_nodes) the value that is its first result */
     void **constants;              /* (n_constants) copies */
     fbp_loss *losses;
+    fbp_running_spec *running;
     int64_t n_params; /* elements of all parameters */
     double flops[2];  /* of one sample: forward, backward */
 } fbp_graph;
@@ -56,11 +58,17 @@ size_t fbp_target_bytes(const fbp_graph *graph, const fbp_loss *loss);
 static inline int fbp_is_sparse(const fbp_value *value) {
     return value->is.is.content == FBP_SPARSE;
 }
+/* A node whose results samples share, made of all samples of a batch or of such results. */
+static inline int fbp_is_coupled(const fbp_node *node) { return !node->out[0].is.batched; }
+/* Whether a loss depends on what node n makes, and that on what is trained. */
+int fbp_goes_back(const fbp_graph *graph, int n);
+/* Whether the gradient of input i is wanted of node n, as a sum over samples, if they share it. */
+int fbp_sums_gradient(const fbp_graph *graph, int n, int i);
 /* Of a sample's backward through node n, to what is wanted alone: half where there are two
  * gradients and one is not. */
 double fbp_backward_flops(const fbp_graph *graph, int n);
 double fbp_loss_flops(const fbp_graph *graph, const fbp_loss *loss); /* of a sample's values */
-/* Whether node n has a gradient to form for any of the inputs that its samples share. */
+/* Whether it is wanted of any input. */
 int fbp_shares_gradient(const fbp_graph *graph, int n);
 
 #endif

@@ -120,6 +120,7 @@ static fbp_status take_inputs(fbp_node *node, int n_inputs, const fbp_shape *inp
 static fbp_status settle_outputs(fbp_node *node) {
     int batched = 0;
     for (int i = 0; i < node->n_in; i++) batched |= node->in[i].is.batched;
+    if (node->row->couples_samples) batched = 0;
     for (int i = 0; i < node->n_out + node->n_kept; i++) {
         node->out[i].is.batched = batched;
         fbp_status status = check_shape(node->row, "the result", &node->out[i].is);
@@ -180,6 +181,11 @@ fbp_status fbp_node_create(const fbp_row *row, fbp_dtype dtype, const double *nu
     fbp_node *node = fbp_alloc(sizeof *node);
     if (node == NULL) return FBP_NO_MEMORY;
     fbp_status status = fbp_node_infer(node, row, dtype, numbers, counts, n_inputs, inputs);
+    if (status == FBP_OK && row->couples_samples && inputs[0].batched)
+        status = fbp_fail(FBP_INVALID,
+                          "%s: found %s of shape %s, wanted no sample axis: alone, it takes the "
+                          "rows of all samples in one array",
+                          row->name, row->op.inputs[0], fbp_shape_words(&inputs[0]));
     if (status != FBP_OK) {
         fbp_free(node);
         return status;

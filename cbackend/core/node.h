@@ -9,7 +9,8 @@
  *
  * Samples. A node runs on any number of consecutive samples, and what it yields for a sample
  * depends on that sample alone: not on how many run together, nor on the thread. Sums over samples
- * are formed in one place only, `backward_shared`. */
+ * are formed in two places only: `backward_shared`, and the forward of a row that couples samples,
+ * whose results have no sample axis. A node of such results alone runs once, on one sample. */
 #ifndef FBP_CORE_NODE_H
 #define FBP_CORE_NODE_H
 
@@ -112,6 +113,7 @@ typedef struct {
     void *scratch;              /* scratch_bytes() of them */
     const fbp_weights *weights; /* NULL: no copies */
     int64_t begin, end; /* the columns that forward or backward is to form, of a row with copies */
+    int64_t all;        /* samples of the batch, of which at.samples are some */
 } fbp_call;
 
 /* The functions of a row, one set for each dtype.
@@ -138,6 +140,17 @@ struct fbp_node_kernels {
     void (*shared_tangent)(const fbp_node *node, const fbp_call *call, int input, int64_t begin,
                            int64_t end, int add, void *tg);
     size_t (*scratch_bytes)(const fbp_node *node, int64_t samples); /* NULL: none is needed */
+
+    /* Rows that couple samples. Forward is also to be had in parts, for several threads: partial
+     * results of blocks, as many as shapes alone decide, and what they make together, in their
+     * order. Backward takes some of the samples, and the gradient of the results. */
+    int64_t (*blocks)(const fbp_node *node, int64_t samples);
+    size_t (*partial_bytes)(const fbp_node *node);
+    void (*partial)(const fbp_node *node, const fbp_call *call, int64_t block, void *to);
+    void (*join)(const fbp_node *node, const fbp_call *call, const void *partials);
+    /* p, dense as out[0] is, follows the result y of so many samples, by a share of `momentum`.
+     * NULL: nothing can follow it. */
+    void (*follow)(const fbp_node *node, int64_t samples, double momentum, const void *y, void *p);
 
     /* Rows that keep copies of input 1 in a plan, and whose products can be cut by columns: */
     void (*packed_bytes)(const fbp_node *node, size_t *packed, size_t *packed_t);

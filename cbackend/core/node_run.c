@@ -13,6 +13,7 @@
 enum { elements_in_blocks = 65536, least_block_rows = 256 };
 
 int64_t fbp_shared_blocks(const fbp_node *node, int64_t samples) {
+    if (node->shared == 0) return 1; /* no sum: the node runs once */
     int64_t elements = 1;
     for (int i = 0; i < node->n_in; i++) {
         int64_t own = node->shared >> i & 1u ? fbp_elements(&node->in[i]) : 0;
@@ -221,6 +222,7 @@ static void carve(void *context, fbp_carver *carver) {
     running *run = context;
     const fbp_node *node = run->node;
     run->call.at = *run->arrays;
+    run->call.all = run->arrays->samples;
     run->zeros = fbp_carve(carver, (int64_t)run->zero_bytes, 1);
     int64_t largest = 0;
     for (int i = 0; i < node->n_in; i++) {

@@ -97,6 +97,9 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, in
     pass->tile = tile < batch ? tile : batch;
     pass->weights = fbp_weights_carve(plan, params, FBP_FOR_TRAINING, carver);
     pass->batch_values = fbp_carve(carver, batch * plan->training.batch_elements, size);
+    pass->common_values = fbp_carve(carver, plan->training.common_elements, size);
+    size_t parts = fbp_parts_bytes(plan, pass->schedule, batch);
+    pass->parts = fbp_carve(carver, (int64_t)parts, 1);
     carve_losses(pass, carver);
     int64_t gradient = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
     size_t scratch = scratch_of_nodes(plan, batch); /* the weights phase takes all samples */
@@ -134,13 +137,16 @@ void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch
     lane->call.scratch = lane->tile + pass->tile_bytes + pass->gradient_bytes;
     lane->call.at.training = batch->masks;
     lane->call.at.draws = batch->draws;
+    lane->call.all = batch->rows;
 }
 
 static inline void *buffer_at(const fbp_lane *lane, int buffer, const fbp_operand *is) {
     const fbp_buffer *at = &lane->pass->schedule->buffers[buffer];
     int wide = is->is.content == FBP_REAL && lane->pass->plan->dtype == FBP_F64;
     size_t sample = (size_t)is->sample_stride * (size_t)(wide ? 8 : 4);
-    if (at->batch)
+    if (at->where == FBP_IN_COMMON)
+        return lane->pass->common_values + (size_t)at->offset * fbp_size(lane->pass->plan->dtype);
+    if (at->where == FBP_IN_BATCH)
         return lane->pass->batch_values + (size_t)at->offset * lane->batch_unit +
                (size_t)lane->row * sample;
     return lane->tile + (size_t)at->offset * lane->tile_unit + (size_t)lane->tile_row * sample;
@@ -171,6 +177,8 @@ static inline void *at_spot(const fbp_lane *lane, const fbp_spot *spot) {
                (size_t)lane->row * spot->sample;
     case FBP_IN_TILE:
         return lane->tile + spot->offset * lane->tile_unit + (size_t)lane->tile_row * spot->sample;
+    case FBP_IN_COMMON:
+        return lane->pass->common_values + spot->offset;
     case FBP_IN_PARAMETERS:
         fixed.in = lane->pass->params + spot->offset;
         return fixed.out;

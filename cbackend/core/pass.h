@@ -20,7 +20,7 @@ typedef struct {
     const fbp_schedule *schedule;
     const char *params;
     int64_t batch, tile; /* samples */
-    char *batch_values;
+    char *batch_values, *common_values;
     fbp_weights *weights;  /* (n_nodes) */
     fbp_loss_room *losses; /* (n_losses) */
     char *threads;         /* of each thread: a tile's values, a gradient, scratch of nodes */
@@ -32,6 +32,8 @@ typedef struct {
     char *partials;       /* (n_tiles, most_parts): gradients of a tile */
     size_t partial_bytes; /* of each */
     fbp_counter *formed;  /* (n_tiles): how many of a tile's parts are there */
+    char *parts;          /* of the sum that is formed at a meeting */
+    fbp_counter summed;   /* how many of them are there */
     fbp_watch watch;
 } fbp_pass;
 
@@ -97,6 +99,11 @@ typedef struct {
 
 /* Steps [begin, end) of the schedule on the lane's rows. */
 void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace);
+/* The same on this thread's tiles. */
+void fbp_run_tiles(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int begin, int end,
+                   const fbp_trace *trace);
+/* What an onlooker wants of a node's results, once they are there. */
+void fbp_trace_results(const fbp_lane *lane, const fbp_trace *trace, int n);
 
 /* This thread's part of the rows phase: gather, forward, losses, and backward. */
 void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team);
@@ -108,6 +115,14 @@ int fbp_first_bad_node(fbp_pass *pass, const fbp_batch *batch);
 
 /* The losses of a batch, weighted and added up. */
 double fbp_batch_loss(const fbp_pass *pass, int64_t rows);
+
+/* ---- meetings in the rows phase, of plans where samples are coupled ---- */
+
+/* Steps [0, end), segment by segment. */
+void fbp_run_segments(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
+                      const fbp_trace *trace);
+/* Bytes of the parts of any sum at a meeting. */
+size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch);
 
 /* ---- weights phase ---- */
 

@@ -158,12 +158,17 @@ static int threads_for(double flops, double each, int n_threads) {
     return n_threads < 1 ? 1 : n_threads;
 }
 
-int fbp_threads_for_step(double flops, int n_threads) {
-    return threads_for(flops, flops_per_step_thread, n_threads);
+/* Before each sum over the batch threads meet, and mostly once more behind it. */
+static double meeting(const fbp_plan *plan) {
+    return 2.0 * flops_per_meeting * (double)plan->training.n_meetings;
 }
 
-int fbp_threads_for_call(double flops, int n_threads) {
-    return threads_for(flops, flops_per_call_thread, n_threads);
+int fbp_threads_for_step(const fbp_plan *plan, double flops, int n_threads) {
+    return threads_for(flops, flops_per_step_thread + meeting(plan), n_threads);
+}
+
+int fbp_threads_for_call(const fbp_plan *plan, double flops, int n_threads) {
+    return threads_for(flops, flops_per_call_thread + meeting(plan), n_threads);
 }
 
 double fbp_sample_flops(const fbp_plan *plan, const fbp_samples *x) {
@@ -217,7 +222,8 @@ static fbp_status compile(fbp_plan *plan, const fbp_graph_spec *spec) {
     plan->n_outputs = spec->n_outputs;
     for (int i = 0; i < spec->n_outputs; i++) {
         int v = plan->outputs[i] = spec->outputs[i];
-        if (v < 0 || v >= plan->graph.n_values || plan->graph.values[v].source != FBP_FROM_NODE)
+        if (v < 0 || v >= plan->graph.n_values || plan->graph.values[v].source != FBP_FROM_NODE ||
+            !plan->graph.values[v].is.is.batched)
             return fbp_fail(FBP_INVALID, "output %d: found value %d, wanted the result of a node",
                             i, v);
     }

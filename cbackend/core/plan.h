@@ -86,8 +86,8 @@ int fbp_most_parts(const fbp_plan *plan, int64_t samples);
 /* Threads that so many FLOPs are worth, at most n_threads, since waking a thread costs more than a
  * small step: for a step of training, whose team stays together, or for a call that forms its
  * own. */
-int fbp_threads_for_step(double flops, int n_threads);
-int fbp_threads_for_call(double flops, int n_threads);
+int fbp_threads_for_step(const fbp_plan *plan, double flops, int n_threads);
+int fbp_threads_for_call(const fbp_plan *plan, double flops, int n_threads);
 /* FLOPs of one of these samples, which in a sparse plan depend on the stored values. */
 double fbp_sample_flops(const fbp_plan *plan, const fbp_samples *x);
 

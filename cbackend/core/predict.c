@@ -83,17 +83,28 @@ static int64_t tile_of(const fbp_plan *plan, int64_t rows) {
     return tile < rows ? tile : rows;
 }
 
+/* A sample's prediction depends on that sample alone. */
+static fbp_status check_rows_alone(const fbp_plan *plan) {
+    int n = plan->prediction.coupled;
+    if (n < 0) return FBP_OK;
+    return fbp_fail(FBP_ABSENT,
+                    "predict: found node %d, '%s', which couples the samples of a batch, wanted a "
+                    "running parameter in place of its result, value %d",
+                    n, plan->graph.nodes[n].row->name, plan->graph.first_result[n]);
+}
+
 /* flops: of a sample's forward and backward. */
 static void plan_call(fbp_prediction *call, const fbp_plan *plan, double flops, int n_threads) {
     call->pass.plan = plan;
     call->flops = flops / 3.0; /* backward takes the rest */
-    call->n_threads = fbp_threads_for_call(call->flops * (double)call->x[0].rows, n_threads);
+    call->n_threads = fbp_threads_for_call(plan, call->flops * (double)call->x[0].rows, n_threads);
     call->tile = tile_of(plan, call->x[0].rows);
 }
 
 static fbp_status run(fbp_prediction *call, fbp_plan *plan, int n_threads) {
     const fbp_samples *x = call->x;
-    fbp_status status = fbp_check_samples(plan, x);
+    fbp_status status = check_rows_alone(plan);
+    if (status == FBP_OK) status = fbp_check_samples(plan, x);
     if (status != FBP_OK || x[0].rows == 0) return status;
     plan_call(call, plan, fbp_sample_flops(plan, x), n_threads);
     fbp_scratch scratch;

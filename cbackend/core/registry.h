@@ -10,8 +10,9 @@
 /* clang-format off */
 #define FBP_FAMILIES(X, isa)                                                                       \
     X(op, isa) X(matmul, isa) X(convolution, isa) X(pooling, isa) X(attention, isa)                \
-    X(recurrence, isa) X(norm, isa) X(group_norm, isa) X(batch_norm, isa) X(dropout, isa)          \
-    X(binary, isa) X(reduction, isa) X(softmax, isa) X(shape, isa) X(slice, isa) X(take, isa)      \
+    X(recurrence, isa) X(norm, isa) X(group_norm, isa) X(batch_norm, isa) X(moments, isa)          \
+    X(dropout, isa) X(binary, isa) X(reduction, isa) X(softmax, isa) X(shape, isa)                 \
+    X(slice, isa) X(take, isa)                                                                     \
     X(function, isa) X(activation, isa) X(loss, isa) X(rule, isa)
 /* clang-format on */
 

@@ -75,7 +75,7 @@ struct fbp_row {
     int n_states;            /* rules: state vectors kept */
     const char *sparse_form; /* ops: the row that takes its place for CSR samples, or NULL */
     int reads_sparse;        /* ops: its input is an fbp_sparse_rows, not a tile */
-    int couples_samples;     /* output row i depends on other rows than input row i */
+    int couples_samples;     /* ops: the results, without sample axis, are made of all samples */
     double flops; /* activations, losses: FLOPs per element of one value, for the plan's count */
     const void *kernels[2]; /* by fbp_dtype: fbp_activation_kernels, fbp_loss_kernels, ... */
 

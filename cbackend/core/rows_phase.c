@@ -1,4 +1,5 @@
-/* The rows phase, in two forms with the same bits.
+/* The rows phase, in two forms with the same bits; segments.c has a third, for plans where samples
+ * are coupled.
  *
  * By rows: a thread takes its samples of the batch, tile by tile, through all steps of the
  * schedule, forward and back, without waiting for anyone. By columns: where the batch has too few
@@ -18,24 +19,24 @@ static void trace_rows(const fbp_lane *lane, const fbp_trace *trace, void *const
     const fbp_plan *plan = lane->pass->plan;
     const fbp_operand *x = &plan->graph.values[v].is;
     size_t size = fbp_size(plan->dtype), width = (size_t)fbp_width(x) * size;
-    int64_t first = (trace->first + lane->row) * fbp_positions(x);
-    for (int64_t r = 0; r < lane->rows * fbp_positions(x); r++)
+    int64_t first = x->is.batched ? (trace->first + lane->row) * fbp_positions(x) : 0;
+    for (int64_t r = 0; r < fbp_rows_of(x, lane->rows); r++)
         memcpy((char *)traces[v] + (size_t)(first + r) * width,
                (const char *)from + (size_t)(r * x->row_stride) * size, width);
 }
 
 static void look_for_bad(const fbp_lane *lane, const fbp_trace *trace, int n) {
     const fbp_plan *plan = lane->pass->plan;
-    if (trace->bad_node == NULL || *trace->bad_node >= 0) return;
+    if (trace->bad_node == NULL || (*trace->bad_node >= 0 && *trace->bad_node <= n)) return;
     int v = plan->graph.first_result[n];
     const fbp_operand *y = &plan->graph.values[v].is;
     const void *at = fbp_lane_value(lane, v);
-    for (int64_t r = 0; r < lane->rows * fbp_positions(y); r++)
+    for (int64_t r = 0; r < fbp_rows_of(y, lane->rows); r++)
         if (plan->vector->first_not_finite(fbp_width(y), fbp_at(plan, at, r * y->row_stride)) >= 0)
             *trace->bad_node = n;
 }
 
-static void trace_results(const fbp_lane *lane, const fbp_trace *trace, int n) {
+void fbp_trace_results(const fbp_lane *lane, const fbp_trace *trace, int n) {
     const fbp_graph *graph = &lane->pass->plan->graph;
     for (int i = 0; i < graph->nodes[n].n_out; i++) {
         int v = graph->first_result[n] + i;
@@ -125,7 +126,7 @@ static void gather(fbp_lane *lane, int v) {
 static void join(fbp_lane *lane, const fbp_step *step) {
     const fbp_plan *plan = lane->pass->plan;
     const fbp_operand *is = &plan->graph.values[step->index].is;
-    int64_t elements = lane->rows * is->sample_stride;
+    int64_t elements = fbp_extent(is, lane->rows);
     const void *from = fbp_lane_buffer(lane, step->from, is);
     void *to = fbp_lane_gradient(lane, step->index);
     if (step->kind == FBP_PASS)
@@ -141,7 +142,7 @@ static void run_step(fbp_lane *lane, const fbp_step *step, const fbp_trace *trac
         break;
     case FBP_FORWARD:
         run_forward(lane, step->index);
-        if (trace != NULL) trace_results(lane, trace, step->index);
+        if (trace != NULL) fbp_trace_results(lane, trace, step->index);
         break;
     case FBP_ONES:
         set_padding(lane, step->index, 1.0, fbp_lane_value(lane, step->index));
@@ -159,6 +160,8 @@ static void run_step(fbp_lane *lane, const fbp_step *step, const fbp_trace *trac
     case FBP_ZEROS:
         set_padding(lane, step->index, 0.0, fbp_lane_gradient(lane, step->index));
         break;
+    case FBP_SUM: /* by all threads together: segments.c */
+        break;
     }
 }
 
@@ -173,21 +176,31 @@ void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace) {
 
 /* ---- by rows ---- */
 
-static void by_rows(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
-                    const fbp_trace *trace) {
+void fbp_run_tiles(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int begin, int end,
+                   const fbp_trace *trace) {
     const fbp_plan *plan = pass->plan;
     int64_t unit = fbp_row_step(plan, pass->batch), tile = pass->tile;
     fbp_range share = fbp_share((batch->rows + unit - 1) / unit, team);
-    int64_t end = share.end * unit < batch->rows ? share.end * unit : batch->rows;
+    int64_t last = share.end * unit < batch->rows ? share.end * unit : batch->rows;
+    double flops = plan->flops * (double)(end - begin) / (double)pass->schedule->n_steps;
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, batch, team);
-    for (int64_t row = share.begin * unit; row < end; row += tile) {
+    for (int64_t row = share.begin * unit; row < last; row += tile) {
         lane.row = row;
-        lane.rows = end - row < tile ? end - row : tile;
+        lane.rows = last - row < tile ? last - row : tile;
         if (fbp_watch_stopped(&pass->watch)) return;
-        fbp_run_steps(&lane, 0, pass->schedule->n_steps, trace);
-        fbp_watch_work(&pass->watch, team, plan->flops * (double)lane.rows);
+        fbp_run_steps(&lane, begin, end, trace);
+        fbp_watch_work(&pass->watch, team, flops * (double)lane.rows);
     }
+}
+
+/* Steps [0, end), which need no columns cut. */
+static void by_rows(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
+                    const fbp_trace *trace) {
+    if (pass->schedule->n_meetings > 0)
+        fbp_run_segments(pass, batch, team, end, trace);
+    else
+        fbp_run_tiles(pass, batch, team, 0, end, trace);
 }
 
 /* ---- by columns ---- */
@@ -312,26 +325,18 @@ void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team
     if (pass->by_columns && fbp_cuts_columns(pass->plan, batch->rows, pass->batch, team->size))
         by_columns(pass, batch, team);
     else
-        by_rows(pass, batch, team, NULL);
+        by_rows(pass, batch, team, pass->schedule->n_steps, NULL);
 }
 
 void fbp_rows_traced(fbp_pass *pass, const fbp_batch *batch, const fbp_trace *trace) {
-    by_rows(pass, batch, &fbp_alone, trace);
+    by_rows(pass, batch, &fbp_alone, pass->schedule->n_steps, trace);
 }
 
 int fbp_first_bad_node(fbp_pass *pass, const fbp_batch *batch) {
-    fbp_lane lane;
-    fbp_lane_begin(&lane, pass, batch, &fbp_alone);
-    int first = -1;
-    for (lane.row = 0; lane.row < batch->rows; lane.row += pass->tile) {
-        int64_t left = batch->rows - lane.row;
-        lane.rows = left < pass->tile ? left : pass->tile; /* as the step was cut: the same bits */
-        int node = -1;
-        fbp_trace trace = {.bad_node = &node};
-        fbp_run_steps(&lane, 0, pass->schedule->first_loss, &trace);
-        if (node >= 0 && (first < 0 || node < first)) first = node;
-    }
-    return first;
+    int node = -1;
+    fbp_trace trace = {.bad_node = &node};
+    by_rows(pass, batch, &fbp_alone, pass->schedule->first_loss, &trace);
+    return node;
 }
 
 double fbp_batch_loss(const fbp_pass *pass, int64_t rows) {

@@ -1,5 +1,5 @@
-/* Making a schedule: the steps in their order, and buffers that share room where their times do not
- * meet. */
+/* Making a schedule: the steps in their order, and the buffers that each needs, which room.c gives
+ * their places. */
 #include "core/schedule.h"
 
 #include <string.h>
@@ -11,15 +11,20 @@ typedef struct {
     fbp_schedule *out;
     const fbp_graph *graph;
     int training;
-    char *clean; /* (n_values) the gradient's padding holds zeros */
+    char *clean;  /* (n_values) the gradient's padding holds zeros */
+    char *needed; /* (n_values) for what a schedule for predict yields */
+    int *summed; /* (n_values) of its uses, those by this node and later ones are in the gradient */
 } making;
 
 /* ---- buffers ---- */
 
-static int new_buffer(making *m, int64_t elements) {
+/* What samples share is made anew by every tile of predict. */
+static int new_buffer(making *m, const fbp_operand *x) {
     fbp_buffer *buffer = &m->out->buffers[m->out->n_buffers];
+    int64_t elements = x->is.batched ? x->sample_stride : fbp_elements(x);
     buffer->elements = fbp_round_up(elements, fbp_pad(m->graph->dtype));
     buffer->begin = buffer->end = m->out->n_steps;
+    buffer->where = x->is.batched || !m->training ? FBP_IN_TILE : FBP_IN_COMMON;
     return m->out->n_buffers++;
 }
 
@@ -30,12 +35,15 @@ static void touch(making *m, int buffer) {
 
 /* The weights phase reads it. */
 static void keep(making *m, int buffer) {
-    if (buffer >= 0) m->out->buffers[buffer].batch = 1;
+    if (buffer >= 0) m->out->buffers[buffer].kept = 1;
 }
 
 static const fbp_value *value_of(const making *m, int v) { return &m->graph->values[v]; }
 
-static int64_t elements_of(const fbp_operand *x) { return x->is.batched ? x->sample_stride : 0; }
+/* Whether the elements of one can lie where those of the other do. */
+static int fits(const fbp_operand *x, const fbp_operand *y) {
+    return x->is.batched == y->is.batched && fbp_extent(x, 1) == fbp_extent(y, 1);
+}
 
 /* ---- steps ---- */
 
@@ -58,8 +66,8 @@ static void set_ones(making *m, int v) {
 
 static void gather(making *m, int v) {
     const fbp_value *value = value_of(m, v);
-    if (fbp_is_sparse(value) || value->n_uses == 0) return;
-    m->out->value_at[v] = new_buffer(m, elements_of(&value->is));
+    if (fbp_is_sparse(value) || value->n_uses == 0 || !m->needed[v]) return;
+    m->out->value_at[v] = new_buffer(m, &value->is);
     add_step(m, FBP_GATHER, v);
     touch(m, m->out->value_at[v]);
     end_step(m);
@@ -79,28 +87,37 @@ static int takes_place(const making *m, int n) {
     int at = m->out->value_at[x];
     if (!node->in_place || at < 0 || value_of(m, x)->n_uses != 1) return 0;
     if (m->training && (node->reads_in & 1u || read_by_producer(m, x))) return 0;
-    return elements_of(&value_of(m, x)->is) == elements_of(&value_of(m, y)->is);
+    return fits(&value_of(m, x)->is, &value_of(m, y)->is);
 }
 
-static int goes_back(const making *m, int n) {
-    int result = m->graph->first_result[n], found = 0;
-    for (int i = 0; i < m->graph->nodes[n].n_out; i++) found |= value_of(m, result + i)->gradient;
-    return m->training && found;
+static int goes_back(const making *m, int n) { return m->training && fbp_goes_back(m->graph, n); }
+
+static int reads_samples(const making *m, int n) {
+    for (int i = 0; i < m->graph->nodes[n].n_in; i++)
+        if (m->graph->nodes[n].in[i].is.batched) return 1;
+    return 0;
+}
+
+/* Who takes a step of node n: of those that samples share, one thread what is made of such values
+ * alone. */
+static fbp_crew crew_of(const making *m, int n, fbp_crew of_samples) {
+    if (!m->training || !fbp_is_coupled(&m->graph->nodes[n])) return FBP_BY_TILES;
+    return reads_samples(m, n) ? of_samples : FBP_BY_ONE;
 }
 
 static void forward(making *m, int n) {
     const fbp_node *node = &m->graph->nodes[n];
     fbp_schedule *out = m->out;
     int result = m->graph->first_result[n];
-    add_step(m, FBP_FORWARD, n);
+    add_step(m, FBP_FORWARD, n)->by = crew_of(m, n, FBP_BY_PARTS);
     for (int i = 0; i < node->n_out; i++) {
         int place = i == 0 && takes_place(m, n);
-        out->value_at[result + i] = place ? out->value_at[m->graph->inputs[n][0]]
-                                          : new_buffer(m, elements_of(&node->out[i]));
+        out->value_at[result + i] =
+            place ? out->value_at[m->graph->inputs[n][0]] : new_buffer(m, &node->out[i]);
         touch(m, out->value_at[result + i]);
     }
     for (int i = node->n_out; i < node->n_out + node->n_kept && goes_back(m, n); i++)
-        out->kept_at[n * FBP_MAX_OUTPUTS + i] = new_buffer(m, elements_of(&node->out[i]));
+        out->kept_at[n * FBP_MAX_OUTPUTS + i] = new_buffer(m, &node->out[i]);
     for (int i = 0; i < node->n_in; i++) touch(m, out->value_at[m->graph->inputs[n][i]]);
     end_step(m);
     for (int i = 0; i < node->n_out; i++) set_ones(m, result + i);
@@ -108,8 +125,10 @@ static void forward(making *m, int n) {
 
 /* ---- gradients ---- */
 
-static void add_to(making *m, int v, int from) {
-    add_step(m, FBP_ADD, v)->from = from;
+static void join(making *m, fbp_step_kind kind, int v, int from) {
+    fbp_step *step = add_step(m, kind, v);
+    step->from = from;
+    step->by = value_of(m, v)->is.is.batched ? FBP_BY_TILES : FBP_BY_ONE;
     touch(m, from);
     touch(m, m->out->gradient_at[v]);
     end_step(m);
@@ -117,15 +136,39 @@ static void add_to(making *m, int v, int from) {
 
 /* A gradient that lies in another buffer becomes the value's, or is added to it. */
 static void arrive(making *m, int v, int from) {
-    if (m->out->gradient_at[v] >= 0) {
-        add_to(m, v, from);
-        return;
+    int held = m->out->gradient_at[v] >= 0;
+    if (!held) m->out->gradient_at[v] = new_buffer(m, &value_of(m, v)->is);
+    join(m, held ? FBP_ADD : FBP_PASS, v, from);
+}
+
+/* The gradient of a value that samples share: the sums of its uses by nodes behind node n that are
+ * not in it yet, from the last to the first. What they read is kept until the end of the step. */
+static void sum_uses(making *m, int v, int n) {
+    const fbp_graph *graph = m->graph;
+    for (int user = m->summed[v] - 1; user > n; user--)
+        for (int i = 0; i < graph->nodes[user].n_in; i++) {
+            if (graph->inputs[user][i] != v || !fbp_sums_gradient(graph, user, i)) continue;
+            fbp_step *step = add_step(m, FBP_SUM, user);
+            step->by = FBP_BY_PARTS;
+            step->from = i;
+            step->add = m->out->gradient_at[v] >= 0;
+            if (!step->add) m->out->gradient_at[v] = new_buffer(m, &value_of(m, v)->is);
+            step->to[0] = m->out->gradient_at[v];
+            touch(m, step->to[0]);
+            end_step(m);
+        }
+    m->summed[v] = n + 1;
+}
+
+/* Before node n goes back, all that comes to what it shares with others from behind it is there. */
+static void sum_before(making *m, int n) {
+    const fbp_graph *graph = m->graph;
+    if (!fbp_is_coupled(&graph->nodes[n])) return;
+    for (int i = 0; i < graph->nodes[n].n_out; i++) sum_uses(m, graph->first_result[n] + i, n);
+    for (int i = 0; i < graph->nodes[n].n_in; i++) {
+        const fbp_value *x = value_of(m, graph->inputs[n][i]);
+        if (!x->is.is.batched && x->gradient) sum_uses(m, graph->inputs[n][i], n);
     }
-    m->out->gradient_at[v] = new_buffer(m, elements_of(&value_of(m, v)->is));
-    add_step(m, FBP_PASS, v)->from = from;
-    touch(m, from);
-    touch(m, m->out->gradient_at[v]);
-    end_step(m);
 }
 
 static void loss(making *m, int index) {
@@ -136,13 +179,13 @@ static void loss(making *m, int index) {
     int again = m->out->gradient_at[v] >= 0;
     if (z->gradient) {
         int place = !again && z->n_uses == 1 && !read_by_producer(m, v);
-        step->to[0] = place ? m->out->value_at[v] : new_buffer(m, elements_of(&z->is));
+        step->to[0] = place ? m->out->value_at[v] : new_buffer(m, &z->is);
         touch(m, step->to[0]);
     }
     int made = step->to[0];
     end_step(m);
     if (again && made >= 0)
-        add_to(m, v, made);
+        join(m, FBP_ADD, v, made);
     else
         m->out->gradient_at[v] = made;
     m->clean[v] = 1;
@@ -200,13 +243,12 @@ static void touch_what_backward_reads(making *m, int n, int shared) {
 static int destination(making *m, int n, int i, int alone) {
     const fbp_node *node = &m->graph->nodes[n];
     int v = m->graph->inputs[n][i], result = m->graph->first_result[n];
-    int64_t elements = elements_of(&value_of(m, v)->is);
-    if (m->out->gradient_at[v] >= 0) return new_buffer(m, elements);
+    const fbp_operand *x = &value_of(m, v)->is;
+    if (m->out->gradient_at[v] >= 0) return new_buffer(m, x);
     int dy = m->out->gradient_at[result];
     int place = i == 0 && alone && node->in_place && node->n_out == 1 &&
-                !fbp_shares_gradient(m->graph, n) &&
-                elements == elements_of(&value_of(m, result)->is);
-    return m->out->gradient_at[v] = place ? dy : new_buffer(m, elements);
+                !fbp_shares_gradient(m->graph, n) && fits(x, &value_of(m, result)->is);
+    return m->out->gradient_at[v] = place ? dy : new_buffer(m, x);
 }
 
 static int is_wanted(const making *m, int n, int i) {
@@ -223,8 +265,7 @@ static int is_read_again(const making *m, int n, int i) {
 /* A gradient that is read again lies in a buffer of its own, and what arrives at the value is a
  * copy. */
 static void set_apart(making *m, int n, int i, fbp_step *step) {
-    const fbp_value *x = value_of(m, m->graph->inputs[n][i]);
-    int own = new_buffer(m, elements_of(&x->is));
+    int own = new_buffer(m, &value_of(m, m->graph->inputs[n][i])->is);
     step->to[i] = m->out->dx_at[n * FBP_MAX_INPUTS + i] = own;
     keep(m, own);
 }
@@ -233,6 +274,7 @@ static void backward(making *m, int n) {
     const fbp_node *node = &m->graph->nodes[n];
     const int *inputs = m->graph->inputs[n];
     int computed = 0, moved = 0, shared = fbp_shares_gradient(m->graph, n);
+    sum_before(m, n);
     for (int i = 0; i < node->n_out; i++)
         m->out->complete_at[m->graph->first_result[n] + i] = m->out->n_steps;
     clear_padding(m, n);
@@ -242,6 +284,7 @@ static void backward(making *m, int n) {
         computed += (is_wanted(m, n, i) && !(node->passes >> i & 1u)) || is_read_again(m, n, i);
     if (computed > 0) {
         fbp_step *step = add_step(m, FBP_BACKWARD, n);
+        step->by = crew_of(m, n, FBP_BY_TILES);
         int extra[FBP_MAX_INPUTS];
         for (int i = 0; i < node->n_in; i++) {
             extra[i] = -1;
@@ -258,7 +301,7 @@ static void backward(making *m, int n) {
         }
         end_step(m);
         for (int i = 0; i < node->n_in; i++) {
-            if (extra[i] >= 0) add_to(m, inputs[i], extra[i]);
+            if (extra[i] >= 0) join(m, FBP_ADD, inputs[i], extra[i]);
             if (is_read_again(m, n, i) && is_wanted(m, n, i))
                 arrive(m, inputs[i], m->out->dx_at[n * FBP_MAX_INPUTS + i]);
         }
@@ -271,80 +314,36 @@ static void backward(making *m, int n) {
     }
 }
 
-/* ---- room ---- */
-
-/* The lowest place where no buffer of the same kind and of overlapping time lies: one after the
- * other, as they begin. */
-static void place(fbp_schedule *schedule, int index) {
-    fbp_buffer *buffer = &schedule->buffers[index];
-    int64_t at = 0;
-    for (int moved = 1; moved;) {
-        moved = 0;
-        for (int i = 0; i < index; i++) {
-            const fbp_buffer *other = &schedule->buffers[i];
-            int apart = other->batch != buffer->batch || other->end < buffer->begin ||
-                        buffer->end < other->begin || other->offset + other->elements <= at ||
-                        at + buffer->elements <= other->offset;
-            if (apart) continue;
-            at = other->offset + other->elements;
-            moved = 1;
-        }
-    }
-    buffer->offset = at;
-    int64_t *most = buffer->batch ? &schedule->batch_elements : &schedule->tile_elements;
-    if (at + buffer->elements > *most) *most = at + buffer->elements;
-}
-
-/* ---- spots ---- */
-
-static fbp_spot spot_of_buffer(const making *m, int buffer, const fbp_operand *is) {
-    size_t size = is->is.content == FBP_INDEX ? sizeof(int32_t) : fbp_size(m->graph->dtype);
-    fbp_spot spot = {.sample = (size_t)is->sample_stride * size};
-    if (buffer < 0) return spot;
-    spot.where = m->out->buffers[buffer].batch ? FBP_IN_BATCH : FBP_IN_TILE;
-    spot.offset = (size_t)m->out->buffers[buffer].offset;
-    return spot;
-}
-
-static fbp_spot spot_of_value(const making *m, int v) {
-    const fbp_value *value = value_of(m, v);
-    const fbp_graph *graph = m->graph;
-    fbp_spot spot = spot_of_buffer(m, m->out->value_at[v], &value->is);
-    if (value->source == FBP_FROM_PARAMETER) {
-        spot.where = FBP_IN_PARAMETERS;
-        spot.offset = (size_t)graph->parameters[value->index].offset * fbp_size(graph->dtype);
-    } else if (value->source == FBP_FROM_CONSTANT) {
-        spot.where = FBP_IN_GRAPH;
-        spot.fixed = graph->constants[value->index];
-    } else if (fbp_is_sparse(value)) {
-        spot.where = FBP_IN_SAMPLES;
-        spot.input = value->index;
-    }
-    return spot;
-}
-
-static void find_spots(const making *m, int n) {
-    const fbp_node *node = &m->graph->nodes[n];
-    fbp_spots *spots = &m->out->spots[n];
-    for (int i = 0; i < node->n_in; i++) {
-        spots->in[i] = spot_of_value(m, m->graph->inputs[n][i]);
-        spots->dx[i] = spot_of_buffer(m, m->out->dx_at[n * FBP_MAX_INPUTS + i], &node->in[i]);
-    }
-    for (int i = 0; i < node->n_out; i++) {
-        int v = m->graph->first_result[n] + i;
-        spots->out[i] = spot_of_value(m, v);
-        spots->dy[i] = spot_of_buffer(m, m->out->gradient_at[v], &node->out[i]);
-    }
-    for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
-        spots->out[i] = spot_of_buffer(m, m->out->kept_at[n * FBP_MAX_OUTPUTS + i], &node->out[i]);
-}
-
 /* ---- the whole ---- */
+
+/* Of a node one of whose results is wanted, and has no parameter in its place. */
+static int is_needed(const making *m, int n) {
+    int needed = m->training;
+    for (int i = 0; i < m->graph->nodes[n].n_out; i++) {
+        int v = m->graph->first_result[n] + i;
+        needed |= m->needed[v] && value_of(m, v)->parameter < 0;
+    }
+    return needed;
+}
+
+static void find_needed(making *m, int n_outputs, const int *outputs) {
+    memset(m->needed, m->training, (size_t)m->graph->n_values);
+    m->out->coupled = -1;
+    for (int i = 0; i < n_outputs; i++) m->needed[outputs[i]] = 1;
+    for (int n = m->graph->n_nodes - 1; n >= 0; n--) {
+        if (!is_needed(m, n)) continue;
+        for (int i = 0; i < m->graph->nodes[n].n_in; i++) m->needed[m->graph->inputs[n][i]] = 1;
+        if (fbp_is_coupled(&m->graph->nodes[n]) && reads_samples(m, n)) m->out->coupled = n;
+    }
+}
 
 static void make(making *m, int n_outputs, const int *outputs) {
     const fbp_graph *graph = m->graph;
+    for (int v = 0; v < graph->n_values; v++) m->summed[v] = graph->n_nodes;
+    find_needed(m, n_outputs, outputs);
     for (int v = 0; v < graph->n_inputs; v++) gather(m, v);
-    for (int n = 0; n < graph->n_nodes; n++) forward(m, n);
+    for (int n = 0; n < graph->n_nodes; n++)
+        if (is_needed(m, n)) forward(m, n);
     for (int i = 0; i < n_outputs; i++) touch(m, m->out->value_at[outputs[i]]);
     m->out->first_loss = m->out->n_steps;
     for (int i = 0; i < graph->n_losses && m->training; i++) loss(m, i);
@@ -353,57 +352,26 @@ static void make(making *m, int n_outputs, const int *outputs) {
     for (int v = 0; v < graph->n_values; v++)
         if (m->out->gradient_at[v] >= 0 && graph->values[v].source == FBP_FROM_INPUT)
             m->out->complete_at[v] = m->out->n_steps;
-    for (int i = 0; i < m->out->n_buffers; i++) { /* the weights phase comes last */
-        if (m->out->buffers[i].batch) m->out->buffers[i].end = m->out->n_steps;
-    }
-    for (int i = 0; i < m->out->n_buffers; i++) place(m->out, i);
-    for (int n = 0; n < graph->n_nodes; n++) find_spots(m, n);
-}
-
-static fbp_status allocate(fbp_schedule *schedule, const fbp_graph *graph) {
-    /* A node has a step forward, one for each result's ones and zeros, one back and, for each
-     * input, one that adds or passes; a value, a gradient and one to be added for each. */
-    size_t nodes = (size_t)graph->n_nodes, values = (size_t)graph->n_values;
-    size_t losses = (size_t)graph->n_losses;
-    size_t steps = nodes * (2 + 2 * FBP_MAX_OUTPUTS + FBP_MAX_INPUTS) + values + 2 * losses;
-    size_t buffers = 2 * values + nodes * (FBP_MAX_OUTPUTS + 2 * FBP_MAX_INPUTS) + losses;
-    schedule->steps = fbp_alloc(steps * sizeof *schedule->steps);
-    schedule->buffers = fbp_alloc(buffers * sizeof *schedule->buffers);
-    schedule->value_at = fbp_alloc(values * sizeof *schedule->value_at);
-    schedule->gradient_at = fbp_alloc(values * sizeof *schedule->gradient_at);
-    schedule->complete_at = fbp_alloc(values * sizeof *schedule->complete_at);
-    schedule->kept_at = fbp_alloc(nodes * FBP_MAX_OUTPUTS * sizeof *schedule->kept_at);
-    schedule->dx_at = fbp_alloc(nodes * FBP_MAX_INPUTS * sizeof *schedule->dx_at);
-    schedule->spots = fbp_alloc(nodes * sizeof *schedule->spots);
-    int all = schedule->dx_at && schedule->spots && schedule->steps && schedule->buffers &&
-              schedule->value_at && schedule->gradient_at && schedule->complete_at &&
-              schedule->kept_at;
-    if (!all) return FBP_NO_MEMORY;
-    for (size_t v = 0; v < values; v++)
-        schedule->value_at[v] = schedule->gradient_at[v] = schedule->complete_at[v] = -1;
-    for (size_t i = 0; i < nodes * FBP_MAX_OUTPUTS; i++) schedule->kept_at[i] = -1;
-    for (size_t i = 0; i < nodes * FBP_MAX_INPUTS; i++) schedule->dx_at[i] = -1;
-    return FBP_OK;
+    for (int v = 0; v < graph->n_values; v++) /* what follows a value does so after the step */
+        if (m->training && graph->values[v].parameter >= 0) keep(m, m->out->value_at[v]);
+    fbp_schedule_place(m->out, graph, m->training);
 }
 
 fbp_status fbp_schedule_make(fbp_schedule *schedule, const fbp_graph *graph, int n_outputs,
                              const int *outputs) {
-    fbp_status status = allocate(schedule, graph);
+    fbp_status status = fbp_schedule_allocate(schedule, graph);
     if (status != FBP_OK) return status;
-    making m = {schedule, graph, outputs == NULL, fbp_alloc((size_t)graph->n_values)};
-    if (m.clean == NULL) return FBP_NO_MEMORY;
-    make(&m, n_outputs, outputs);
+    size_t values = (size_t)graph->n_values;
+    making m = {.out = schedule, .graph = graph, .training = outputs == NULL};
+    m.clean = fbp_alloc(values);
+    m.needed = fbp_alloc(values);
+    m.summed = fbp_alloc(values * sizeof *m.summed);
+    if (m.clean != NULL && m.needed != NULL && m.summed != NULL)
+        make(&m, n_outputs, outputs);
+    else
+        status = FBP_NO_MEMORY;
     fbp_free(m.clean);
-    return FBP_OK;
-}
-
-void fbp_schedule_free(fbp_schedule *schedule) {
-    fbp_free(schedule->steps);
-    fbp_free(schedule->buffers);
-    fbp_free(schedule->value_at);
-    fbp_free(schedule->gradient_at);
-    fbp_free(schedule->complete_at);
-    fbp_free(schedule->kept_at);
-    fbp_free(schedule->dx_at);
-    fbp_free(schedule->spots);
+    fbp_free(m.needed);
+    fbp_free(m.summed);
+    return status;
 }

@@ -14,41 +14,51 @@ typedef enum {
     FBP_BACKWARD, /* a node, to its inputs */
     FBP_PASS,     /* a gradient is copied */
     FBP_ADD,      /* a gradient is added to another */
-    FBP_ZEROS     /* zeros after the last column of a gradient */
+    FBP_ZEROS,    /* zeros after the last column of a gradient */
+    FBP_SUM       /* a node's part of the gradient of a value that samples share, over the batch */
 } fbp_step_kind;
+
+/* Who takes a step: each thread with its tiles; or, at a meeting of all, with the whole batch there,
+ * one thread for all, or all of them with parts of the sum that it is. Steps between two meetings
+ * are a segment of the rows phase. */
+typedef enum { FBP_BY_TILES = 0, FBP_BY_ONE, FBP_BY_PARTS } fbp_crew;
 
 typedef struct {
     fbp_step_kind kind;
+    fbp_crew by;
     int index; /* of the node, the value or the loss */
-    int from;  /* FBP_PASS, FBP_ADD: the buffer that is read */
-    int to
-        [FBP_MAX_INPUTS]; /* buffers that gradients are written to: of a backward's inputs, or of a
-                               loss's raw output; -1: none */
+    int from;  /* FBP_PASS, FBP_ADD: the buffer that is read; FBP_SUM: the node's input */
+    int add;   /* FBP_SUM: to what is there */
+    int to[FBP_MAX_INPUTS]; /* buffers that gradients are written to: of a backward's inputs, of a
+                               loss's raw output or of a sum's value; -1: none */
 } fbp_step;
 
-/* Room for so many elements of each sample, from the step that first writes there to the last that
- * reads. A buffer for the whole `batch` is also read in the weights phase; the others hold a tile
- * of samples, which one thread works on. */
-typedef struct {
-    int64_t elements, offset; /* of a sample */
-    int batch, begin, end;
-} fbp_buffer;
-
 /* Where an operand is found while a call runs: a buffer of the batch or of the tile, with what its
- * samples take; a parameter at an offset; a constant; an input in compressed rows. */
+ * samples take; one that all samples share; a parameter at an offset; a constant; an input in
+ * compressed rows. */
 typedef enum {
     FBP_NOWHERE = 0,
     FBP_IN_BATCH,
     FBP_IN_TILE,
+    FBP_IN_COMMON,
     FBP_IN_PARAMETERS,
     FBP_IN_GRAPH,
     FBP_IN_SAMPLES
 } fbp_where;
 
+/* Room for so many elements of each sample, or of all in common, from the step that first writes
+ * there to the last that reads; if `kept`, until after the weights phase. What is kept, or is there
+ * at a meeting, has room for the whole batch; else a tile of samples, on which one thread works. */
+typedef struct {
+    int64_t elements, offset;
+    fbp_where where;
+    int kept, begin, end;
+} fbp_buffer;
+
 typedef struct {
     fbp_where where;
     int input;         /* FBP_IN_SAMPLES */
-    size_t offset;     /* elements of a sample in a buffer; bytes in the flat buffer */
+    size_t offset;     /* elements of a sample in a buffer; bytes in common or the flat buffer */
     size_t sample;     /* bytes from one sample to the next */
     const void *fixed; /* FBP_IN_GRAPH */
 } fbp_spot;
@@ -60,16 +70,18 @@ typedef struct {
 } fbp_spots;
 
 typedef struct {
-    int n_steps, n_buffers;
+    int n_steps, n_buffers, n_meetings;
     fbp_step *steps;
     fbp_buffer *buffers;
     int first_loss;   /* a step */
+    int coupled;      /* the first node that runs and reads a whole batch's samples; -1: none */
     int *complete_at; /* (n_values) the step before which a gradient is complete, or -1 */
     int *value_at, *gradient_at;           /* (n_values) buffers; -1: none */
     int *kept_at;                          /* (n_nodes, FBP_MAX_OUTPUTS) */
     int *dx_at;                            /* (n_nodes, FBP_MAX_INPUTS) */
     fbp_spots *spots;                      /* (n_nodes) */
     int64_t tile_elements, batch_elements; /* of one sample, in all buffers of a kind */
+    int64_t common_elements;
 } fbp_schedule;
 
 /* n_outputs values are wanted at the end of a schedule for predict; a schedule for training is told
@@ -77,5 +89,9 @@ typedef struct {
 fbp_status fbp_schedule_make(fbp_schedule *schedule, const fbp_graph *graph, int n_outputs,
                              const int *outputs);
 void fbp_schedule_free(fbp_schedule *schedule);
+
+/* The first step of making one, and the last: buffers share room where their times do not meet, and spots. */
+fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph);
+void fbp_schedule_place(fbp_schedule *schedule, const fbp_graph *graph, int training);
 
 #endif

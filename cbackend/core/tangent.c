@@ -95,6 +95,10 @@ static void carve(void *context, fbp_carver *carver) {
 }
 
 static fbp_status start(fbp_tangents *call, fbp_plan *plan, int64_t rows, fbp_scratch *scratch) {
+    if (plan->training.coupled >= 0)
+        return fbp_fail(FBP_ABSENT,
+                        "the row '%s' couples the samples of a batch: tangents take them in tiles",
+                        plan->graph.nodes[plan->training.coupled].row->name);
     int64_t tile = plan->most_positions > 1 ? fbp_row_tile(plan, rows) : most_tangent_rows;
     call->plan = plan;
     call->tile = tile < rows ? tile : rows;

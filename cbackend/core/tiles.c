@@ -117,9 +117,8 @@ static fbp_status find_uses(fbp_plan *plan) {
         plan->first_use[p] = plan->n_uses;
         for (int n = graph->n_nodes - 1; n >= 0; n--)
             for (int i = 0; i < graph->nodes[n].n_in; i++) {
-                int v = graph->inputs[n][i];
-                int used = v == graph->parameters[p].value && graph->values[v].gradient &&
-                           graph->nodes[n].shared >> i & 1u;
+                int used = graph->inputs[n][i] == graph->parameters[p].value &&
+                           fbp_sums_gradient(graph, n, i);
                 fbp_use use = {n, i};
                 if (used) plan->uses[plan->n_uses++] = use;
             }

@@ -8,8 +8,12 @@
 /* ---- the full gradient ---- */
 
 /* Samples are taken in blocks, so that memory does not grow with their number; the gradient's sums
- * run on from block to block, in order. */
+ * run on from block to block, in order. Where samples are coupled, all are one batch. */
 enum { gradient_rows = 1024 };
+
+static int64_t rows_of_block(const fbp_plan *plan, int64_t n) {
+    return n < gradient_rows || plan->training.coupled >= 0 ? n : gradient_rows;
+}
 
 typedef struct {
     fbp_pass pass;
@@ -112,9 +116,9 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
     fbp_status status = fbp_check_problem(plan, problem, &call.weight);
     if (status != FBP_OK) return status;
     int64_t n = fbp_problem_rows(problem);
-    call.rows = n < gradient_rows ? n : gradient_rows;
+    call.rows = rows_of_block(plan, n);
     double flops = fbp_sample_flops(plan, problem->x) * (double)call.rows;
-    call.n_threads = fbp_threads_for_call(flops, n_threads);
+    call.n_threads = fbp_threads_for_call(plan, flops, n_threads);
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;
@@ -141,7 +145,7 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     if (status != FBP_OK) return status;
     int64_t n = fbp_problem_rows(problem);
     fbp_full call = {.pass = {.plan = plan}, .params = params, .n_threads = 1};
-    call.rows = n < gradient_rows ? n : gradient_rows;
+    call.rows = rows_of_block(plan, n);
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;

@@ -260,11 +260,19 @@ typedef struct {
     double factor;               /* its weight in the total */
 } fbp_loss_spec;
 
+/* A frozen parameter that no node reads, of the value's shape. After each step of training it moves
+ * by a share of `momentum` towards what the value, made by all samples of a batch, estimates of
+ * further ones; predict takes it in the value's place. */
+typedef struct {
+    int parameter, value;
+    double momentum; /* 0 to 1 */
+} fbp_running_spec;
+
 /* A network and its losses; at most FBP_MAX_INPUTS each of inputs, losses and outputs. Inputs have
  * a sample axis, which their shapes do not count; an input of FBP_SPARSE has one dimension. */
 typedef struct {
     fbp_dtype dtype;
-    int n_inputs, n_parameters, n_constants, n_nodes, n_losses, n_outputs;
+    int n_inputs, n_parameters, n_constants, n_nodes, n_losses, n_outputs, n_running;
     const fbp_shape *inputs;
     const fbp_parameter_spec *parameters; /* in the order of the flat buffer */
     const fbp_shape *constants;
@@ -272,6 +280,7 @@ typedef struct {
     const fbp_node_spec *nodes;       /* a node reads values before its own */
     const fbp_loss_spec *losses;
     const int *outputs; /* values that predict yields */
+    const fbp_running_spec *running;
 } fbp_graph_spec;
 
 /* ---- plans ---- */

@@ -30,6 +30,16 @@ FBP_INLINE fbp_moments fbp_merge_moments(double n_a, fbp_moments a, double n_b, 
     return both;
 }
 
+/* Of the biased variance of so many numbers, more than one. */
+FBP_INLINE double fbp_unbiased(double variance, double count) {
+    return variance * (count / (count - 1.0));
+}
+
+/* A running value after one more batch. */
+FBP_INLINE double fbp_follow(double running, double found, double momentum) {
+    return (1.0 - momentum) * running + momentum * found;
+}
+
 #endif
 
 #ifdef real

@@ -1,9 +1,5 @@
-/* Batch normalisation (Ioffe and Szegedy, 2015) as two ops: `moments`, the mean and variance of
- * each channel over all rows, and `normalize`, which takes any such moments: those of a batch, with
- * their gradients, or running ones. The loops over rows are in channels.h.
- *
- * A sum over all rows is that of blocks of 256, each formed alone, put together in order: so
- * different threads may form different blocks, with the same bits.
+/* Batch normalisation (Ioffe and Szegedy, 2015) with the moments given: those of a batch, which
+ * moments.c forms and which have gradients, or running ones. The loops over rows are in channels.h.
  *
  * The file includes itself, once for each dtype. */
 #ifndef real
@@ -13,10 +9,9 @@
 #include "ops/channels.h"
 #include "ops/norms.h"
 
-enum { EPSILON };                /* attributes of normalize */
-enum { X, MOMENTS, GAIN, BIAS }; /* inputs of normalize; x is moments' own as well */
-enum { MEAN, VARIANCE };         /* rows of moments */
-enum { BLOCK_ROWS = 256 };
+enum { EPSILON };
+enum { X, MOMENTS, GAIN, BIAS };
+enum { MEAN, VARIANCE };          /* rows of moments */
 enum { n_sums = 4, n_reals = 4 }; /* in scratch, for each channel */
 
 #define FBP_TEMPLATE "math/norms.h"
@@ -46,21 +41,6 @@ static fbp_status infer_normalize(fbp_node *node) {
     return FBP_OK;
 }
 
-static fbp_status infer_moments(fbp_node *node) {
-    const fbp_shape *x = &node->in[X].is;
-    if (x->ndim < 1 || x->batched || fbp_elements(&node->in[X]) < 1)
-        return fbp_fail(FBP_INVALID,
-                        "moments: found x of shape %s, wanted rows, at least one, of channels, and "
-                        "no sample axis: its rows are those of all samples",
-                        fbp_shape_words(x));
-    node->out[0].is = (fbp_shape){.ndim = 2, .shape = {2, fbp_width(&node->in[X])}};
-    node->reads_in = 1u << X;
-    node->reads_out = 1u;
-    node->flops[0] = 4.0 * (double)fbp_elements(&node->in[X]);
-    node->flops[1] = 3.0 * (double)fbp_elements(&node->in[X]);
-    return FBP_OK;
-}
-
 static const fbp_row rows[] = {
     {.name = "normalize",
      .doc = "(x - mean) / sqrt(variance + epsilon) * gain + bias, for each channel, the last axis, "
@@ -72,14 +52,6 @@ static const fbp_row rows[] = {
      .op = {2, 4, inputs, FBP_AXIS_DATA, .data = 1u << X},
      .infer = infer_normalize,
      .node = {&normalize_f32, &normalize_f64}},
-    {.name = "moments",
-     .doc = "(2, channels): mean and biased variance of each channel, the last axis, over all "
-            "others",
-     .kind = FBP_OP,
-     .reads = FBP_READS_INPUT,
-     .op = {1, 1, inputs, FBP_AXIS_NONE, .data = 0},
-     .infer = infer_moments,
-     .node = {&moments_f32, &moments_f64}},
 };
 
 extern const fbp_family FBP_FAMILY(batch_norm);
@@ -254,129 +226,5 @@ static const fbp_node_kernels FN(normalize) = {.forward = FN(normalize_forward),
                                                .backward_tangent = FN(normalize_backward_tangent),
                                                .shared_tangent = FN(shared_tangent),
                                                .scratch_bytes = FN(scratch_bytes)};
-
-/* ---- moments ---- */
-
-/* Of a block of rows: the mean, and the sum of squares about it. */
-static void FN(block_moments)(int64_t rows, int64_t n, FN(rows) x, double *FBP_RESTRICT mean,
-                              double *FBP_RESTRICT squares) {
-    for (int64_t c = 0; c < n; c++) mean[c] = squares[c] = 0.0;
-    FN(add_values)(rows, n, x, mean);
-    for (int64_t c = 0; c < n; c++) mean[c] /= (double)rows;
-    for (int64_t r = 0; r < rows; r++) {
-        const real *const xs = x.at + r * x.stride;
-        for (int64_t c = 0; c < n; c++) {
-            const double d = (double)xs[c] - mean[c];
-            squares[c] += d * d;
-        }
-    }
-}
-
-static void FN(moments_forward)(const fbp_node *node, const fbp_call *call) {
-    const fbp_operand *x = &node->in[X], *y = &node->out[0];
-    int64_t n = fbp_width(x), rows = fbp_positions(x);
-    double *const means = call->scratch, *const squares = means + n;
-    double *const block_means = means + 2 * n, *const block_squares = means + 3 * n;
-    memset(means, 0, (size_t)(2 * n) * sizeof(double));
-    for (int64_t first = 0; first < rows; first += BLOCK_ROWS) {
-        int64_t more = rows - first < BLOCK_ROWS ? rows - first : BLOCK_ROWS;
-        FN(block_moments)(more, n, FN(rows_from)(x, call->at.x[X], first), block_means,
-                          block_squares);
-        for (int64_t c = 0; c < n; c++) {
-            const fbp_moments before = {means[c], squares[c]};
-            const fbp_moments block = {block_means[c], block_squares[c]};
-            const fbp_moments both = fbp_merge_moments((double)first, before, (double)more, block);
-            means[c] = both.mean;
-            squares[c] = both.squares;
-        }
-    }
-    for (int64_t c = 0; c < n; c++) {
-        FN(row_to)(y, call->at.y[0], MEAN)[c] = (real)means[c];
-        FN(row_to)(y, call->at.y[0], VARIANCE)[c] = (real)(squares[c] / (double)rows);
-    }
-}
-
-/* out = start + slope (x - mean) + tslope (tx - tmean), the last with tx alone. */
-typedef struct {
-    const real *mean, *tmean, *start, *slope, *tslope;
-} FN(lines);
-
-static void FN(follow)(const fbp_node *node, const void *x_, const void *tx_, FN(lines) by,
-                       void *out_) {
-    const fbp_operand *x = &node->in[X];
-    int64_t n = fbp_width(x), rows = fbp_positions(x);
-    for (int64_t r = 0; r < rows; r++) {
-        const real *const xs = FN(rows_from)(x, x_, r).at;
-        real *const out = FN(row_to)(x, out_, r);
-        FBP_INDEPENDENT
-        for (int64_t c = 0; c < n; c++)
-            out[c] = FBP_FMA(xs[c] - by.mean[c], by.slope[c], by.start[c]);
-        if (tx_ == NULL) continue;
-        const real *const txs = FN(rows_from)(x, tx_, r).at;
-        FBP_INDEPENDENT
-        for (int64_t c = 0; c < n; c++)
-            out[c] = FBP_FMA(txs[c] - by.tmean[c], by.tslope[c], out[c]);
-    }
-}
-
-/* dx = (dmean + 2 dvariance (x - mean)) / rows. */
-static FN(lines) FN(lines_of)(const fbp_node *node, const fbp_call *call, const void *slopes) {
-    const fbp_operand *x = &node->in[X], *y = &node->out[0];
-    int64_t n = fbp_width(x);
-    const real share = (real)(1.0 / (double)fbp_positions(x));
-    const real *const dmean = FN(rows_from)(y, slopes, MEAN).at;
-    const real *const dvariance = FN(rows_from)(y, slopes, VARIANCE).at;
-    real *const start = call->scratch, *const slope = start + n;
-    for (int64_t c = 0; c < n; c++) {
-        start[c] = dmean[c] * share;
-        slope[c] = (real)2 * dvariance[c] * share;
-    }
-    const FN(lines) lines = {FN(rows_from)(y, call->at.y[0], MEAN).at, NULL, start, slope, NULL};
-    return lines;
-}
-
-static void FN(moments_backward)(const fbp_node *node, const fbp_call *call) {
-    if (call->at.dx[X] == NULL) return;
-    FN(follow)(node, call->at.x[X], NULL, FN(lines_of)(node, call, call->at.dy[0]), call->at.dx[X]);
-}
-
-/* tmean = mean(tx), tvariance = 2 mean((x - mean) tx), by blocks as well. */
-static void FN(moments_tangent)(const fbp_node *node, const fbp_call *call) {
-    const fbp_operand *x = &node->in[X], *y = &node->out[0];
-    int64_t n = fbp_width(x), rows = fbp_positions(x);
-    double *const one = call->scratch, *const along = one + n, *const block = one + 2 * n;
-    real *const ones = (real *)(one + n_sums * n);
-    FN(fill)(n, (real)1, ones);
-    const FN(statistics) s = {FN(rows_from)(y, call->at.y[0], MEAN).at, ones, NULL, NULL};
-    memset(one, 0, (size_t)(2 * n) * sizeof(double));
-    for (int64_t first = 0; first < rows; first += BLOCK_ROWS) {
-        int64_t more = rows - first < BLOCK_ROWS ? rows - first : BLOCK_ROWS;
-        memset(block, 0, (size_t)(2 * n) * sizeof(double));
-        FN(add_along)(more, n, FN(rows_from)(x, call->at.tx[X], first),
-                      FN(rows_from)(x, call->at.x[X], first), s, block, block + n);
-        for (int64_t c = 0; c < 2 * n; c++) one[c] += block[c];
-    }
-    for (int64_t c = 0; c < n; c++) {
-        FN(row_to)(y, call->at.ty[0], MEAN)[c] = (real)(one[c] / (double)rows);
-        FN(row_to)(y, call->at.ty[0], VARIANCE)[c] = (real)(2.0 * along[c] / (double)rows);
-    }
-}
-
-/* tdx = (tdmean + 2 tdvariance (x - mean) + 2 dvariance (tx - tmean)) / rows. */
-static void FN(moments_backward_tangent)(const fbp_node *node, const fbp_call *call) {
-    int64_t n = fbp_width(&node->in[X]);
-    fbp_call other = *call;
-    other.scratch = (real *)call->scratch + 2 * n;
-    FN(lines) lines = FN(lines_of)(node, call, call->at.tdy[0]);
-    lines.tslope = FN(lines_of)(node, &other, call->at.dy[0]).slope;
-    lines.tmean = FN(rows_from)(&node->out[0], call->at.ty[0], MEAN).at;
-    FN(follow)(node, call->at.x[X], call->at.tx[X], lines, call->at.tdx[X]);
-}
-
-static const fbp_node_kernels FN(moments) = {.forward = FN(moments_forward),
-                                             .backward = FN(moments_backward),
-                                             .tangent = FN(moments_tangent),
-                                             .backward_tangent = FN(moments_backward_tangent),
-                                             .scratch_bytes = FN(scratch_bytes)};
 
 #endif

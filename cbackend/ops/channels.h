@@ -19,12 +19,12 @@ typedef struct {
     int64_t stride;
 } FN(rows);
 
-static FN(rows) FN(rows_from)(const fbp_operand *x, const void *base, int64_t row) {
+static inline FN(rows) FN(rows_from)(const fbp_operand *x, const void *base, int64_t row) {
     const FN(rows) rows = {(const real *)base + row * x->row_stride, x->row_stride};
     return rows;
 }
 
-static real *FN(row_to)(const fbp_operand *x, void *base, int64_t row) {
+static inline real *FN(row_to)(const fbp_operand *x, void *base, int64_t row) {
     return (real *)base + row * x->row_stride;
 }
 
@@ -37,12 +37,12 @@ typedef struct {
     const real *gain, *bias, *tgain, *tbias;
 } FN(affine);
 
-static void FN(fill)(int64_t n, real value, real *x) {
+static inline void FN(fill)(int64_t n, real value, real *x) {
     for (int64_t c = 0; c < n; c++) x[c] = value;
 }
 
 /* one += the rows of x. */
-static void FN(add_values)(int64_t rows, int64_t n, FN(rows) x, double *FBP_RESTRICT one) {
+static inline void FN(add_values)(int64_t rows, int64_t n, FN(rows) x, double *FBP_RESTRICT one) {
     for (int64_t r = 0; r < rows; r++) {
         const real *const xs = x.at + r * x.stride;
         for (int64_t c = 0; c < n; c++) one[c] += (double)xs[c];
@@ -50,8 +50,8 @@ static void FN(add_values)(int64_t rows, int64_t n, FN(rows) x, double *FBP_REST
 }
 
 /* one += w and along += w hat. */
-static void FN(add_along)(int64_t rows, int64_t n, FN(rows) w, FN(rows) x, FN(statistics) s,
-                          double *FBP_RESTRICT one, double *FBP_RESTRICT along) {
+static inline void FN(add_along)(int64_t rows, int64_t n, FN(rows) w, FN(rows) x, FN(statistics) s,
+                                 double *FBP_RESTRICT one, double *FBP_RESTRICT along) {
     for (int64_t r = 0; r < rows; r++) {
         const real *const ws = w.at + r * w.stride, *const xs = x.at + r * x.stride;
         for (int64_t c = 0; c < n; c++) {
@@ -62,9 +62,9 @@ static void FN(add_along)(int64_t rows, int64_t n, FN(rows) w, FN(rows) x, FN(st
 }
 
 /* Their tangents. */
-static void FN(add_along_tangent)(int64_t rows, int64_t n, FN(rows) w, FN(rows) tw, FN(rows) x,
-                                  FN(rows) tx, FN(statistics) s, double *FBP_RESTRICT tone,
-                                  double *FBP_RESTRICT talong) {
+static inline void FN(add_along_tangent)(int64_t rows, int64_t n, FN(rows) w, FN(rows) tw,
+                                         FN(rows) x, FN(rows) tx, FN(statistics) s,
+                                         double *FBP_RESTRICT tone, double *FBP_RESTRICT talong) {
     for (int64_t r = 0; r < rows; r++) {
         const real *const ws = w.at + r * w.stride, *const tws = tw.at + r * tw.stride;
         const real *const xs = x.at + r * x.stride, *const txs = tx.at + r * tx.stride;
@@ -79,8 +79,8 @@ static void FN(add_along_tangent)(int64_t rows, int64_t n, FN(rows) w, FN(rows) 
 }
 
 /* y = hat gain + bias. */
-static void FN(normalize_rows)(int64_t rows, int64_t n, FN(rows) x, FN(statistics) s, FN(affine) a,
-                               real *y, int64_t y_stride) {
+static inline void FN(normalize_rows)(int64_t rows, int64_t n, FN(rows) x, FN(statistics) s,
+                                      FN(affine) a, real *y, int64_t y_stride) {
     for (int64_t r = 0; r < rows; r++) {
         const real *const xs = x.at + r * x.stride;
         real *const ys = y + r * y_stride;
@@ -91,9 +91,9 @@ static void FN(normalize_rows)(int64_t rows, int64_t n, FN(rows) x, FN(statistic
     }
 }
 
-static void FN(normalize_rows_tangent)(int64_t rows, int64_t n, FN(rows) x, FN(rows) tx,
-                                       FN(statistics) s, FN(affine) a, real *ty,
-                                       int64_t ty_stride) {
+static inline void FN(normalize_rows_tangent)(int64_t rows, int64_t n, FN(rows) x, FN(rows) tx,
+                                              FN(statistics) s, FN(affine) a, real *ty,
+                                              int64_t ty_stride) {
     for (int64_t r = 0; r < rows; r++) {
         const real *const xs = x.at + r * x.stride, *const txs = tx.at + r * tx.stride;
         real *const tys = ty + r * ty_stride;

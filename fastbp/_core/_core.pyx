@@ -999,7 +999,8 @@ cdef class Plan:
             raise MemoryError("the list of values could not be allocated")
         for place, arrays in enumerate((values, gradients)):
             for v in arrays:
-                arrays[v] = np.zeros((rows, *self.values[v]["shape"]), self.dtype)
+                axis = (rows,) if self.values[v]["batched"] else ()
+                arrays[v] = np.zeros((*axis, *self.values[v]["shape"]), self.dtype)
                 pointers[place * n + v] = _data(arrays[v])
         for i, v in enumerate(self.outputs):
             predictions.append(np.empty((rows, *self.values[v]["shape"]), self.dtype))
@@ -1148,6 +1149,7 @@ cdef class _GraphSpec:
         self._constants(graph.get("constants", ()))
         self._nodes(graph["nodes"])
         self._losses(graph.get("losses", ()))
+        self._running(graph.get("running", ()))
         outputs = np.array(graph["outputs"], np.intc)
         self.kept.append(outputs)
         self.spec.n_outputs, self.spec.outputs = outputs.size, <const int *>_data(outputs)
@@ -1210,12 +1212,25 @@ cdef class _GraphSpec:
             specs[i].value, specs[i].factor = one["value"], one.get("factor", 1.0)
         self.spec.n_losses, self.spec.losses = len(losses), specs
 
+    cdef object _running(self, object running):
+        cdef fbp_running_spec *specs = <fbp_running_spec *>self._room(
+            len(running), sizeof(fbp_running_spec))
+        for i, one in enumerate(running):
+            specs[i].parameter, specs[i].value = one["parameter"], one["value"]
+            specs[i].momentum = one.get("momentum", 0.1)
+        self.spec.n_running, self.spec.running = len(running), specs
+
 
 cdef fbp_plan *_graph_plan(object graph, fbp_dtype dtype) except NULL:
     """A plan of a dictionary with `inputs` (pairs of shape, without samples, and content),
     `parameters` (dictionaries with shape, frozen, penalised), `constants` (arrays), `nodes` (op,
-    attributes, numbers of the values read), `losses` (name, attrs, value, factor) and `outputs`
-    (values). Values are numbered in that order, results of nodes last."""
+    attributes, numbers of the values read), `losses` (name, attrs, value, factor), `outputs`
+    (values) and `running` (parameter, value, momentum). Values are numbered in that order, results of
+    nodes last.
+
+    A running parameter, frozen and read by no node, follows a value that all samples of a batch make
+    together: p = (1 - momentum) p + momentum v after each step, v with its variance unbiased, from
+    batches of more than one row. It has the value's place in predict."""
     cdef fbp_plan *plan = NULL
     cdef _GraphSpec spec = _GraphSpec(graph, dtype)
     cdef fbp_status status = fbp_plan_of_graph(&spec.spec, &plan)

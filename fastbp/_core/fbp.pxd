@@ -194,9 +194,13 @@ cdef extern from "fbp.h" nogil:
         int value
         double factor
 
+    ctypedef struct fbp_running_spec:
+        int parameter, value
+        double momentum
+
     ctypedef struct fbp_graph_spec:
         fbp_dtype dtype
-        int n_inputs, n_parameters, n_constants, n_nodes, n_losses, n_outputs
+        int n_inputs, n_parameters, n_constants, n_nodes, n_losses, n_outputs, n_running
         const fbp_shape *inputs
         const fbp_parameter_spec *parameters
         const fbp_shape *constants
@@ -204,6 +208,7 @@ cdef extern from "fbp.h" nogil:
         const fbp_node_spec *nodes
         const fbp_loss_spec *losses
         const int *outputs
+        const fbp_running_spec *running
 
     ctypedef struct fbp_row_spec:
         const char *name

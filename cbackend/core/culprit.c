@@ -1,0 +1,66 @@
+/* A step that yields what is not finite: which node, and the words for it. */
+#include "core/culprit.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "core/status.h"
+
+/* The node with a parameter that is not finite or too large to be squared; the first such. Or the
+ * one whose result a running parameter follows. */
+static int node_of_bad_weight(const fbp_plan *plan, const void *params, const double *squares) {
+    for (int t = 0; t < plan->n_tiles; t++)
+        if (!isfinite(squares[2 * t]) || !isfinite(squares[2 * t + 1]))
+            return plan->uses[plan->first_use[plan->tiles[t].parameter]].node;
+    for (int i = 0; i < plan->graph.n_running; i++) {
+        const fbp_value *p =
+            &plan->graph.values[plan->graph.parameters[plan->graph.running[i].parameter].value];
+        const void *at = fbp_at(plan, params, plan->graph.parameters[p->index].offset);
+        if (plan->vector->first_not_finite(fbp_elements(&p->is), at) >= 0)
+            return plan->graph.values[plan->graph.running[i].value].index;
+    }
+    return -1;
+}
+
+/* The culprit in words: in a chain by its layer, else by its node. */
+static void name_culprit(const fbp_plan *plan, int node, char *room, size_t size) {
+    int layer = -1;
+    for (int n = 0; n <= node; n++) layer += !fbp_is_elementwise(&plan->graph.nodes[n]);
+    if (plan->is_chain)
+        snprintf(room, size, "layer %d", layer);
+    else
+        snprintf(room, size, "node %d, '%s'", node, plan->graph.nodes[node].row->name);
+}
+
+fbp_status fbp_explain(fbp_pass *pass, const fbp_batch *batch, const double *squares,
+                       fbp_culprit *culprit) {
+    const fbp_plan *plan = pass->plan;
+    char name[64];
+    if (culprit->in_weights) {
+        culprit->node = node_of_bad_weight(plan, pass->params, squares);
+        if (culprit->node < 0)
+            return fbp_fail(
+                FBP_NOT_FINITE,
+                "the weights became too large in step %lld of epoch %lld: the sum of their "
+                "squares overflows; try a lower learning rate, or scale the data",
+                (long long)culprit->step, (long long)culprit->epoch);
+        name_culprit(plan, culprit->node, name, sizeof name);
+        return fbp_fail(
+            FBP_NOT_FINITE,
+            "a weight of %s became infinite or NaN in step %lld of epoch %lld: try a lower "
+            "learning rate, or scale the data",
+            name, (long long)culprit->step, (long long)culprit->epoch);
+    }
+    /* The step is run forward again, on weights that it has not changed. */
+    culprit->node = fbp_first_bad_node(pass, batch);
+    char where[96] = "";
+    if (culprit->node >= 0) {
+        name_culprit(plan, culprit->node, name, sizeof name);
+        snprintf(where, sizeof where, ", first in the output of %s", name);
+    }
+    return fbp_fail(
+        FBP_NOT_FINITE,
+        "the loss became infinite or NaN in step %lld of epoch %lld%s: try a lower learning "
+        "rate, or scale the data",
+        (long long)culprit->step, (long long)culprit->epoch, where);
+}

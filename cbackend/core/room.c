@@ -1,0 +1,147 @@
+/* The room of a schedule: its own, where its buffers lie, and where the operands of nodes are found.
+ */
+#include "core/schedule.h"
+
+#include "core/arena.h"
+
+fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph) {
+    /* A node has a step forward, one for each result's ones and zeros, one back and, for each
+     * input, one that adds or passes and one that sums; a value, a gradient and one to be added for
+     * each. */
+    size_t nodes = (size_t)graph->n_nodes, values = (size_t)graph->n_values;
+    size_t losses = (size_t)graph->n_losses;
+    size_t steps = nodes * (2 + 2 * FBP_MAX_OUTPUTS + 2 * FBP_MAX_INPUTS) + values + 2 * losses;
+    size_t buffers = 2 * values + nodes * (FBP_MAX_OUTPUTS + 2 * FBP_MAX_INPUTS) + losses;
+    schedule->steps = fbp_alloc(steps * sizeof *schedule->steps);
+    schedule->buffers = fbp_alloc(buffers * sizeof *schedule->buffers);
+    schedule->value_at = fbp_alloc(values * sizeof *schedule->value_at);
+    schedule->gradient_at = fbp_alloc(values * sizeof *schedule->gradient_at);
+    schedule->complete_at = fbp_alloc(values * sizeof *schedule->complete_at);
+    schedule->kept_at = fbp_alloc(nodes * FBP_MAX_OUTPUTS * sizeof *schedule->kept_at);
+    schedule->dx_at = fbp_alloc(nodes * FBP_MAX_INPUTS * sizeof *schedule->dx_at);
+    schedule->spots = fbp_alloc(nodes * sizeof *schedule->spots);
+    int all = schedule->dx_at && schedule->spots && schedule->steps && schedule->buffers &&
+              schedule->value_at && schedule->gradient_at && schedule->complete_at &&
+              schedule->kept_at;
+    if (!all) return FBP_NO_MEMORY;
+    for (size_t v = 0; v < values; v++)
+        schedule->value_at[v] = schedule->gradient_at[v] = schedule->complete_at[v] = -1;
+    for (size_t i = 0; i < nodes * FBP_MAX_OUTPUTS; i++) schedule->kept_at[i] = -1;
+    for (size_t i = 0; i < nodes * FBP_MAX_INPUTS; i++) schedule->dx_at[i] = -1;
+    return FBP_OK;
+}
+
+void fbp_schedule_free(fbp_schedule *schedule) {
+    fbp_free(schedule->steps);
+    fbp_free(schedule->buffers);
+    fbp_free(schedule->value_at);
+    fbp_free(schedule->gradient_at);
+    fbp_free(schedule->complete_at);
+    fbp_free(schedule->kept_at);
+    fbp_free(schedule->dx_at);
+    fbp_free(schedule->spots);
+}
+
+/* ---- buffers ---- */
+
+/* The lowest place where no buffer of the same kind and of overlapping time lies: one after the
+ * other, as they begin. */
+static void place(fbp_schedule *schedule, int index) {
+    fbp_buffer *buffer = &schedule->buffers[index];
+    int64_t at = 0;
+    for (int moved = 1; moved;) {
+        moved = 0;
+        for (int i = 0; i < index; i++) {
+            const fbp_buffer *other = &schedule->buffers[i];
+            int apart = other->where != buffer->where || other->end < buffer->begin ||
+                        buffer->end < other->begin || other->offset + other->elements <= at ||
+                        at + buffer->elements <= other->offset;
+            if (apart) continue;
+            at = other->offset + other->elements;
+            moved = 1;
+        }
+    }
+    buffer->offset = at;
+    int64_t *most = buffer->where == FBP_IN_BATCH    ? &schedule->batch_elements
+                    : buffer->where == FBP_IN_COMMON ? &schedule->common_elements
+                                                     : &schedule->tile_elements;
+    if (at + buffer->elements > *most) *most = at + buffer->elements;
+}
+
+/* Tiles come and go between two meetings. */
+static int outlasts_tiles(const fbp_schedule *schedule, const fbp_buffer *buffer) {
+    for (int s = buffer->begin; s <= buffer->end && schedule->n_meetings > 0; s++)
+        if (s < schedule->n_steps && schedule->steps[s].by != FBP_BY_TILES) return 1;
+    return 0;
+}
+
+/* Threads are in different places of the schedule at a time: what is in the batch shares no room.
+ */
+static void settle(fbp_schedule *schedule) {
+    for (int s = 0; s < schedule->n_steps; s++)
+        schedule->n_meetings += schedule->steps[s].by != FBP_BY_TILES;
+    for (int i = 0; i < schedule->n_buffers; i++) {
+        fbp_buffer *buffer = &schedule->buffers[i];
+        int batch = buffer->kept || outlasts_tiles(schedule, buffer);
+        if (buffer->where == FBP_IN_TILE && batch) buffer->where = FBP_IN_BATCH;
+        if (buffer->kept || buffer->where == FBP_IN_BATCH) buffer->end = schedule->n_steps;
+    }
+    for (int i = 0; i < schedule->n_buffers; i++) place(schedule, i);
+}
+
+/* ---- spots ---- */
+
+static fbp_spot spot_of_buffer(const fbp_schedule *schedule, fbp_dtype dtype, int buffer,
+                               const fbp_operand *is) {
+    size_t size = is->is.content == FBP_INDEX ? sizeof(int32_t) : fbp_size(dtype);
+    fbp_spot spot = {.sample = (size_t)is->sample_stride * size};
+    if (buffer < 0) return spot;
+    spot.where = schedule->buffers[buffer].where;
+    spot.offset = (size_t)schedule->buffers[buffer].offset;
+    if (spot.where == FBP_IN_COMMON) spot.offset *= size;
+    return spot;
+}
+
+static fbp_spot spot_of_value(const fbp_schedule *schedule, const fbp_graph *graph, int training,
+                              int v) {
+    const fbp_value *value = &graph->values[v];
+    fbp_spot spot = spot_of_buffer(schedule, graph->dtype, schedule->value_at[v], &value->is);
+    int parameter = value->source == FBP_FROM_PARAMETER ? value->index
+                    : training                          ? -1
+                                                        : value->parameter;
+    if (parameter >= 0) {
+        spot.where = FBP_IN_PARAMETERS;
+        spot.offset = (size_t)graph->parameters[parameter].offset * fbp_size(graph->dtype);
+    } else if (value->source == FBP_FROM_CONSTANT) {
+        spot.where = FBP_IN_GRAPH;
+        spot.fixed = graph->constants[value->index];
+    } else if (fbp_is_sparse(value)) {
+        spot.where = FBP_IN_SAMPLES;
+        spot.input = value->index;
+    }
+    return spot;
+}
+
+static void find_spots(const fbp_schedule *schedule, const fbp_graph *graph, int training, int n) {
+    const fbp_node *node = &graph->nodes[n];
+    fbp_spots *spots = &schedule->spots[n];
+    const int *dx = &schedule->dx_at[n * FBP_MAX_INPUTS];
+    const int *kept = &schedule->kept_at[n * FBP_MAX_OUTPUTS];
+    for (int i = 0; i < node->n_in; i++) {
+        spots->in[i] = spot_of_value(schedule, graph, training, graph->inputs[n][i]);
+        spots->dx[i] = spot_of_buffer(schedule, graph->dtype, dx[i], &node->in[i]);
+    }
+    for (int i = 0; i < node->n_out; i++) {
+        int v = graph->first_result[n] + i;
+        spots->out[i] = spot_of_value(schedule, graph, training, v);
+        spots->dy[i] =
+            spot_of_buffer(schedule, graph->dtype, schedule->gradient_at[v], &node->out[i]);
+    }
+    for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
+        spots->out[i] = spot_of_buffer(schedule, graph->dtype, kept[i], &node->out[i]);
+}
+
+void fbp_schedule_place(fbp_schedule *schedule, const fbp_graph *graph, int training) {
+    settle(schedule);
+    for (int n = 0; n < graph->n_nodes; n++) find_spots(schedule, graph, training, n);
+}
