@@ -1134,6 +1134,10 @@ cdef fbp_plan *_chain_plan(int64_t n_inputs, object layers, object loss, fbp_dty
 CONTENTS = {"real": FBP_REAL, "index": FBP_INDEX, "sparse": FBP_SPARSE}
 
 
+def _following(*, parameter, value, momentum=0.1):
+    return parameter, value, momentum
+
+
 cdef class _GraphSpec:
     """A graph's specification in C, and all that its pointers need to live."""
 
@@ -1216,8 +1220,7 @@ cdef class _GraphSpec:
         cdef fbp_running_spec *specs = <fbp_running_spec *>self._room(
             len(running), sizeof(fbp_running_spec))
         for i, one in enumerate(running):
-            specs[i].parameter, specs[i].value = one["parameter"], one["value"]
-            specs[i].momentum = one.get("momentum", 0.1)
+            specs[i].parameter, specs[i].value, specs[i].momentum = _following(**one)
         self.spec.n_running, self.spec.running = len(running), specs
 
 
