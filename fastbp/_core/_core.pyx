@@ -17,6 +17,7 @@ from fastbp._core.fbp cimport *
 
 import operator
 import os
+from numbers import Real
 
 import numpy as np
 import scipy.sparse
@@ -469,8 +470,9 @@ cdef object _numbers(const fbp_row *row, object given):
             value = () if info.attrs[i].most and not info.attrs[i].least else info.attrs[i].fallback
         listed = tuple(value) if isinstance(value, (tuple, list)) else (value,)
         for number in listed:
-            if number != number:
-                raise ValueError(f"{name} of {info.name.decode()}: found none, wanted a number")
+            if not isinstance(number, Real) or number != number:
+                found = repr(number) if number == number else "none"
+                raise ValueError(f"{name} of {info.name.decode()}: found {found}, wanted a number")
         numbers.extend(float(number) for number in listed)
         counts.append(len(listed))
     if rest:
