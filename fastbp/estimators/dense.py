@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp.estimators import inputs, preparation
 from fastbp.estimators.base import BaseTrained
 from fastbp.estimators.trainable import Start
-from fastbp.nn.initializers import draw
+from fastbp.nn.starting import draw
 from fastbp.nn.network import Array, Network, Parameters
 from fastbp.nn.rows import check_attributes, rows
 from fastbp.train.options import STOCHASTIC_SOLVERS

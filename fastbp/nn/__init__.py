@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fastbp.nn import initializers as init
 from fastbp.nn.containers import Lambda, Residual, Sequential
 from fastbp.nn.dropout import AlphaDropout, Dropout
 from fastbp.nn.linear import Linear
@@ -30,6 +31,7 @@ __all__ = [
     "Parameter",
     "Residual",
     "Sequential",
+    "init",
     "training",
 ]
 __all__ += [*ACTIVATIONS, *LOSSES]

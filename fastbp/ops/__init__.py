@@ -7,7 +7,12 @@ an argument is a `Tensor` the result is one, and is recorded if a gradient is re
 
 from typing import TYPE_CHECKING, Any
 
-from fastbp.ops.composed import concatenate, matmul, pick, reshape, stack, var
+from fastbp.ops.composed import concatenate as concatenate
+from fastbp.ops.composed import matmul as matmul
+from fastbp.ops.composed import pick as pick
+from fastbp.ops.composed import reshape as reshape
+from fastbp.ops.composed import stack as stack
+from fastbp.ops.composed import var as var
 from fastbp.ops.making import FUNCTIONS
 
 COMPOSED = {f.__name__: f for f in (concatenate, matmul, pick, reshape, stack, var)}
