@@ -70,6 +70,16 @@ def loss_of(given: Any, argument: str = "loss") -> Loss:
     raise ValueError(f"{argument}: found {given!r}, wanted a Loss or one of the names {wanted}")
 
 
+def activation_of(given: Any, argument: str) -> Module:
+    """The module that is meant: itself, or an activation with its defaults by the row's name."""
+    if isinstance(given, Module):
+        return given
+    if isinstance(given, str) and given in rows("activation"):
+        return ACTIVATIONS[spelt(given)]()
+    wanted = ", ".join(rows("activation"))
+    raise ValueError(f"{argument}: found {given!r}, wanted a Module or one of the names {wanted}")
+
+
 def _described(row: Row, formula: str) -> str:
     lines = [f"{formula}.", "", f"The row {row['name']!r} of the table."]
     if row["attrs"]:
