@@ -10,7 +10,12 @@ from importlib.metadata import version
 from fastbp import nn, ops
 from fastbp.autodiff import no_grad
 from fastbp.errors import NonFiniteError
-from fastbp.estimators import MLPClassifier, MLPRegressor
+from fastbp.estimators import (
+    MLPClassifier,
+    MLPRegressor,
+    NetworkClassifier,
+    NetworkRegressor,
+)
 from fastbp.function import Function
 from fastbp.gradcheck import check_gradients
 from fastbp.nn.compiled import compile
@@ -24,6 +29,8 @@ __all__ = [
     "Function",
     "MLPClassifier",
     "MLPRegressor",
+    "NetworkClassifier",
+    "NetworkRegressor",
     "NonFiniteError",
     "Tensor",
     "check_gradients",

@@ -1,10 +1,11 @@
-"""What the docstrings of the two estimators have in common, written once.
+"""What the docstrings of the estimators have in common, written once.
 
 `documented` puts it in the place of marks in the docstrings of the classes and of their methods. It
 refuses to hold what belongs to one estimator only; examples stay where they are run.
 """
 
 import inspect
+import re
 import textwrap
 from collections.abc import Iterable
 from typing import TypeVar
@@ -81,7 +82,7 @@ verbose : bool or int, default=False
 warm_start : bool, default=False
     Whether `fit` goes on from where the last call ended. The estimator then keeps the state of
     training (last weights, optimiser, counters, rate, best so far, seed), which is pickled with it:
-    ``fit`` with ``max_iter=3`` twice gives the bits of ``max_iter=6`` once.
+    two calls of `fit` with three epochs each give the bits of one with six.
 
 momentum : float, default=0.9
     Momentum of 'sgd', in [0, 1].
@@ -92,7 +93,7 @@ nesterovs_momentum : bool, default=True
 early_stopping : bool, default=False
     Whether to hold samples out and stop when the score on them, rather than the training loss, no
     longer improves. The model is then that of the best epoch, also after Ctrl-C; a warm start goes
-    on from the last. Not for 'lbfgs' and `partial_fit`.
+    on from the last. Not for `partial_fit`. Not for 'lbfgs'.
 
 validation_fraction : float, default=0.1
     The share of samples held out, in [0, 1).
@@ -134,6 +135,107 @@ history : {{'epoch', 'step'}}, default='epoch'
     default because their number, unlike that of epochs, grows with the data.
 """
 
+NETWORK = """\
+network : Module, callable or None, default=None
+    What is trained. A Module is a description, or has values to start from, as for fine-tuning; it
+    is never changed: each `fit` trains a copy, `module_`. Its parameters can be searched as
+    ``network__...``. A callable is called with the sizes of inputs (the number of features, the
+    shape of a sample with several axes, or a dict of shapes by name) and the number of outputs,
+    and returns a Module. None is a hidden layer of 100 relu units.
+"""
+
+NETWORK_TRAINING = """\
+optimizer : str, default='adam'
+    The update rule, by which weights follow gradients:
+{rules}.
+
+optimizer_params : dict or None, default=None
+    Numbers that the rule takes, by name; None leaves every number at its default.
+
+learning_rate_init : float, default=0.001
+    The rate of every step, above 0, unless there is a `schedule`.
+
+schedule : Schedule, ReduceOnPlateau or None, default=None
+    Of `fastbp.optim`. A Schedule is asked for the rate of every step, counted over all calls that
+    go on; a ReduceOnPlateau for that of every epoch, by the training losses so far. With
+    `early_stopping` it follows the validation loss, or in its mode "max" the score.
+
+alpha : float, default=0.0001
+    Strength of the L2 penalty, at least 0: ``alpha / 2`` times the sum of squared weights (biases
+    excluded), divided by the sum of the batch's sample weights. Rules with a decay of their own,
+    such as 'adamw', take it as that.
+
+<batch_size>
+
+max_epochs : int, default=200
+    The most epochs of one call.
+
+<shuffle>
+
+<random_state>
+
+tol : float, default=1e-4
+    An epoch counts as an improvement if the loss falls (or the validation score rises) by more than
+    this.
+
+<n_iter_no_change>
+
+<early_stopping>
+
+<validation_fraction>
+
+<warm_start>
+
+mask_value : float or None, default=None
+    What fills short samples up: X is then (n_samples, length, ...), and the network has a further
+    input `mask` (n_samples, length), which is 0 at positions that hold nothing but this value, and
+    1 elsewhere.
+
+<verbose>
+
+<n_threads>
+
+dtype : {{'float32', 'float64'}} or None, default=None
+    Of the weights and of all arithmetic. None takes that of a network that has values; else float64
+    where X has it, so that no digits are lost, and float32 where it does not.
+
+<history>
+"""
+
+NETWORK_ATTRIBUTES = """\
+module_ : Module
+    The network that was trained, built. Its parameters may be edited; that takes effect at the next
+    call.
+
+<loss_>
+
+<loss_curve_>
+
+<best_loss_>
+
+<validation_scores_>
+
+<best_validation_score_>
+
+<history_>
+
+<n_iter_>
+
+<t_>
+
+n_params_ : int
+    Number of all values of parameters.
+
+<n_outputs_>
+
+<out_activation_>
+
+n_features_in_ : int
+    Number of features; of samples with several axes, the length of the first. Not for a dict.
+
+<feature_names_in_>
+"""
+
 ATTRIBUTES = """\
 coefs_ : list of ndarray of shape (n_in, n_out)
     Weights of each layer: writable views of one flat buffer. Editing them in place, or putting
@@ -165,10 +267,10 @@ history_ : dict of str to list of float
     each iteration.
 
 n_iter_ : int
-    Epochs, or iterations of 'lbfgs', of the last call.
+    Epochs of the last call. For 'lbfgs', its iterations.
 
 t_ : int
-    Training samples seen since training began; 0 for 'lbfgs'.
+    Training samples seen since training began. For 'lbfgs', 0.
 
 n_params_ : int
     Number of weights and biases.
@@ -220,6 +322,15 @@ AttributeError
 _Documented = TypeVar("_Documented")
 
 
+def _with_entries(text: str, *sources: str) -> str:
+    """Put entries of other lists, told apart by their names, in the place of their marks."""
+    for source in sources:
+        for entry in re.split(r"\n\n(?=\w)", source.rstrip()):
+            text = text.replace(f"<{entry.split(' :')[0]}>", entry)
+    # Sentences there that speak of L-BFGS do not concern those who cannot choose it.
+    return re.sub(r"\s+[A-Z][^.]*'lbfgs'[^.]*\.", "", text)
+
+
 def _listed(words: Iterable[str]) -> str:
     return textwrap.fill(", ".join(words), 96, initial_indent="    ", subsequent_indent="    ")
 
@@ -237,11 +348,19 @@ def _numbers(kind: str) -> str:
     )
 
 
+_FILLED = {
+    "activations": _names("activation"),
+    "activation_params": _numbers("activation"),
+}
+
 SHARED = {
     "threads": THREADS,
-    "parameters": PARAMETERS.format(
-        activations=_names("activation"), activation_params=_numbers("activation")
+    "parameters": PARAMETERS.format(**_FILLED),
+    "network": NETWORK,
+    "network's training": _with_entries(
+        NETWORK_TRAINING.format(rules=_names("rule")), PARAMETERS.format(**_FILLED)
     ),
+    "network's attributes": _with_entries(NETWORK_ATTRIBUTES, ATTRIBUTES),
     "attributes": ATTRIBUTES,
     "features": FEATURES,
     "errors of prediction": PREDICTION_ERRORS,

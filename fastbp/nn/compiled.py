@@ -72,11 +72,22 @@ class Plan:
             raise ValueError(
                 f"{type(module).__name__}: found all parameters frozen, wanted one to train"
             )
+        if set(losses) == {""} and "" not in results:
+            raise ValueError(
+                f"loss: found a single one, wanted a dict by the names of outputs, {[*results]}"
+            )
         unknown = set(losses) - set(results)
         if unknown:
             raise ValueError(
                 f"loss: found {sorted(unknown)}, wanted names of outputs: {[*self.outputs]}"
             )
+        for name in losses:
+            if results[name].ndim < 2:
+                where = f"output {name!r}" if name else "an output"
+                raise ValueError(
+                    f"loss: found {where} of shape {results[name].shape} of the network, wanted at"
+                    " least (n, 1): losses are of the last axis"
+                )
         graph = run.graph.specification(
             [
                 {"shape": one.shape, "frozen": not one.trainable, "penalised": one.penalised}

@@ -132,6 +132,10 @@ OPTIONS = {
     ),
     "max_fun": _integer(1),
     "weight_init": _one_of(*INITIALIZERS),
+    "mask_value": Option(
+        "a finite number or None",
+        lambda value: value is None or _real(-math.inf).allows(value),
+    ),
     "n_threads": _either(_integer(1), None),
     "dtype": Option("float32, float64 (a name or a NumPy dtype) or None", _is_dtype),
     "history": _one_of("epoch", "step"),

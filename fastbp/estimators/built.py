@@ -1,0 +1,109 @@
+"""A Module and its loss as estimators know a network, and what they make of X for it.
+
+Refuses a network whose output is not what the targets ask for.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fastbp import _core
+from fastbp.nn.compiled import Plan
+from fastbp.nn.made import Loss, loss_of
+from fastbp.nn.module import Module
+from fastbp.nn.network import Array
+from fastbp.nn.tracing import Input
+
+_MASK = "mask"
+
+
+def key_mask(X: Array, mask_value: float) -> Array:
+    """1 for each position of samples (n, length, ...) that holds more than the value, else 0."""
+    padded: Array = np.all(mask_value == X, axis=tuple(range(2, X.ndim)))
+    return np.where(padded, np.float32(0), np.float32(1))
+
+
+def named_inputs(module: Module, X: Any, mask_value: float | None) -> Any:
+    """X as the network's inputs: as it is, or with the mask beside it, by name."""
+    if mask_value is None:
+        return X
+    if not isinstance(X, np.ndarray):
+        raise ValueError(
+            f"mask_value={mask_value!r}: found X as {type(X).__name__}, wanted one dense array, of"
+            " which the mask is made"
+        )
+    names = [*inspect.signature(module.forward).parameters]
+    if _MASK not in names[1:]:
+        raise ValueError(
+            f"mask_value={mask_value!r}: found a {type(module).__name__} whose forward takes"
+            f" ({', '.join(names)}), wanted one that takes samples and then {_MASK!r}"
+        )
+    return {names[0]: X, _MASK: key_mask(X, mask_value)}
+
+
+class BuiltNetwork:
+    """A built Module with a loss on its one output.
+
+    Parameters
+    ----------
+    module : Module
+    loss : (str, dict of str to float)
+        A row of the table, and those of its attributes that are not at their default.
+    mask_value : float or None
+        What fills samples up, where a mask is to be made of that.
+    n_outputs : int
+        Numbers that the loss wants of each sample.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        loss: tuple[str, Mapping[str, float]],
+        mask_value: float | None,
+        n_outputs: int,
+    ) -> None:
+        self.module, self.loss = module, loss
+        self._mask_value, self.n_outputs = mask_value, n_outputs
+        self._compiled: dict[bool, Plan] = {}
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the weights and of all arithmetic."""
+        dtype: np.dtype[Any] = self.module._built().flat.dtype
+        return dtype
+
+    def plan(self, *, sparse: bool = False) -> _core.Plan:
+        """The network compiled, for dense or for CSR inputs."""
+        name, attributes = self.loss
+        loss: Loss = loss_of(name).set_params(**attributes)
+        plan = Plan(self.module, {"": (loss, 1.0)}, self._inputs(sparse))
+        shapes = dict(zip(plan.outputs, plan.core.output_shapes, strict=True))
+        if shapes != {"": (self.n_outputs,)}:
+            found = shapes.get("", shapes)
+            raise ValueError(
+                f"network: found an output of shape {found} for each sample, wanted"
+                f" ({self.n_outputs},) for these targets; a function of the sizes of inputs and"
+                " outputs, in place of a Module, is told it"
+            )
+        self._compiled[sparse] = plan
+        return plan.core
+
+    def _inputs(self, sparse: bool) -> Any:
+        """What it was built for, in the form in which samples come now."""
+        built = self.module._built().inputs
+        if isinstance(built, Input) and sparse != (built.content == "sparse"):
+            return replace(built, content="sparse" if sparse else "real")
+        return built
+
+    def samples(self, X: Any) -> Any:
+        """Checked features as plans take them."""
+        plan = next(iter(self._compiled.values()))
+        return plan.samples(named_inputs(self.module, X, self._mask_value))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_compiled": {}}

@@ -1,0 +1,287 @@
+"""Estimators of any network: what they are told, the Module that they train, `module_`.
+
+Knows neither labels nor losses: those are `classifier`'s and `regressor`'s. What a Module comes to
+as estimators know networks is in `built`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, cast
+
+import numpy as np
+import scipy.sparse
+
+from fastbp import nn
+from fastbp.estimators import inputs, preparation
+from fastbp.estimators.base import BaseTrained
+from fastbp.estimators.built import BuiltNetwork, named_inputs
+from fastbp.estimators.classifier import Classifying
+from fastbp.estimators.dense import with_default
+from fastbp.estimators.docs import documented
+from fastbp.estimators.regressor import Regressing
+from fastbp.estimators.trainable import Start
+from fastbp.nn.module import Module, inputs_of
+from fastbp.nn.network import Array
+from fastbp.train.rates import Rates, rates_of
+from fastbp.train.rules import Rule, rule_of
+
+
+def dense(n_inputs: Any, n_outputs: int) -> Module:
+    """The network of who asks for none: one hidden layer, as that of a multilayer perceptron."""
+    return nn.Sequential(nn.Linear(100), nn.ReLU(), nn.Linear(n_outputs))
+
+
+def _dtype_for(X: Any) -> np.dtype[Any]:
+    """float32 for integers and for float32, so that features are not copied, else float64."""
+    arrays = X.values() if isinstance(X, Mapping) else (X,)
+    return np.dtype(np.float64 if any(x.dtype == np.float64 for x in arrays) else np.float32)
+
+
+class BaseNetwork(BaseTrained):
+    """A Module behind scikit-learn's methods; see the two classes made from it."""
+
+    # One line for each parameter, as scikit-learn wants it. `loss` here is the classifier's.
+    def __init__(
+        self,
+        network: Module | Callable[[Any, int], Module] | None = None,
+        *,
+        loss: str = "log_loss",
+        loss_params: dict[str, float] | None = None,
+        optimizer: str = "adam",
+        optimizer_params: dict[str, float] | None = None,
+        learning_rate_init: float = 0.001,
+        schedule: Any = None,
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        max_epochs: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        warm_start: bool = False,
+        mask_value: float | None = None,
+        verbose: bool | int = False,
+        n_threads: int | None = None,
+        dtype: Any = None,
+        history: str = "epoch",
+    ) -> None:
+        self.network = network
+        self.loss = loss
+        self.loss_params = loss_params
+        self.optimizer = optimizer
+        self.optimizer_params = optimizer_params
+        self.learning_rate_init = learning_rate_init
+        self.schedule = schedule
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.warm_start = warm_start
+        self.mask_value = mask_value
+        self.verbose = verbose
+        self.n_threads = n_threads
+        self.dtype = dtype
+        self.history = history
+
+    # What training leaves; absent before. The module belongs to the user as well.
+
+    module_: Module
+    _network: BuiltNetwork
+
+    # Data.
+
+    def _check(self) -> None:
+        self._rule()
+        self._rates()
+        if not (self.network is None or callable(self.network)):
+            raise TypeError(
+                f"The 'network' parameter of {type(self).__name__} must be a Module, a function of"
+                f" the sizes of inputs and outputs that returns one, or None; got {self.network!r}"
+                " instead."
+            )
+
+    def _data(self, X: Any, y: Any, *, fresh: bool) -> tuple[Any, Any, np.dtype[Any]]:
+        dtype = preparation.wanted_dtype(self, fresh)
+        if dtype is None and isinstance(self.network, Module) and self.network._home is not None:
+            dtype = self.network._home.flat.dtype
+        X, y = inputs.training_arrays(
+            self, X, y, dtype=dtype, reset=fresh, y_numeric=self._y_numeric
+        )
+        return X, y, _dtype_for(X) if dtype is None else dtype
+
+    def _features(self, X: Any) -> Any:
+        return inputs.arrays(self, X, self._network.dtype)
+
+    # The network.
+
+    def _module_for(self, X: Any, n_outputs: int) -> Module:
+        """A module of the estimator's own, which is not built for these data yet."""
+        given = dense if self.network is None else self.network
+        if isinstance(given, Module):
+            return deepcopy(given)
+        if isinstance(X, Mapping):
+            made = given({name: one.shape[1:] for name, one in X.items()}, n_outputs)
+        else:
+            made = given(X.shape[1] if X.ndim == 2 else X.shape[1:], n_outputs)
+        if not isinstance(made, Module):
+            raise TypeError(
+                f"network: found a function that returns {type(made).__name__}, wanted a Module"
+            )
+        return deepcopy(made)
+
+    def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:
+        module = self._module_for(X, target.n_outputs)
+        samples = named_inputs(module, X, self.mask_value)
+        module.build(inputs_of(module, samples), seed=seed, dtype=dtype)
+        return self._start(module, X, target)
+
+    def _go_on(self, X: Any, target: preparation.Target) -> Start:
+        if not self.module_._built().flat.flags.writeable:  # memory-mapped
+            self.module_ = deepcopy(self.module_)
+        for name, one in self.module_.parameters().items():
+            if not np.isfinite(one.data).all():
+                raise ValueError(
+                    f"module_: parameter {name!r} holds infinite or NaN values; training goes on"
+                    " from finite ones only."
+                )
+        return self._start(self.module_, X, target)
+
+    def _start(self, module: Module, X: Any, target: preparation.Target) -> Start:
+        # Plans anew at each call: which parameters are frozen may have changed.
+        loss = target.loss, self._loss_attributes()
+        network = BuiltNetwork(module, loss, self.mask_value, target.n_outputs)
+        sparse = scipy.sparse.issparse(X)
+        return Start(network, {sparse: network.plan(sparse=sparse)}, module._built().settle())
+
+    def _show(self, start: Start) -> None:
+        self.module_ = cast(BuiltNetwork, start.network).module
+        self.module_._built().note_change()
+
+    def _flat(self) -> Array:
+        return self.module_._built().settle()
+
+    # Training.
+
+    def _rule(self) -> Rule:
+        return rule_of(self.optimizer, self.optimizer_params, self.alpha)
+
+    def _rates(self) -> Rates:
+        rate = float(self.learning_rate_init)
+        return rates_of(self.schedule, rate, scored=bool(self.early_stopping))
+
+    def _limit(self) -> tuple[str, int]:
+        return "max_epochs", int(self.max_epochs)
+
+
+@documented
+class NetworkClassifier(Classifying, BaseNetwork):
+    """A classifier with any network, trained by fastbp's C engine.
+
+    The loss brings the output activation: softmax for several classes, the logistic function for
+    two classes or several labels. The network yields raw outputs: one number for two classes, else
+    one for each class or label.
+
+    <shared threads>
+
+    Parameters
+    ----------
+    <shared network>
+
+    loss : {'log_loss', 'focal', 'hinge'}, default='log_loss'
+        What is minimised, averaged over samples by their weights, plus the penalty; see
+        `MLPClassifier`.
+
+    loss_params : dict or None, default=None
+        Numbers that the loss takes, by name; None leaves every number at its default.
+
+    <shared network's training>
+
+    Attributes
+    ----------
+    <shared network's attributes>
+
+    classes_ : ndarray of shape (n_classes,)
+        The sorted labels; for multilabel targets the numbers of the columns.
+
+    See Also
+    --------
+    NetworkRegressor : The same for numeric targets.
+    fastbp.fit : Trains a network in place, also with several outputs or an answer at each position.
+
+    Examples
+    --------
+    >>> from fastbp import NetworkClassifier, nn
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X, y = load_iris(return_X_y=True)
+    >>> network = nn.Sequential(nn.Linear(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(3))
+    >>> model = make_pipeline(
+    ...     StandardScaler(), NetworkClassifier(network, learning_rate_init=0.01, random_state=0)
+    ... )
+    >>> model.fit(X, y).score(X, y) > 0.9
+    True
+    >>> search = GridSearchCV(model, {"networkclassifier__network__2__p": [0.0, 0.2]}, cv=2)
+    >>> len(search.fit(X, y).cv_results_["params"])
+    2
+    """
+
+
+@documented
+class NetworkRegressor(Regressing, BaseNetwork):
+    """A regressor with any network, trained by fastbp's C engine.
+
+    The loss brings the output activation: the exponential for 'poisson', none for the others. The
+    network yields raw outputs: one number for each target.
+
+    <shared threads>
+
+    Parameters
+    ----------
+    <shared network>
+
+    loss : str, default='squared_error'
+        What is minimised, averaged over samples by their weights, plus the penalty:
+        'squared_error', 'absolute_error', 'huber', 'quantile' or 'poisson'; see `MLPRegressor`.
+
+    loss_params : dict or None, default=None
+        Numbers that the loss takes, by name; None leaves every number at its default.
+
+    <shared network's training>
+
+    Attributes
+    ----------
+    <shared network's attributes>
+
+    See Also
+    --------
+    NetworkClassifier : The same for classes.
+    fastbp.fit : Trains a network in place, also with several outputs or an answer at each position.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastbp import NetworkRegressor, nn
+    >>> series = np.random.default_rng(0).standard_normal((200, 12, 1))
+    >>> y = series[:, :, 0].max(axis=1)
+    >>> def network(shape, n_outputs):
+    ...     return nn.Sequential(
+    ...         nn.Lambda(lambda x: x.reshape(-1, 12)), nn.Linear(32), nn.ReLU(),
+    ...         nn.Linear(n_outputs),
+    ...     )
+    >>> model = NetworkRegressor(network, learning_rate_init=0.01, random_state=0)
+    >>> model.fit(series, y).score(series, y) > 0.8
+    True
+    """
+
+    __init__ = with_default(BaseNetwork.__init__, loss="squared_error")
