@@ -73,7 +73,8 @@ def check_gradients(
     """Compare the gradient of the training loss with finite differences, tensor by tensor.
 
     The loss is that of training: the weighted mean over the samples, penalty included. All
-    arithmetic is float64; a float32 estimator is checked by a float64 plan of the same structure.
+    arithmetic is float64; a float32 estimator, or a plan of a float32 module, is checked by a
+    float64 plan of the same structure. Random masks are those of the first step.
 
     Each derivative is a central difference of the loss, (L(w + h) - L(w - h)) / 2h, made of SciPy's
     one-sided ones (`scipy.optimize.approx_fprime`). Its error is h^2/6 of the third derivative plus
@@ -85,23 +86,28 @@ def check_gradients(
 
     A tensor whose gradient is wholly below 1e-12, or too small to be seen in the loss, is checked
     on a rescaled problem, and the report says so: the same network and data, with weights and
-    biases scaled and shifted unit by unit so that no unit is saturated or dead.
+    biases scaled and shifted unit by unit so that no unit is saturated or dead; of a module, with
+    values as training starts from, all moved a little. Where a gradient of a module's is zero there
+    too, as that of a bias before a norm, and the differences are nothing but rounding, its errors
+    are measured by the largest gradient of all.
 
     Parameters
     ----------
-    estimator_or_plan : fitted MLPClassifier or MLPRegressor, or float64 Plan
-        What to check. An estimator is checked at its fitted weights, with its own penalty.
+    estimator_or_plan : fitted MLPClassifier or MLPRegressor, Plan, or float64 Plan of the engine
+        What to check. An estimator is checked at its fitted weights, with its own penalty; what
+        `compile` makes of a module and its loss, at the module's values.
     X : array-like or CSR matrix of shape (n_samples, n_features)
         Samples. The time grows with their number times that of the parameters: a few dozen are
         enough.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-        Targets: as for `fit` with an estimator, encoded as the loss wants them with a plan.
+        Targets: as for `fit` with an estimator, encoded as the loss wants them with a plan. X and y
+        are dicts where a module has several inputs, or losses.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the samples, not negative; None is 1 for all.
     params : array-like of shape (n_params,), default=None
-        The point at which a plan is checked. Needed with a plan, an error with an estimator.
+        The point at which a plan of the engine is checked; an error elsewhere.
     alpha : float, default=0.0
-        Strength of the L2 penalty, at least 0. For a plan only.
+        Strength of the L2 penalty, at least 0. For a plan of the engine only.
     tolerance : float, default=1e-6
         The error that passes, above 0. The default is far above the error of the differences and
         far below that of any mistake.
@@ -117,7 +123,7 @@ def check_gradients(
     ------
     TypeError
         For something that is neither a plan nor an estimator of this package, or options that
-        belong to the other kind.
+        belong to another kind.
     ValueError
         For a plan that is not float64, wrong `params`, `tolerance` or `random_state`, or a loss
         that is not finite.
@@ -143,7 +149,8 @@ def check_gradients(
     checker = _Checker(problem, sampled, tolerance, rng)
     tensors = tuple(checker.check(tensor) for tensor in problem.plan.tensors)
     directions = _check_directions(problem, tolerance, rng) if sampled else None
-    return GradientReport(tensors, directions, problem.plan.n_params, tolerance)
+    n_params = sum(_size(tensor) for tensor in problem.plan.tensors)
+    return GradientReport(tensors, directions, n_params, tolerance)
 
 
 def _generator(random_state: Any) -> np.random.Generator:
@@ -168,6 +175,7 @@ class _Problem:
     y: Any
     sample_weight: Any
     alpha: float
+    other_params: Vector | None = None  # where to check what cannot be seen there
 
     def loss(self, params: Vector, grad: Vector | None = None) -> float:
         options = {"sample_weight": self.sample_weight, "alpha": self.alpha}
@@ -186,8 +194,11 @@ class _Problem:
         """The same network with every unit's pre-activation at mean CENTRE and deviation SPREAD.
 
         Weights and biases are scaled and shifted for it layer by layer, from the input on. Units
-        that do not vary over the samples stay as they are.
+        that do not vary over the samples stay as they are. (Of what is no chain of layers, it is
+        the same network at another point that whoever made the problem knows.)
         """
+        if self.other_params is not None:
+            return replace(self, params=self.other_params)
         params = self.params.copy()
         tensors = self.plan.tensors  # the weights and the bias of a layer, one after the other
         for weight, bias in zip(tensors[::2], tensors[1::2], strict=True):
@@ -229,7 +240,7 @@ def _problem(
     if not hasattr(estimator_or_plan, "loss_gradient"):
         raise TypeError(
             f"check_gradients: estimator_or_plan is a {found}, wanted a fitted MLPClassifier or "
-            f"MLPRegressor of fastbp, or a Plan"
+            f"MLPRegressor of fastbp, or the Plan that compile() makes of a module and its loss"
         )
     plan: _Plan = estimator_or_plan
     if np.dtype(plan.dtype) != np.float64:
@@ -264,13 +275,19 @@ class _Checker:
         found = self._compare(self.problem, tensor, elements)
         magnitude = _magnitude(_part(self.problem.gradient, tensor))
         if found.hidden or (magnitude < VANISHED and not found.contradicts(self.tolerance)):
-            again = self._compare(self.problem.rescaled, tensor, elements)
-            return again.named(tensor["name"], tensor["shape"], elements, rescaled=True)
+            problem = self.problem.rescaled
+            again = self._compare(problem, tensor, elements)
+            largest = _magnitude(problem.gradient)
+            vanishes = again.vanishes and _magnitude(again.analytic) < VANISHED * largest
+            least = largest if vanishes and self.problem.other_params is not None else 0.0
+            return again.named(
+                tensor["name"], tensor["shape"], elements, rescaled=True, least=least
+            )
         return found.named(tensor["name"], tensor["shape"], elements)
 
     def _elements(self, tensor: dict[str, Any]) -> NDArray[np.intp]:
         """Flat places in the tensor: all, or a sample."""
-        size = int(np.prod(tensor["shape"]))
+        size = _size(tensor)
         if not self.sampled:
             return np.arange(size)
         share = max(SAMPLE_OF_TENSOR, SAMPLE // len(self.problem.plan.tensors))
@@ -289,6 +306,10 @@ class _Checker:
 
 def _check_directions(problem: _Problem, tolerance: float, rng: np.random.Generator) -> TensorCheck:
     directions = rng.standard_normal((DIRECTIONS, problem.params.size))
+    trained = np.zeros(problem.params.size, dtype=bool)
+    for tensor in problem.plan.tensors:
+        _part(trained, tensor)[...] = True
+    directions[:, ~trained] = 0
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     result = compare(
         lambda steps: problem.loss(problem.params + steps @ directions),
@@ -300,10 +321,14 @@ def _check_directions(problem: _Problem, tolerance: float, rng: np.random.Genera
     return result.named(name, (DIRECTIONS,), places)
 
 
-def _part(vector: Vector, tensor: dict[str, Any]) -> Vector:
+def _size(tensor: dict[str, Any]) -> int:
+    return int(np.prod(tensor["shape"]))
+
+
+def _part(vector: NDArray[Any], tensor: dict[str, Any]) -> NDArray[Any]:
     """A tensor's part of a flat vector, as a view of its shape."""
-    start, shape = int(tensor["offset"]), tuple(tensor["shape"])
-    return vector[start : start + int(np.prod(shape))].reshape(shape)
+    start = int(tensor["offset"])
+    return vector[start : start + _size(tensor)].reshape(tuple(tensor["shape"]))
 
 
 # --------------------------------------------------------------------------------- the differences
@@ -314,13 +339,15 @@ class Comparison:
     """Derivatives by backpropagation and by differences; settled tells where the latter count.
 
     hidden tells that all are so small that the rounding of the loss drowns them at a step of STEP,
-    and that this left some unsettled.
+    and that this left some unsettled; vanishes, that moreover all differences are no more than
+    such rounding.
     """
 
     analytic: Vector
     numeric: Vector
     settled: NDArray[np.bool_]
     hidden: bool
+    vanishes: bool
 
     def contradicts(self, tolerance: float) -> bool:
         """Whether a settled difference shows the derivative by backpropagation to be wrong."""
@@ -333,16 +360,22 @@ class Comparison:
         elements: NDArray[np.intp],
         *,
         rescaled: bool = False,
+        least: float = 0.0,
     ) -> TensorCheck:
-        """The worst settled element as a TensorCheck; `elements` are flat places in the tensor."""
-        n_checked = self.settled.size
-        undecided = n_checked - int(np.count_nonzero(self.settled))
+        """The worst settled element as a TensorCheck; `elements` are flat places in the tensor.
+
+        Errors are relative to the largest magnitude. Where `least` is above 0, they are relative to
+        it if that is larger, and all elements count.
+        """
+        settled = self.settled | (least > 0)
+        n_checked = settled.size
+        undecided = n_checked - int(np.count_nonzero(settled))
         if undecided == n_checked:
             nan = float("nan")
             return TensorCheck(name, shape, n_checked, undecided, nan, None, nan, nan, rescaled)
-        distance = np.where(self.settled, np.abs(self.analytic - self.numeric), -1.0)
+        distance = np.where(settled, np.abs(self.analytic - self.numeric), -1.0)
         distance[~np.isfinite(self.analytic)] = np.inf
-        largest = max(_magnitude(self.analytic), _magnitude(self.numeric[self.settled]))
+        largest = max(least, _magnitude(self.analytic), _magnitude(self.numeric[settled]))
         worst = int(np.argmax(distance))
         error = float(distance[worst] / largest) if distance[worst] > 0 else 0.0
         place = np.unravel_index(elements[worst], shape)
@@ -394,7 +427,10 @@ def compare(
         settled[open_] = (steady & smooth & audible[open_]) | (allowed == 0)
     largest = max(_magnitude(analytic), _magnitude(numeric))
     drowned = noise / STEP > tolerance * largest and not settled.all()
-    return Comparison(analytic, numeric, settled, hidden=bool(drowned))
+    rounding = bool((np.abs(numeric) <= noise / (STEP * lengths)).all())
+    return Comparison(
+        analytic, numeric, settled, hidden=bool(drowned), vanishes=bool(drowned) and rounding
+    )
 
 
 def _rounding(f: Callable[[Vector], float], point: Vector) -> float:

@@ -35,8 +35,8 @@ class TensorCheck:
     analytic, numeric : float
         Its a and n.
     rescaled : bool
-        Whether it was checked with weights and biases scaled and shifted, since at the given ones
-        its gradient is too small to be seen in the loss.
+        Whether it was checked with weights and biases scaled and shifted, or at others, since at
+        the given ones its gradient is too small to be seen in the loss.
     """
 
     name: str
@@ -113,8 +113,8 @@ class GradientReport:
         lines.insert(1, "-" * max(map(len, lines)))
         if rescaled:
             lines.append(
-                "rescaled: too small to be seen in the loss; checked with weights and biases such "
-                "that no unit is saturated or dead"
+                "rescaled: too small to be seen in the loss; checked at other values of the "
+                "parameters, where no unit is saturated or dead"
             )
         return "\n".join([self._extent(), *lines, self._verdict()])
 

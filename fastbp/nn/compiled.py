@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _core
-from fastbp.nn import describe
+from fastbp.nn import checked, describe
 from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
 from fastbp.nn.runs import Tracing
@@ -57,7 +57,7 @@ class Plan:
         self.inputs = tuple(inputs) if isinstance(inputs, Mapping) else ("",)
         self.outputs = tuple(results)
         self.losses = dict(losses)
-        self.title = type(module).__name__
+        self.title, self._module = type(module).__name__, module
         self.nodes = tuple(
             (path, attributes)
             for path, (_, attributes, _) in zip(run.graph.paths, run.graph.nodes, strict=True)
@@ -207,6 +207,10 @@ class Plan:
         {'forward': 128.0, 'backward': 0.0}
         """
         return self.core.flops(batch_size)
+
+    def _gradient_problem(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, ...]:
+        """What `check_gradients` asks for: see checked.py."""
+        return checked.problem(self, self._module, X, y, sample_weight)
 
     # ---- data as the engine takes it ----
 
