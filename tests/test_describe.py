@@ -133,6 +133,19 @@ def test_nodes_know_the_module_that_they_belong_to():
     assert "shared" in str(heads().describe())
 
 
+def test_what_no_loss_depends_on_has_no_backward():
+    class Half(nn.Module):
+        def forward(self, x):
+            w = self.parameter("w", (3, 3), "he_normal")
+            ops.tanh(x @ w) @ w
+            return x @ w
+
+    entries = fastbp.compile(Half().build(3), "squared_error").describe().entries
+    assert [one.row for one in entries[1:5]] == ["linear", "tanh", "linear", "linear"]
+    assert [one.flops[1] for one in entries[1:5]] == [0, 0, 0, 18]
+    assert [one.kept for one in entries[1:5]] == [0, 0, 0, 0]
+
+
 def test_a_plan_that_only_predicts_keeps_nothing():
     description = deep().describe()
     assert not any(one.kept for one in description.entries)

@@ -116,6 +116,13 @@ def tied(width=6, uses=3):
     }
 
 
+def half_read(width=6):
+    """Weights that a loss depends on through one node, and through another does not."""
+    graph = tied(width)
+    graph["nodes"] += [("linear", {}, (3, 1, 2)), ("tanh", {}, (9,)), ("linear", {}, (0, 1))]
+    return graph
+
+
 def positions(n_steps=9, n_in=4, hidden=5, classes=3):
     """The same layers at every step of a sequence, and a loss at each."""
     graph = dense(n_in, hidden, classes)
@@ -269,6 +276,7 @@ GRAPHS = {
     "two heads": two_heads(),
     "tied": tied(),
     "positions": positions(),
+    "half read": half_read(),
     "frozen": frozen(),
     "elementwise alone": elementwise_alone(),
 }

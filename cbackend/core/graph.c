@@ -313,6 +313,7 @@ static void settle_nodes(fbp_graph *graph) {
 double fbp_backward_flops(const fbp_graph *graph, int n) {
     const fbp_node *node = &graph->nodes[n];
     int able = 0, wanted = 0;
+    if (!fbp_goes_back(graph, n)) return 0.0;
     for (int i = 0; i < node->n_in && i < 2; i++) {
         int can = (int)(node->differentiable >> i & 1u);
         able += can;
