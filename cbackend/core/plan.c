@@ -66,12 +66,12 @@ static int64_t least_samples(const fbp_plan *plan) {
 }
 
 /* Of samples that are one row each, 64; where tiles copy weights anew, more. Of samples with many
- * rows as many as stay in cache. */
+ * rows as many as stay in cache, in the numbers that their rows want. */
 int64_t fbp_row_tile(const fbp_plan *plan, int64_t batch) {
     if (plan->most_positions > 1) {
         int64_t fit = tile_elements / (plan->widest_sample + 1), least = least_samples(plan);
         fit = fit < 64 ? fit : 64;
-        return fit > least ? fit : least;
+        return fit > least ? fit - fit % least : least;
     }
     if (!plan->copies_weights) return 64;
     int64_t whole = fbp_round_up(batch, 64);
