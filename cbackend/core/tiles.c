@@ -58,16 +58,20 @@ static int is_joined(const fbp_plan *plan, int p) {
 
 /* Parameter rows of a tile: about 64 tiles, each of which reads the gradients of the whole batch,
  * and hardly more than 65536 elements where our own kernels run, so that gradient, weights and
- * optimiser state of a tile stay in the second cache together. Whole groups of 16 rows: tiles meet
- * at the ends of cache lines in the transposed copies, and of vectors where a single output has the
- * rows fill them. */
+ * optimiser state of a tile stay in the second cache together. Where samples have many rows each
+ * these gradients are large, and their blocks occupy the threads: fewer, larger tiles. Whole groups
+ * of rows: tiles meet at the ends of cache lines in the transposed copies, and of vectors where a
+ * single output has the rows fill them. */
+enum { ROW_GROUP = 16, LEAST_ELEMENTS = 1024, LEAST_OF_MANY_ROWS = 16384, MOST_ELEMENTS = 65536 };
+
 static int64_t tile_rows(const fbp_plan *plan, int p) {
     const fbp_node *node = &plan->graph.nodes[plan->uses[plan->first_use[p]].node];
     if (node->products == FBP_BLAS) return 256;
+    int64_t least = fbp_positions(&node->out[0]) > 1 ? LEAST_OF_MANY_ROWS : LEAST_ELEMENTS;
     int64_t elements = plan->graph.n_params / 64;
-    if (elements < 1024) elements = 1024;
-    if (elements > 65536) elements = 65536;
-    int64_t rows = fbp_round_up(elements / width_of(plan, p) + 1, 16);
+    if (elements < least) elements = least;
+    if (elements > MOST_ELEMENTS) elements = MOST_ELEMENTS;
+    int64_t rows = fbp_round_up(elements / width_of(plan, p) + 1, ROW_GROUP);
     /* A sparse tile searches every sample: fewer, larger tiles. */
     return node->row->reads_sparse && rows < 512 ? 512 : rows;
 }
@@ -79,13 +83,14 @@ static int is_divisible(const fbp_plan *plan, int p) {
     return divisible;
 }
 
-/* Counts the tiles of parameter p or, with room for them, makes them. */
+/* Counts the tiles of parameter p or, with room for them, makes them. A bias alone is no tile of
+ * its own: for one row all gradients would be read again. */
 static void cut_parameter(fbp_plan *plan, int p) {
     int64_t end = rows_of(plan, p), each = is_divisible(plan, p) ? tile_rows(plan, p) : end;
     if (p + 1 < plan->graph.n_parameters && is_joined(plan, p + 1)) end++;
-    for (int64_t begin = 0; begin < end; begin += each, plan->n_tiles++) {
+    for (int64_t begin = 0, stop; begin < end; begin = stop, plan->n_tiles++) {
+        stop = end - begin <= each + 1 ? end : begin + each;
         if (plan->tiles == NULL) continue;
-        int64_t stop = begin + each < end ? begin + each : end;
         int64_t cost = (stop - begin) * width_of(plan, p);
         int64_t offset = plan->graph.parameters[p].offset + begin * width_of(plan, p);
         fbp_tile tile = {p, begin, stop, cost, penalised(plan, p, begin, stop), offset};
