@@ -14,9 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp.estimators import inputs, preparation
 from fastbp.estimators.base import BaseTrained
 from fastbp.estimators.trainable import Start
-from fastbp.nn.starting import draw
 from fastbp.nn.network import Array, Network, Parameters
 from fastbp.nn.rows import check_attributes, rows
+from fastbp.nn.starting import draw
 from fastbp.train.options import STOCHASTIC_SOLVERS
 from fastbp.train.rates import Adaptive, InverseOfSamples, Steady
 from fastbp.train.rules import Rule
