@@ -243,6 +243,19 @@ def signs(t):
     return 2.0 * t - 1.0
 
 
+def smoothed(t, n_classes, smoothing):
+    """Shares of classes: what is taken from the true one goes to all (Szegedy et al. 2016)."""
+    return (1 - smoothing) * t + smoothing / n_classes
+
+
+def binary_cross_entropy(z, share):
+    return share * softplus(-z) + (1 - share) * softplus(z)
+
+
+def binary_slope(z, share):
+    return (1 - share) * expit(z) - share * expit(-z)
+
+
 def focal_value(z, t, gamma):
     """-(1 - p)^gamma log p, where p is the probability given to the target (Lin et al. 2017)."""
     u = signs(t) * z
@@ -268,6 +281,11 @@ def one_hot(t, n_classes):
 def of_class(a, t):
     """The entry of each row of a (n, K) that belongs to its class: (n, 1)."""
     return np.take_along_axis(a, np.asarray(t, dtype=np.intp)[:, None], axis=1)
+
+
+def cross_entropy(z, t, smoothing):
+    shares = smoothed(one_hot(t, z.shape[1]), z.shape[1], smoothing)
+    return -np.sum(shares * log_softmax(z, axis=1), axis=1)
 
 
 def softmax_hvp(p, dz):
@@ -356,11 +374,12 @@ LOSSES = {
         target="nonnegative",
     ),
     "sigmoid_cross_entropy": elementwise(
-        lambda z, t: t * softplus(-z) + (1 - t) * softplus(z),
-        lambda z, t: (1 - t) * expit(z) - t * expit(-z),
-        lambda z, t: bump(z),
+        lambda z, t, smoothing: binary_cross_entropy(z, smoothed(t, 2, smoothing)),
+        lambda z, t, smoothing: binary_slope(z, smoothed(t, 2, smoothing)),
+        lambda z, t, smoothing: bump(z),
         link="logistic",
         target="binary",
+        defaults={"smoothing": 0.0},
     ),
     "focal": elementwise(
         focal_value,
@@ -379,11 +398,14 @@ LOSSES = {
         kinks=lambda t: (signs(t),),
     ),
     "softmax_cross_entropy": Loss(
-        lambda z, t: -of_class(log_softmax(z, axis=1), t)[:, 0],
-        lambda z, t: softmax(z, axis=1) - one_hot(t, z.shape[1]),
-        lambda z, t, dz: softmax_hvp(softmax(z, axis=1), dz),
+        cross_entropy,
+        lambda z, t, smoothing: (
+            softmax(z, axis=1) - smoothed(one_hot(t, z.shape[1]), z.shape[1], smoothing)
+        ),
+        lambda z, t, dz, smoothing: softmax_hvp(softmax(z, axis=1), dz),
         link="softmax",
         target="class",
+        defaults={"smoothing": 0.0},
     ),
     "softmax_focal": Loss(
         softmax_focal_value,

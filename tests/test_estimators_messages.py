@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor])
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"loss_params": {"gamma": 1.0}}, "'gamma'; 'log_loss' takes no parameters"),
+        ({"loss_params": {"gamma": 1.0}}, "'gamma'; 'log_loss' takes 'smoothing'"),
         ({"loss": "hinge", "loss_params": {"margin": 1.0}}, "'hinge' takes no parameters"),
         ({"loss": "focal", "loss_params": {"delta": 1.0}}, "'delta'; 'focal' takes 'gamma'"),
         ({"loss": "focal", "loss_params": {"gamma": -1}}, r"\[0, inf\) for 'focal'; got -1"),

@@ -9,11 +9,13 @@
  * for a loss that is a sum over outputs, with expressions in z, the target t and the attributes by
  * name, and
  *
- *     SOFTMAX_LOSS(name, attributes, FLOPs, "doc", value, slope, curvature)
+ *     SOFTMAX_LOSS(name, attributes, FLOPs, "doc", value, slope, even, curvature)
  *
  * for a function of the probability p that softmax gives the target's class: the value in terms of
  * q = 1 - p and c = -log(p), both free of cancellation, the slope by c, and the second derivative
- * by c times q, which stays finite where q goes to 0.
+ * by c times q, which stays finite where q goes to 0. `even` is the slope by u, the mean of -log(p)
+ * over all classes, of the attributes alone; u = c + lead, the target's raw output less the mean of
+ * all, which the loops leave at 0 where `even` is 0.
  *
  * No logarithm is ever taken of a probability, so raw outputs of any finite size give finite losses
  * (poisson excepted, whose loss is exp(z)). At a kink the slope is 0. Every loss is within a few
@@ -31,6 +33,9 @@ FBP_INLINE real FN(huber)(real d, real delta) {
 FBP_INLINE real FN(quantile_slope)(real d, real quantile) {
     return d > (real)0 ? (real)1 - quantile : (d < (real)0 ? -quantile : d);
 }
+
+/* t, of which a share is 1/2 in its place: t itself, to the bit, where that is 0. */
+FBP_INLINE real FN(smoothed)(real t, real share) { return t + share * ((real)0.5 - t); }
 
 /* t log(t) - t z - t + exp(z), with the nearly equal terms taken from each other first. */
 FBP_INLINE real FN(poisson)(real z, real t) {
@@ -117,10 +122,14 @@ LOSS(poisson, NONNEGATIVE, exp, NO_ATTRS, 45,
     FN(exp)(z) - t,
     FN(exp)(z))
 
-LOSS(sigmoid_cross_entropy, BINARY, logistic, NO_ATTRS, 42,
+/* Label smoothing: Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision",
+ * arXiv:1512.00567, section 7. */
+LOSS(sigmoid_cross_entropy, BINARY, logistic,
+    ATTR(smoothing, 0, FROM(0), BELOW(1), "share of each target that is 1 / 2 in its place"), 45,
     "-t * log(p) - (1 - t) * log(1 - p), p = logistic(z)",
-    (FN(positive_part)(z) - z * t) + FN(log1p_unit)(FN(exp)(-FN(magnitude)(z))),
-    FN(logistic)(z) - t,
+    (FN(positive_part)(z) - z * FN(smoothed)(t, smoothing)) +
+        FN(log1p_unit)(FN(exp)(-FN(magnitude)(z))),
+    FN(logistic)(z) - FN(smoothed)(t, smoothing),
     FN(logistic_shares)(z).above * FN(logistic_shares)(z).below)
 
 LOSS(focal, BINARY, logistic,
@@ -135,9 +144,12 @@ LOSS(hinge, BINARY, identity, NO_ATTRS, 5, "max(0, 1 - (2 * t - 1) * z); slope 0
     FN(step)((real)1 - ((real)2 * t - (real)1) * z) * ((real)1 - (real)2 * t),
     (real)0)
 
-SOFTMAX_LOSS(softmax_cross_entropy, NO_ATTRS, 24, "-log(p), p = softmax(z)[t]",
-    c,
-    (real)1,
+SOFTMAX_LOSS(softmax_cross_entropy,
+    ATTR(smoothing, 0, FROM(0), BELOW(1), "share of the target that all classes have alike"), 24,
+    "-log(p), p = softmax(z)[t]",
+    c + smoothing * lead,
+    (real)1 - smoothing,
+    smoothing,
     (real)0)
 
 SOFTMAX_LOSS(softmax_focal,
@@ -145,6 +157,7 @@ SOFTMAX_LOSS(softmax_focal,
     "-(1 - p)**gamma * log(p), p = softmax(z)[t]",
     FN(focal_weight)(q, gamma) * c,
     FN(focal_weight)(q, gamma) * ((real)1 + gamma * ((real)1 - q) * FN(focal_ratio)(c, q)),
+    (real)0,
     FN(focal_weight)(q, gamma) * gamma * ((real)1 - q) *
         ((real)2 - c + (gamma - (real)1) * ((real)1 - q) * FN(focal_ratio)(c, q)))
 

@@ -4,8 +4,8 @@
  *
  * Raw outputs are worked on in blocks of 64 bytes, the unit of their leading dimension: a block is
  * whole vectors on every instruction set. The order of a sum over outputs depends on their number
- * alone. So a sample's loss has the same bits in any batch, and on v3 and v4. The two kinds of loss
- * and the links share those blocks, which is why they share one long file. */
+ * alone. So a sample's loss has the same bits in any batch, and on v3 and v4. The loops of losses on
+ * softmax are in softmax_loss.h. */
 #ifndef real
 
 #include <math.h>
@@ -36,7 +36,7 @@
 #define ATTR ATTR_ENTRY
 #define LOSS(name, target, link, attributes, flops, doc, value, slope, curvature)                  \
     LOSS_ROW(name, target, link, flops, doc, ATTR_COUNT(attributes), ENTRIES_##attributes)
-#define SOFTMAX_LOSS(name, attributes, flops, doc, value, slope, curvature)                        \
+#define SOFTMAX_LOSS(name, attributes, flops, doc, value, slope, even, curvature)                  \
     LOSS_ROW(name, CLASS, softmax, flops, doc, ATTR_COUNT(attributes), ENTRIES_##attributes)
 
 static const fbp_row rows[] = {
@@ -152,139 +152,7 @@ static void FN(sum_over_outputs)(int64_t rows, int64_t k, int64_t ld, const real
         }
 }
 
-/* ---- softmax and the losses on it ---- */
-
-/* e = exp(z - max) over a row: no overflow, and at least one term is 1. Lanes beyond k get 0, and
- * the block that ends the row is stored whole. Returns the sum over all but column `skipped`. e may
- * be z; where it is NULL, only the sum is wanted. */
-FBP_INLINE real FN(exp_row)(int64_t k, const real *z, real max, int64_t skipped, real *e) {
-    real lanes[LANES] = {(real)0};
-    for (int64_t j = 0; j < k; j += LANES) {
-        real block[LANES];
-        const int live = FN(live_lanes)(k - j), omitted = (int)(skipped - j);
-        FBP_LANEWISE
-        for (int l = 0; l < LANES; l++) {
-            const real x = FN(exp)(z[j + l] - max);
-            block[l] = l < live ? x : (real)0;
-            lanes[l] += l == omitted ? (real)0 : block[l];
-        }
-        if (e) memcpy(e + j, block, sizeof block);
-    }
-    return FN(sum_lanes)(lanes);
-}
-
-FBP_INLINE real FN(max_row)(int64_t k, const real *z) {
-    real lanes[LANES];
-    FBP_LANEWISE
-    for (int l = 0; l < LANES; l++) lanes[l] = -(real)INFINITY;
-    for (int64_t j = 0; j < k; j += LANES) {
-        const int live = FN(live_lanes)(k - j);
-        FBP_LANEWISE
-        for (int l = 0; l < LANES; l++) {
-            const real x = l < live ? z[j + l] : -(real)INFINITY;
-            lanes[l] = x > lanes[l] ? x : lanes[l];
-        }
-    }
-    return FN(max_lanes)(lanes);
-}
-
-/* Some samples: with p = softmax(z)[target], q = 1 - p, which is the share of the other classes and
- * so keeps its digits, and c = -log(p). */
-typedef struct {
-    int rows;
-    /* the largest output, the target's, and the sum of exp(z - max) over all and over the others */
-    real max[GROUP], top[GROUP], sum[GROUP], others[GROUP];
-    real c[GROUP], q[GROUP];
-    real value[GROUP], slope[GROUP], curvature[GROUP]; /* as SOFTMAX_LOSS states them */
-} FN(group);
-
-typedef void FN(group_function)(FN(group) * group, const double *attrs);
-
-/* e (rows, ld) is as in exp_row. */
-FBP_INLINE void FN(measure)(int64_t k, int64_t ld, const real *z, const int32_t *target, real *e,
-                            FN(group) * g) {
-    for (int r = 0; r < g->rows; r++) {
-        g->max[r] = FN(max_row)(k, z + r * ld);
-        g->top[r] = z[r * ld + target[r]];
-        g->others[r] = FN(exp_row)(k, z + r * ld, g->max[r], target[r], e ? e + r * ld : NULL);
-    }
-    for (int r = g->rows; r < GROUP; r++) g->max[r] = g->top[r] = g->others[r] = (real)0;
-    FBP_LANEWISE
-    for (int r = 0; r < GROUP; r++) {
-        const real own = FN(exp)(g->top[r] - g->max[r]);
-        g->sum[r] = g->others[r] + own;
-        g->q[r] = g->others[r] / g->sum[r];
-        /* Where the target's class leads, own is 1 and a small c keeps its digits. */
-        const real rest = own == (real)1 ? g->others[r] : (g->others[r] - (real)1) + own;
-        g->c[r] = (g->max[r] - g->top[r]) + FN(log1p)(rest);
-    }
-}
-
-static void FN(softmax_forward)(int64_t rows, int64_t k, int64_t ld, const real *z,
-                                const int32_t *target, const real *scale, real *value, real *dz,
-                                const double *attrs, FN(group_function) * function) {
-    FN(group) g;
-    for (int64_t i = 0; i < rows; i += GROUP) {
-        g.rows = rows - i < GROUP ? (int)(rows - i) : GROUP;
-        real *const e = dz ? dz + i * ld : NULL;
-        FN(measure)(k, ld, z + i * ld, target + i, e, &g);
-        function(&g, attrs);
-        for (int r = 0; r < g.rows; r++) {
-            value[i + r] = g.value[r];
-            if (!dz) continue;
-            /* slope (p - onehot) */
-            const real slope = scale ? scale[i + r] * g.slope[r] : g.slope[r];
-            const real factor = slope / g.sum[r];
-            int64_t j = 0;
-            for (; j < k; j += LANES) {
-                FBP_LANEWISE
-                for (int l = 0; l < LANES; l++) e[r * ld + j + l] *= factor;
-            }
-            for (; j < ld; j += LANES) memset(e + r * ld + j, 0, LANES * sizeof(real));
-            e[r * ld + target[i + r]] = -slope * g.q[r];
-        }
-    }
-}
-
-/* Along tz: dc = sum of p (tz - tz[target]) is the tangent of c, and with the slope a and the
- * curvature b / q of the loss by c, the tangent of dz is
- *     b dc / q (p - onehot) + a p (tz - tz[target] - dc). */
-static void FN(softmax_tangent)(int64_t rows, int64_t k, int64_t ld, const real *z, const real *tz,
-                                const int32_t *target, const real *scale, real *tvalue, real *tdz,
-                                const double *attrs, FN(group_function) * function) {
-    FN(group) g;
-    for (int64_t i = 0; i < rows; i++) {
-        const real *const zi = z + i * ld, *const tzi = tz + i * ld, top = tzi[target[i]];
-        g.rows = 1;
-        FN(measure)(k, ld, zi, target + i, NULL, &g);
-        function(&g, attrs);
-        real lanes[LANES] = {(real)0};
-        for (int64_t j = 0; j < k; j += LANES) {
-            const int live = FN(live_lanes)(k - j);
-            FBP_LANEWISE
-            for (int l = 0; l < LANES; l++) {
-                const real x = FN(exp)(zi[j + l] - g.max[0]) * (tzi[j + l] - top);
-                lanes[l] += l < live ? x : (real)0;
-            }
-        }
-        const real dc = FN(sum_lanes)(lanes) / g.sum[0];
-        if (tvalue) tvalue[i] = dc * g.slope[0];
-        if (!tdz) continue;
-        const real s = scale ? scale[i] : (real)1, a = s * g.slope[0], b = s * g.curvature[0];
-        const real share =
-            g.others[0] > (real)0 ? b * dc / g.others[0] : (real)0; /* b dc / q sum */
-        for (int64_t j = 0; j < ld; j += LANES) {
-            const int live = FN(live_lanes)(k - j);
-            FBP_LANEWISE
-            for (int l = 0; l < LANES; l++) {
-                const real e = FN(exp)(zi[j + l] - g.max[0]);
-                const real x = e * (share + a / g.sum[0] * (tzi[j + l] - top - dc));
-                tdz[i * ld + j + l] = l < live ? x : (real)0;
-            }
-        }
-        tdz[i * ld + target[i]] = -dc * (b + a * ((real)1 - g.q[0]));
-    }
-}
+#include "ops/softmax_loss.h"
 
 /* ---- the links ---- */
 
@@ -383,14 +251,19 @@ static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void 
     static const fbp_loss_kernels FN(name##_kernels) = {FN(name##_forward), FN(name##_tangent),    \
                                                         FN(predict_##link)};
 
-#define SOFTMAX_LOSS(name, attributes, flops, doc, value_, slope_, curvature_)                     \
+#define SOFTMAX_LOSS(name, attributes, flops, doc, value_, slope_, even_, curvature_)              \
+    static real FN(name##_even)(const double *attrs) {                                             \
+        attributes;                                                                                \
+        (void)attrs;                                                                               \
+        return even_;                                                                              \
+    }                                                                                              \
     static void FN(name##_group)(FN(group) * g, const double *attrs) {                             \
         attributes;                                                                                \
         (void)attrs;                                                                               \
         FBP_LANEWISE                                                                               \
         for (int r = 0; r < GROUP; r++) {                                                          \
-            const real c = g->c[r], q = g->q[r];                                                   \
-            (void)q;                                                                               \
+            const real c = g->c[r], q = g->q[r], lead = g->lead[r];                                \
+            (void)q, (void)lead;                                                                   \
             g->value[r] = value_;                                                                  \
             g->slope[r] = slope_;                                                                  \
             g->curvature[r] = curvature_;                                                          \
@@ -399,12 +272,14 @@ static void FN(predict_softmax)(int64_t rows, int64_t k, int64_t ld, const void 
     static void FN(name##_forward)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
                                    const void *t, const void *scale, void *value, void *dz,        \
                                    const double *attrs) {                                          \
-        FN(softmax_forward)(rows, k, ld, z, t, scale, value, dz, attrs, FN(name##_group));         \
+        FN(softmax_forward)(rows, k, ld, z, t, scale, value, dz, attrs, FN(name##_group),          \
+                            FN(name##_even)(attrs));                                               \
     }                                                                                              \
     static void FN(name##_tangent)(int64_t rows, int64_t k, int64_t ld, const void *z,             \
                                    const void *tz, const void *t, const void *scale, void *tvalue, \
                                    void *tdz, const double *attrs) {                               \
-        FN(softmax_tangent)(rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs, FN(name##_group));   \
+        FN(softmax_tangent)(rows, k, ld, z, tz, t, scale, tvalue, tdz, attrs, FN(name##_group),    \
+                            FN(name##_even)(attrs));                                               \
     }                                                                                              \
     static const fbp_loss_kernels FN(name##_kernels) = {FN(name##_forward), FN(name##_tangent),    \
                                                         FN(predict_softmax)};
