@@ -336,6 +336,7 @@ def inputs_of(module: Module, inputs: Any) -> dict[str, Input] | Input:
     if not in_question:
         return given
     run = Tracing(module, np.dtype(np.float32), building=True)
+    run.graph.undecided = True
     run.trace(given)
     looked_up = run.graph.looked_up()
     for number, (name, one) in enumerate(several.items()):

@@ -220,6 +220,8 @@ class Graph:
         Row, attributes for one sample, and what is read.
     paths : list of str
         Of each node the `path` of the graph when it was added: whose it is.
+    undecided : bool
+        Whether inputs of integers may turn out to be numbers: rows take them as either.
     running : list of (int, Place, float)
         Parameters that follow a value in training and stand for it afterwards, and how fast.
     """
@@ -231,6 +233,7 @@ class Graph:
         self.constants: list[Array] = []
         self.nodes: list[tuple[str, dict[str, Any], list[Place]]] = []
         self.path, self.paths = "", list[str]()
+        self.undecided = False
         self.running: list[tuple[int, Place, float]] = []
         self._first_result: list[int] = []
         self._n_results = 0
@@ -294,7 +297,10 @@ class Graph:
             return self._computed(name, values, attrs)
         attrs = _for_one_sample(row, attrs, values)
         shapes = tuple(_open(x.shape) for x in values)
-        indices = tuple(i for i, x in enumerate(values) if x.dtype.kind == "i")
+        if not row["row_independent"]:  # of all samples together: their number is nothing to it
+            shapes = tuple(tuple(1 if n is None else n for n in shape) for shape in shapes)
+        found = tuple(i for i, x in enumerate(values) if x.dtype.kind == "i")
+        indices = INTEGERS[name] if self.undecided else found
         node = running.node(name, self.dtype, shapes, attrs, indices)
         number = len(self.nodes)
         self.nodes.append((name, dict(attrs), [x.place for x in values]))
