@@ -142,6 +142,28 @@ NORMS = (
     ),
 )
 
+
+def of_batches(**options):
+    """As it predicts, by its running moments."""
+
+    def witness(p, x):
+        scaled = [p[name] for name in ("weight", "bias") if name in p]
+        return OPS["normalize"](x, p["running_moments"], *scaled, **options)
+
+    return witness
+
+
+BATCHES = (
+    case("BatchNorm1d", nn.BatchNorm1d, (4,), of_batches()),
+    case(
+        "BatchNorm1d, bare",
+        lambda: nn.BatchNorm1d(eps=0.1, momentum=0.3, affine=False),
+        (5, 3),
+        of_batches(epsilon=0.1),
+    ),
+    case("BatchNorm2d", lambda: nn.BatchNorm2d(eps=0.01), (3, 2, 3), of_batches(epsilon=0.01)),
+)
+
 # -------------------------------------------------------------------- integers and places in lines
 
 
@@ -355,6 +377,12 @@ OTHERS = (
         (3,),
         lambda p, x: np.tanh(x @ p["module.0.weight"] + p["module.0.bias"]),
     ),
+    case(
+        "Checkpoint, of a batch's moments",
+        lambda: nn.Checkpoint(nn.Sequential(nn.BatchNorm1d(affine=False), nn.Tanh())),
+        (3,),
+        lambda p, x: np.tanh(OPS["normalize"](x, p["module.0.running_moments"])),
+    ),
 )
 
-LAYERS = (*WINDOWS, *NORMS, *PLACES, *ATTENTION, *RECURRENCE, *OTHERS)
+LAYERS = (*WINDOWS, *NORMS, *BATCHES, *PLACES, *ATTENTION, *RECURRENCE, *OTHERS)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastbp.nn import initializers as init
 from fastbp.nn.attention import MultiheadAttention, TransformerBlock
+from fastbp.nn.batch_norm import BatchNorm1d, BatchNorm2d
 from fastbp.nn.containers import Lambda, Residual, Sequential
 from fastbp.nn.convolution import Conv1d, Conv2d
 from fastbp.nn.dropout import AlphaDropout, Dropout
@@ -42,6 +43,8 @@ __all__ = [
     "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Checkpoint",
     "Conv1d",
     "Conv2d",

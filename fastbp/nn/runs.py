@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastbp.autodiff import STATE
 from fastbp.nn.parameter import Home, Parameter
@@ -23,6 +24,7 @@ from fastbp.tensor import Tensor
 if TYPE_CHECKING:
     from fastbp.nn.module import Module
 
+Array = NDArray[Any]
 Shape = tuple[int, ...]
 
 
@@ -41,8 +43,22 @@ class Run(Protocol):
     def random(self, op: Callable[..., Any], x: Any, **attrs: Any) -> Any:
         """A row with random masks on x."""
 
-    def follow(self, module: Module, name: str, value: Callable[[], Any], momentum: float) -> Any:
-        """In training the value, which the parameter of this name follows; else the parameter."""
+    def follow(
+        self,
+        module: Module,
+        name: str,
+        value: Callable[[], Any],
+        *,
+        init: Any,
+        momentum: float,
+        of_further: Callable[[Array], Array | None],
+    ) -> Any:
+        """In training the value, which the parameter of this name follows; else the parameter.
+
+        It moves by a share of `momentum` towards what the value, in float64, lets expect
+        `of_further` samples; not where that is None. A frozen one stays, and is taken in training
+        too.
+        """
 
 
 RUN: ContextVar[Run | None] = ContextVar("fastbp.nn.run", default=None)
@@ -138,12 +154,28 @@ class Eager:
         self._masks += 1
         return self._home.seed, self._step, self._masks - 1
 
-    def follow(self, module: Module, name: str, value: Callable[[], Any], momentum: float) -> Any:
+    def follow(
+        self,
+        module: Module,
+        name: str,
+        value: Callable[[], Any],
+        *,
+        init: Any,
+        momentum: float,
+        of_further: Callable[[Array], Array | None],
+    ) -> Any:
+        tensor = self.parameter(module, name, init.shape, init)
         one = module._parameters[name]
-        if not self.training:
-            return one.tensor
+        if not self.training or one.frozen:
+            return tensor
         found = value()
-        one.data = (1 - momentum) * one.data + momentum * found.detach().data
+
+        def move() -> None:
+            new = of_further(found.data.astype(np.float64))
+            if new is not None:
+                one.data = (1.0 - momentum) * one.data.astype(np.float64) + momentum * new
+
+        drawn(move)  # once, also where a checkpointed part runs again
         return found
 
 
@@ -237,8 +269,19 @@ class Tracing:
     def random(self, op: Callable[..., Any], x: Any, **attrs: Any) -> Any:
         return op(x, **attrs)
 
-    def follow(self, module: Module, name: str, value: Callable[[], Any], momentum: float) -> Any:
+    def follow(
+        self,
+        module: Module,
+        name: str,
+        value: Callable[[], Any],
+        *,
+        init: Any,
+        momentum: float,
+        of_further: Callable[[Array], Array | None],
+    ) -> Any:
+        stand_in = self.parameter(module, name, init.shape, init, learns=False)
+        if self.known(module)[name].frozen:
+            return stand_in
         made = value()
-        stand_in = self.parameter(module, name, made.shape, 0.0, learns=False)
         self.graph.running.append((stand_in.place.number, made.place, momentum))
         return made
