@@ -328,3 +328,9 @@ def test_integers_are_what_the_network_takes_them_for():
     assert dense._home.inputs == nn.Input((2,))
     with pytest.raises(ValueError, match="x of linear: found integers"):
         nn.Linear(2).build(nn.Input((2,), "index"))  # what is said is not doubted
+    beside = nn.Lambda(lambda x, unused: x * 1.0).build(
+        {"x": np.ones(3, int), "unused": np.ones(3, int)}
+    )
+    plan = fastbp.compile(beside)
+    made = plan.core.predict(beside._home.flat, plan.samples({"x": [1, 2], "unused": [0, 1]}))
+    np.testing.assert_array_equal(made, [1, 2])

@@ -376,6 +376,11 @@ def test_the_module_may_be_edited_and_frozen():
     model.module_[0].weight.data = np.zeros((4, 8))
     assert not np.array_equal(model.predict_proba(X), before)
     assert np.ptp(model.predict_proba(X), axis=0).max() == 0  # nothing of X is left
+    loss = nn.SoftmaxCrossEntropy()(model.module_(X), Y)
+    model.partial_fit(X, Y)
+    with pytest.raises(RuntimeError, match="changed"):  # the weights since then
+        loss.backward()
+    model.module_[0].weight.data = np.zeros((4, 8))
     model.module_.freeze("0")
     model.fit(X, Y)
     assert not model.module_[0].weight.data.any()

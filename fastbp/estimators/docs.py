@@ -293,7 +293,7 @@ feature_names_in_ : ndarray of shape (n_features_in_,)
 
 FEATURES = """\
 X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
-    The features.
+    The features, in the form that `fit` was given them.
 """
 
 PREDICTION_ERRORS = """\

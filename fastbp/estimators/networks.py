@@ -22,7 +22,7 @@ from fastbp.estimators.dense import with_default
 from fastbp.estimators.docs import documented
 from fastbp.estimators.regressor import Regressing
 from fastbp.estimators.trainable import Start
-from fastbp.nn.module import Module, inputs_of
+from fastbp.nn.module import Module
 from fastbp.nn.network import Array
 from fastbp.train.rates import Rates, rates_of
 from fastbp.train.rules import Rule, rule_of
@@ -141,7 +141,7 @@ class BaseNetwork(BaseTrained):
     def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:
         module = self._module_for(X, target.n_outputs)
         samples = named_inputs(module, X, self.mask_value)
-        module.build(inputs_of(module, samples), seed=seed, dtype=dtype)
+        module.build(samples, seed=seed, dtype=dtype)
         return self._start(module, X, target)
 
     def _go_on(self, X: Any, target: preparation.Target) -> Start:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
@@ -186,9 +185,13 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             Shapes do not fit, a part has values of another shape (`reset` forgets them), or what
             `forward` does is not the same for each sample.
         """
-        given = inputs_of(self, inputs)
+        given = inputs_like(inputs)
         run = Tracing(self, np.dtype(dtype), building=True)
         run.trace(given)
+        found_out = run.graph.inputs
+        given = (
+            dict(zip(given, found_out, strict=True)) if isinstance(given, dict) else found_out[0]
+        )
         found = run.parameters
         home = Home((one for one, _, _ in found), given, seed, np.dtype(dtype))
         # All are drawn before any module lets go of what it has.
@@ -321,28 +324,6 @@ def _start(one: Parameter, before: Parameter | None, home: Home, place: int) -> 
             "reset() forgets the values of a module"
         )
     return before.data
-
-
-def inputs_of(module: Module, inputs: Any) -> dict[str, Input] | Input:
-    """The inputs of a network, as `build` takes them: what arrays of integers are, it tells."""
-    given = inputs_like(inputs)
-    several = given if isinstance(given, dict) else {"": given}
-    arrays = inputs if isinstance(given, dict) else {"": inputs}
-    in_question = {
-        name
-        for name, one in several.items()
-        if one.content == "index" and not isinstance(arrays[name], Input)
-    }
-    if not in_question:
-        return given
-    run = Tracing(module, np.dtype(np.float32), building=True)
-    run.graph.undecided = True
-    run.trace(given)
-    looked_up = run.graph.looked_up()
-    for number, (name, one) in enumerate(several.items()):
-        if name in in_question and number not in looked_up:
-            several[name] = replace(one, content="real")
-    return several if isinstance(given, dict) else several[""]
 
 
 def inputs_like(inputs: Any) -> dict[str, Input] | Input:

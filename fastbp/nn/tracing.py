@@ -23,7 +23,7 @@ from fastbp.ops.running import INTEGERS, ROWS, Attributes, Draws, Row
 from fastbp.tensor import Tensor
 
 Array = NDArray[Any]
-Content = Literal["real", "index", "sparse"]
+Content = Literal["real", "index", "sparse", "integers"]
 
 # ---------------------------------------------------------------------------- the number of samples
 
@@ -91,9 +91,9 @@ class Input:
     ----------
     shape : tuple of int
         Of one sample.
-    content : {"real", "index", "sparse"}, default="real"
-        Numbers of the network's dtype; integers, as tokens are; or rows of a CSR matrix, which
-        have one axis.
+    content : {"real", "index", "sparse", "integers"}, default="real"
+        Numbers of the network's dtype; integers, as tokens are; rows of a CSR matrix, which have
+        one axis; or what integers are to the row that first reads them: indices, or numbers.
     """
 
     shape: tuple[int, ...]
@@ -117,7 +117,7 @@ class Input:
         if scipy.sparse.issparse(given):
             return cls((int(given.shape[1]),), "sparse")
         if isinstance(given, np.ndarray) and given.ndim > 0:
-            return cls(given.shape[1:], "index" if given.dtype.kind in "iu" else "real")
+            return cls(given.shape[1:], "integers" if given.dtype.kind in "iu" else "real")
         raise TypeError(
             f"{argument}: found {type(given).__name__}, wanted the shape of a sample, an Input, or "
             "an array of samples; a dict of these where there are several"
@@ -220,8 +220,6 @@ class Graph:
         Row, attributes for one sample, and what is read.
     paths : list of str
         Of each node the `path` of the graph when it was added: whose it is.
-    undecided : bool
-        Whether inputs of integers may turn out to be numbers: rows take them as either.
     running : list of (int, Place, float)
         Parameters that follow a value in training and stand for it afterwards, and how fast.
     """
@@ -233,7 +231,6 @@ class Graph:
         self.constants: list[Array] = []
         self.nodes: list[tuple[str, dict[str, Any], list[Place]]] = []
         self.path, self.paths = "", list[str]()
-        self.undecided = False
         self.running: list[tuple[int, Place, float]] = []
         self._first_result: list[int] = []
         self._n_results = 0
@@ -244,7 +241,7 @@ class Graph:
     def input(self, given: Input) -> Traced:
         """A new input."""
         self.inputs.append(given)
-        dtype = np.dtype(np.int32) if given.content == "index" else self.dtype
+        dtype = self.dtype if given.content in ("real", "sparse") else np.dtype(np.int32)
         return Traced(self, Place("input", len(self.inputs) - 1), (N, *given.shape), dtype)
 
     def parameter(self, shape: tuple[int, ...]) -> Traced:
@@ -295,12 +292,13 @@ class Graph:
         values = [self._value(name, i, x) for i, x in enumerate(inputs)]
         if all(x.place.source == "constant" for x in values):
             return self._computed(name, values, attrs)
+        for i, x in enumerate(values):
+            self._settle(x, i in INTEGERS[name])
         attrs = _for_one_sample(row, attrs, values)
         shapes = tuple(_open(x.shape) for x in values)
         if not row["row_independent"]:  # of all samples together: their number is nothing to it
             shapes = tuple(tuple(1 if n is None else n for n in shape) for shape in shapes)
-        found = tuple(i for i, x in enumerate(values) if x.dtype.kind == "i")
-        indices = INTEGERS[name] if self.undecided else found
+        indices = tuple(i for i, x in enumerate(values) if x.dtype.kind == "i")
         node = running.node(name, self.dtype, shapes, attrs, indices)
         number = len(self.nodes)
         self.nodes.append((name, dict(attrs), [x.place for x in values]))
@@ -320,6 +318,15 @@ class Graph:
             return tuple(map(self._enter, made))
         return self._enter(made)
 
+    def _settle(self, x: Traced, looked_up: bool) -> None:
+        """What an input of integers is, where nobody has said: as a row first reads it."""
+        if x.place.source != "input" or self.inputs[x.place.number].content != "integers":
+            return
+        shape = self.inputs[x.place.number].shape
+        self.inputs[x.place.number] = Input(shape, "index" if looked_up else "real")
+        if not looked_up:
+            x.dtype = self.dtype
+
     def _value(self, name: str, i: int, x: Any) -> Traced:
         if isinstance(x, Traced):
             if x.graph is not self:
@@ -327,15 +334,6 @@ class Graph:
             return x
         where = f"{name}: {running.input_name(name, i)}"
         return self._constant(x, i in INTEGERS[name], where)
-
-    def looked_up(self) -> set[int]:
-        """The inputs that a row reads as integers, by their numbers."""
-        return {
-            place.number
-            for name, _, read in self.nodes
-            for i, place in enumerate(read)
-            if place.source == "input" and i in INTEGERS[name]
-        }
 
     # ---- as the engine takes it ----
 
@@ -359,7 +357,11 @@ class Graph:
     ) -> dict[str, Any]:
         """The dictionary that a plan is made of, with what is known of the parameters elsewhere."""
         made = {
-            "inputs": [(one.shape, one.content) for one in self.inputs],
+            "inputs": [
+                # Integers that nobody reads are none the worse for being indices.
+                (one.shape, "index" if one.content == "integers" else one.content)
+                for one in self.inputs
+            ],
             "parameters": list(parameters),
             "constants": self.constants,
             "nodes": [

@@ -86,7 +86,8 @@ def fit(
         What is lowered, averaged over samples: as `compile` takes it. For several outputs a dict by
         their names, of losses or of pairs (loss, weight).
     X : array or CSR matrix of shape (n_samples, ...), or dict of these
-        Samples; by the names of inputs where there are several.
+        Samples; by the names of inputs where there are several. For a network that is built here,
+        integers are indices where it looks them up, as embeddings do, and numbers elsewhere.
     y : array of shape (n_samples, ...), or dict of these
         Targets of the losses: for those over classes integers, one for each sample and position,
         else numbers of the shape of the output.
