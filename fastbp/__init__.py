@@ -2,7 +2,9 @@
 
 `MLPClassifier` and `MLPRegressor` take the place of scikit-learn's classes of these names;
 `check_gradients` compares their gradients with finite differences. `Tensor` is an array whose
-computations are recorded and differentiated, `ops` holds the functions of the engine's table.
+computations are recorded and differentiated, `ops` holds the functions of the engine's table. `nn`
+describes networks of any kind, `fit` trains the one in hand, `NetworkClassifier` and
+`NetworkRegressor` put one behind scikit-learn's methods.
 """
 
 from importlib.metadata import version

@@ -30,8 +30,10 @@ from fastbp import (
     ops,
     optim,
 )
+from fastbp.estimators.networks import dense
 from fastbp.nn.rows import rows
 from fastbp.train.options import OPTIONS
+from fastbp.train.state import TrainingState
 
 pytestmark = short_training
 
@@ -158,19 +160,16 @@ def test_without_arguments_it_is_a_multilayer_perceptron():
         (100, 3),
         (3,),
     ]
-    twin = MLPClassifier(100, max_iter=1, random_state=0, batch_size=32, warm_start=True)
-    twin.set_params(learning_rate_init=1e-30).fit(X, Y)  # the optimiser's vectors are dropped below
-    start = NetworkClassifier(max_epochs=1, random_state=0, learning_rate_init=1e-30).fit(X, Y)
-    names = ("0.weight", "2.weight"), ("0.bias", "2.bias")
-    values = start.module_.parameters()
-    for views, of in zip((twin.coefs_, twin.intercepts_), names, strict=True):
-        for view, name in zip(views, of, strict=True):
-            view[...] = values[name].data
-    twin._training_state = type(twin._training_state)(0)
-    twin.set_params(max_iter=3, learning_rate_init=0.001).fit(X, Y)
-    # A rate of 1e-30 moves no weight, but may turn a bias of 0 to 1e-30: nothing beside 1e-16.
-    np.testing.assert_allclose(flat(model), twin._parameters.flat, rtol=0, atol=1e-15)
-    np.testing.assert_allclose(model.loss_curve_, twin.loss_curve_, rtol=1e-14)
+    values = dense(4, 3).build(4, seed=0, dtype=np.float64).parameters()
+    twin = MLPClassifier(100, max_iter=3, random_state=0, batch_size=32, warm_start=True)
+    twin.fit(X, Y)
+    for i, (weight, bias) in enumerate(zip(twin.coefs_, twin.intercepts_, strict=True)):
+        weight[...] = values[f"{2 * i}.weight"].data
+        bias[...] = values[f"{2 * i}.bias"].data
+    twin._training_state = TrainingState(0)  # as if these had been drawn
+    twin.fit(X, Y)
+    np.testing.assert_array_equal(flat(model), twin._parameters.flat)
+    assert model.loss_curve_ == twin.loss_curve_
 
 
 def test_a_function_is_told_the_sizes():
@@ -270,7 +269,10 @@ def test_a_dict_of_inputs_some_of_them_looked_up():
         model.fit({**given, "numbers": given["numbers"] * np.nan}, y)
     with pytest.raises(ValueError, match=r"X\['words'\] holds values of dtype <U"):
         model.fit({**given, "words": given["words"].astype(str)}, y)
-    model.fit(given, y, sample_weight=np.ones(200))
+    held = clone(model).set_params(early_stopping=True, max_epochs=4)
+    held.fit(given, y, sample_weight=np.where(y > 0, 2.0, 1.0))
+    assert len(held.validation_scores_) == 4
+    assert max(held.validation_scores_) == held.best_validation_score_
     array = NetworkRegressor(max_epochs=1).fit(X, Y)
     assert array.n_features_in_ == 4
     array.set_params(network=Looking()).fit(given, y)
@@ -283,8 +285,8 @@ def test_sparse_and_dense_samples_are_the_same():
     proba = model.predict_proba(few)
     # The network is compiled for either form; a sparse row's sums skip its zeros.
     np.testing.assert_allclose(model.predict_proba(scipy.sparse.csc_matrix(few)), proba, rtol=1e-12)
-    dense = small(max_epochs=5).fit(few, Y)
-    np.testing.assert_allclose(proba, dense.predict_proba(few), rtol=1e-9)
+    twin = small(max_epochs=5).fit(few, Y)
+    np.testing.assert_allclose(proba, twin.predict_proba(few), rtol=1e-9)
     single = small(max_epochs=2, dtype="float32").fit(scipy.sparse.csr_matrix(few), Y)
     assert single.predict_proba(scipy.sparse.csr_matrix(few)).dtype == np.float32
 

@@ -169,6 +169,11 @@ class BaseNetwork(BaseTrained):
     def _flat(self) -> Array:
         return self.module_._built().settle()
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
     # Training.
 
     def _rule(self) -> Rule:
