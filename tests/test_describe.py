@@ -10,6 +10,7 @@ import pytest
 import fastbp
 from fastbp import nn, ops
 from fastbp.nn import drawing
+from fastbp.nn.describe import Description, Entry
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -151,6 +152,13 @@ def test_a_plan_that_only_predicts_keeps_nothing():
     assert not any(one.kept for one in description.entries)
     assert "kept" not in str(description)
     assert description.flops[1] == 0
+
+
+def test_what_samples_share_has_no_axis_of_samples():
+    entry = Entry("0", "norm", "moments", shapes=((2, 5),), common=True, bytes=64)
+    description = Description("", (entry, Entry("1", "", "sum", shapes=((),))), (1.0, 0.0))
+    assert re.findall(r"\(.*\)", str(description)) == ["(2, 5)", "(n,)"]
+    assert "(2, 5)" in description.svg()
 
 
 def test_names_that_coincide():

@@ -41,6 +41,9 @@ class Entry:
         results with the number of the result behind a dot.
     shapes : tuple of tuple of int
         Of its results, for one sample.
+    common : bool
+        Whether its results are made of all samples of a batch, which then share them: shapes, and
+        the bytes below, are of all.
     parameters : tuple of str
         Names of those that it reads.
     n_parameters : int
@@ -63,6 +66,7 @@ class Entry:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     shapes: tuple[Shape, ...] = ()
+    common: bool = False
     parameters: tuple[str, ...] = ()
     n_parameters: int = 0
     flops: tuple[float, float] = (0.0, 0.0)
@@ -183,9 +187,11 @@ def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> 
     return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
-def shape_words(shape: Shape) -> str:
-    """The shape of an array of n samples."""
-    return f"({', '.join(['n', *map(str, shape)])})" if shape else "(n,)"
+def _shapes(entry: Entry) -> list[str]:
+    """Of arrays of n samples, or of what they share."""
+    if entry.common:
+        return [str(shape) for shape in entry.shapes]
+    return [str(("n", *shape)).replace("'n'", "n") for shape in entry.shapes]
 
 
 def _told(row: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +210,7 @@ def _cells(entry: Entry) -> list[str]:
         entry.module,
         entry.row,
         ", ".join(entry.sources),
-        ", ".join(map(shape_words, entry.shapes)),
+        ", ".join(_shapes(entry)),
         _number(entry.n_parameters) or ("shared" if entry.parameters else ""),
         _number(entry.flops[0]),
         _number(entry.flops[1]),
@@ -218,7 +224,7 @@ def _box(entry: Entry) -> drawing.Box:
     lines += [f"{name}={value}" for name, value in entry.attributes.items()]
     if entry.module:
         lines.append(entry.module)
-    lines += map(shape_words, entry.shapes)
+    lines += _shapes(entry)
     if entry.parameters:
         lines.append(", ".join(name.removeprefix(f"{entry.module}.") for name in entry.parameters))
     if any(entry.flops):
@@ -307,6 +313,7 @@ class _Teller:
         ]
         return {
             "shapes": tuple(value["shape"] for value in values),
+            "common": not all(value["batched"] for value in values),
             "bytes": sum(value["bytes"] for value in values),
             "kept": sum(value["bytes"] for value in kept),
             "whole_batch": any(value["whole_batch"] for value in kept),
