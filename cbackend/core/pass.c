@@ -9,35 +9,51 @@ static const char *parameter_at(const fbp_plan *plan, const void *params, int v)
     return fbp_at(plan, params, plan->graph.parameters[value->index].offset);
 }
 
-static void carve_copies(const fbp_plan *plan, int n, fbp_purpose purpose, const void *params,
-                         fbp_weights *weights, fbp_carver *carver) {
+/* Bytes of a node's copies. */
+typedef struct {
+    size_t packed, packed_t, start;
+} copy_bytes;
+
+static copy_bytes bytes_of(const fbp_plan *plan, int n, fbp_purpose purpose) {
     const fbp_node *node = &plan->graph.nodes[n];
     const fbp_node_kernels *ops = fbp_node_ops(node);
-    size_t packed_bytes = 0, packed_t_bytes = 0, start_bytes = 0;
+    copy_bytes bytes = {0, 0, 0};
+    if (ops->pack == NULL) return bytes;
     if (purpose != FBP_FOR_TRAINING || node->products == FBP_PACKED)
-        ops->packed_bytes(node, &packed_bytes, &packed_t_bytes);
+        ops->packed_bytes(node, &bytes.packed, &bytes.packed_t);
     int back = purpose == FBP_FOR_TRAINING && plan->graph.values[plan->graph.inputs[n][0]].gradient;
-    if (!back) packed_t_bytes = 0; /* no gradient goes there */
-    if (purpose == FBP_FOR_FEW_ROWS) start_bytes = ops->direct_bytes(node);
-    if (start_bytes > 0) packed_bytes = 0;
-    void *packed = fbp_carve(carver, (int64_t)packed_bytes, 1);
-    void *packed_t = fbp_carve(carver, (int64_t)packed_t_bytes, 1);
-    void *start = fbp_carve(carver, (int64_t)start_bytes, 1);
-    if (carver->base == NULL) return;
-    const int *inputs = plan->graph.inputs[n];
-    weights->params = parameter_at(plan, params, inputs[1]);
-    weights->bias = node->n_in == 3 ? parameter_at(plan, params, inputs[2]) : NULL;
-    weights->packed = packed_bytes > 0 ? packed : NULL;
-    weights->packed_t = packed_t_bytes > 0 ? packed_t : NULL;
-    weights->start = start_bytes > 0 ? start : NULL;
+    if (!back) bytes.packed_t = 0; /* no gradient goes there */
+    if (purpose == FBP_FOR_FEW_ROWS) bytes.start = ops->direct_bytes(node);
+    if (bytes.start > 0) bytes.packed = 0;
+    return bytes;
 }
 
+static void *carve_copy(fbp_carver *carver, size_t bytes) {
+    void *at = fbp_carve(carver, (int64_t)bytes, 1);
+    return bytes > 0 ? at : NULL;
+}
+
+/* Copies lie in the order in which a step reads them, forward and back: while a product works on
+ * the end of one, it asks for the start of the next. */
 fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_purpose purpose,
                                fbp_carver *carver) {
-    fbp_weights *weights = fbp_carve(carver, plan->graph.n_nodes, sizeof *weights);
-    for (int n = 0; n < plan->graph.n_nodes; n++)
-        if (fbp_node_ops(&plan->graph.nodes[n])->pack != NULL)
-            carve_copies(plan, n, purpose, params, &weights[n], carver);
+    int n_nodes = plan->graph.n_nodes, counts = carver->base == NULL;
+    fbp_weights none, *weights = fbp_carve(carver, n_nodes, sizeof *weights);
+    for (int n = 0; n < n_nodes; n++) {
+        const fbp_node *node = &plan->graph.nodes[n];
+        copy_bytes bytes = bytes_of(plan, n, purpose);
+        fbp_weights *w = counts ? &none : &weights[n];
+        w->packed = carve_copy(carver, bytes.packed);
+        w->start = carve_copy(carver, bytes.start);
+        if (counts || fbp_node_ops(node)->pack == NULL) continue;
+        const int *inputs = plan->graph.inputs[n];
+        w->params = parameter_at(plan, params, inputs[1]);
+        w->bias = node->n_in == 3 ? parameter_at(plan, params, inputs[2]) : NULL;
+    }
+    for (int n = n_nodes - 1; n >= 0; n--) {
+        fbp_weights *w = counts ? &none : &weights[n];
+        w->packed_t = carve_copy(carver, bytes_of(plan, n, purpose).packed_t);
+    }
     return weights;
 }
 
