@@ -215,7 +215,8 @@ class BaseTrained(BaseEstimator, ABC):
         X = self._features(X)
         with locking.swapping:
             plan, flat = self._plan(scipy.sparse.issparse(X)), self._flat()
-            X = self._network.samples(X)
+            network = self._network
+        X = network.samples(X)
         return plan.predict(flat, X, raw=raw, n_threads=threads.resolve(self.n_threads))
 
     def _plan(self, sparse: bool) -> _core.Plan:
