@@ -231,9 +231,8 @@ class NetworkClassifier(Classifying, BaseNetwork):
     >>> from sklearn.preprocessing import StandardScaler
     >>> X, y = load_iris(return_X_y=True)
     >>> network = nn.Sequential(nn.Linear(16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(3))
-    >>> model = make_pipeline(
-    ...     StandardScaler(), NetworkClassifier(network, learning_rate_init=0.01, random_state=0)
-    ... )
+    >>> model = NetworkClassifier(network, learning_rate_init=0.02, tol=0.01, random_state=0)
+    >>> model = make_pipeline(StandardScaler(), model)
     >>> model.fit(X, y).score(X, y) > 0.9
     True
     >>> search = GridSearchCV(model, {"networkclassifier__network__2__p": [0.0, 0.2]}, cv=2)
