@@ -14,6 +14,7 @@ from fastbp import nn, no_grad
 from fastbp.gradcheck import compare
 
 N_SAMPLES = 7
+TOKENS = nn.Input((2,), "index")
 by_case = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.name)
 
 
@@ -164,6 +165,30 @@ def test_starts():
     np.testing.assert_array_equal(loaded.weight.data, vectors)
 
 
+WITH_WEIGHTS = {
+    "Linear": (lambda init: nn.Linear(3, init=init), (4,)),
+    "Conv1d": (lambda init: nn.Conv1d(3, 2, init=init), (4, 2)),
+    "Conv2d": (lambda init: nn.Conv2d(3, 2, init=init), (4, 4, 2)),
+    "Embedding": (lambda init: nn.Embedding(3, 2, init=init), TOKENS),
+    "LearntEncoding": (lambda init: nn.LearntEncoding(init=init), (4, 2)),
+    "MultiheadAttention": (lambda init: nn.MultiheadAttention(2, init=init), (4, 2)),
+    "TransformerBlock": (lambda init: nn.TransformerBlock(2, init=init), (4, 2)),
+    "RNN": (lambda init: nn.RNN(3, init=init, recurrent_init=init), (4, 2)),
+    "LSTM": (lambda init: nn.LSTM(3, init=init, recurrent_init=init, forget_bias=0.0), (4, 2)),
+    "GRU": (lambda init: nn.GRU(3, init=init, recurrent_init=init), (4, 2)),
+}
+
+
+@pytest.mark.parametrize("name", WITH_WEIGHTS)
+def test_weights_start_from_what_is_told_and_biases_from_zeros(name):
+    make, inputs = WITH_WEIGHTS[name]
+    for init, value in ((nn.init.Constant(0.25), 0.25), (0.5, 0.5), ("ones", 1.0)):
+        for path, one in make(init).build(inputs).parameters().items():
+            if "norm" in path:
+                continue
+            assert (one.data == (0.0 if "bias" in path else value)).all(), path
+
+
 def test_padding_has_no_gradient():
     tokens = np.array([[0, 2, 1, -1], [2, 2, 0, 1]])
     layer = nn.Embedding(3, 2, padding_idx=2).build(tokens, dtype=np.float64)
@@ -228,8 +253,6 @@ def test_checkpointing_changes_no_bit(training):
 
 
 # ------------------------------------------------------------------------------------------ errors
-
-TOKENS = nn.Input((2,), "index")
 
 ERRORS = [
     ("Conv1d: found an input of shape (n, 7), wanted (n, l", lambda: nn.Conv1d(4, 3), (7,)),
