@@ -90,12 +90,16 @@ fbp_call *fbp_lane_backward(fbp_lane *lane, int n);
 
 /* What an onlooker wants of a pass: values and gradients, (rows, elements) and dense, predictions,
  * and the first node with a result that is not finite (-1: none). Any may be NULL. Rows count from
- * `first`. */
+ * `first`. Seconds, as fbp_profile tells them, are added to. */
 typedef struct {
     void *const *values, *const *gradients, *const *predictions;
     int *bad_node;
     int64_t first;
+    double *seconds;
 } fbp_trace;
+
+/* Where the time of a step goes. */
+double *fbp_trace_seconds(const fbp_plan *plan, const fbp_trace *trace, const fbp_step *step);
 
 /* Steps [begin, end) of the schedule on the lane's rows. */
 void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace);
@@ -143,6 +147,9 @@ void fbp_units_next(const fbp_plan *plan, int64_t rows, fbp_units *units);
 
 /* No unit is formed yet: for buffers that come from a pool, or that a stopped phase has left. */
 void fbp_units_reset(fbp_pass *pass);
+/* The use of the parameter that a unit is a part for: block `block` of `blocks` of the samples. */
+const fbp_use *fbp_unit_use(const fbp_plan *plan, int64_t rows, const fbp_units *unit,
+                            int64_t *block, int64_t *blocks);
 /* Forms a unit's gradient. Returns the tile's, over the whole batch, to the thread that forms the
  * last of its parts, and NULL to the others. */
 void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units *unit,

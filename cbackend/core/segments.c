@@ -111,10 +111,14 @@ static void meet(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, i
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, batch, team);
     fbp_barrier(team);
-    if (pass->schedule->steps[step].by == FBP_BY_PARTS)
-        by_parts(pass, &lane, &pass->schedule->steps[step], team, trace);
-    else
+    if (pass->schedule->steps[step].by != FBP_BY_PARTS) {
         by_one(&lane, step, team, trace);
+        return;
+    }
+    double *seconds = fbp_trace_seconds(pass->plan, trace, &pass->schedule->steps[step]);
+    double before = seconds == NULL ? 0.0 : fbp_seconds();
+    by_parts(pass, &lane, &pass->schedule->steps[step], team, trace);
+    if (seconds != NULL) *seconds += fbp_seconds() - before;
 }
 
 /* ---- the phase ---- */

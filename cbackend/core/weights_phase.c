@@ -119,6 +119,15 @@ static void *add_up(const fbp_pass *pass, int t, int64_t rows) {
     return partial_of(pass, t, 0);
 }
 
+const fbp_use *fbp_unit_use(const fbp_plan *plan, int64_t rows, const fbp_units *unit,
+                            int64_t *block, int64_t *blocks) {
+    const fbp_use *use = &plan->uses[plan->first_use[plan->tiles[unit->tile].parameter]];
+    for (*block = unit->part;; use++, *block -= *blocks) {
+        *blocks = fbp_shared_blocks(&plan->graph.nodes[use->node], rows);
+        if (*block < *blocks || unit->n_parts == 1) return use;
+    }
+}
+
 void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units *unit,
                         const fbp_team *team) {
     const fbp_plan *plan = pass->plan;
@@ -128,12 +137,8 @@ void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units 
         fbp_tile_gradient(pass, batch, tile, 0, g, team);
         return g;
     }
-    const fbp_use *use = &plan->uses[plan->first_use[tile->parameter]];
-    int64_t blocks, b = unit->part;
-    for (;; use++, b -= blocks) {
-        blocks = fbp_shared_blocks(&plan->graph.nodes[use->node], batch->rows);
-        if (b < blocks) break;
-    }
+    int64_t b, blocks;
+    const fbp_use *use = fbp_unit_use(plan, batch->rows, unit, &b, &blocks);
     fbp_range rows = {batch->rows * b / blocks, batch->rows * (b + 1) / blocks};
     form(pass, batch, tile, use, rows, 0, partial_of(pass, unit->tile, unit->part), team);
     fbp_counter *formed = &pass->formed[unit->tile];

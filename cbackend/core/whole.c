@@ -159,7 +159,8 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
                            .masks = problem->masks,
                            .draws = problem->draws,
                            .place = first};
-        fbp_trace trace = {values, gradients, predictions, NULL, first};
+        fbp_trace trace = {
+            .values = values, .gradients = gradients, .predictions = predictions, .first = first};
         fbp_rows_traced(&call.pass, &batch, &trace);
     }
     fbp_pool_give(&plan->pool, scratch);

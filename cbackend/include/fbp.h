@@ -422,6 +422,12 @@ fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_pro
 fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem,
                        void *const *values, void *const *gradients, void *const *predictions);
 
+/* One pass on one thread, as fbp_gradient makes it, and the seconds that each node takes in it:
+ * (n_nodes + 1, 2), forward and backward; the last are those of gathering samples, and of losses.
+ */
+fbp_status fbp_profile(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                       double *seconds);
+
 /* ---- training ---- */
 
 typedef struct {

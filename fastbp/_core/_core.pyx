@@ -1034,6 +1034,23 @@ cdef class Plan:
         self._look(params, X, y, sample_weight, values, gradients, predictions)
         return values, gradients
 
+    def profile(self, params, X, y, *, draws=None):
+        """Seconds of one pass on one thread, (n_nodes + 1, 2): of each node forward and backward,
+        then of gathering samples and of losses. Random masks as for `loss_gradient`."""
+        cdef void *w = _data(self._flat(params, "params"))
+        cdef fbp_problem problem
+        cdef fbp_samples samples[FBP_MAX_INPUTS]
+        cdef const void *targets[FBP_MAX_INPUTS]
+        kept = _problem(&problem, samples, targets, self, X, y, None, 0.0, draws)
+        seconds = np.zeros((len(self.nodes) + 1, 2))
+        cdef double *to = <double *>_data(seconds)
+        cdef fbp_status status
+        with one_blas_thread(self.uses_blas), nogil:
+            status = fbp_profile(self.plan, w, &problem, to)
+        if status != FBP_OK:
+            _raise(status)
+        return seconds
+
     def memory(self, batch_size, *, rule=None, n_samples=0, n_threads=1):
         """Bytes that a training takes, by part, known before anything runs."""
         cdef dict parts = fbp_plan_memory(

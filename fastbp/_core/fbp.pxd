@@ -303,6 +303,8 @@ cdef extern from "fbp.h" nogil:
                            const void *tparams, const void **tx, void **tz)
     fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
                                    const void *v, void *product)
+    fbp_status fbp_profile(fbp_plan *plan, const void *params, const fbp_problem *problem,
+                           double *seconds)
     fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *problem,
                            void **values, void **gradients, void **predictions)
 
