@@ -83,7 +83,7 @@ def made_with(core):
     version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     name = re.sub(r"^\S*-(?=gcc|cc|clang)", "", version.stdout.splitlines()[0])
     kernels = next(flags for _, variant, flags, _ in core.toolchain.jobs() if variant == ISA)
-    flags = [f for f in [*command[1:], *kernels] if not re.match(r"-[gIW]|-f.*-map=", f)]
+    flags = [f for f in [*command[1:], *kernels] if not re.match(r"-[gIW]|-MMD$|-f.*-map=", f)]
     return {"compiler": name, "flags": " ".join(flags)}
 
 

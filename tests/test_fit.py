@@ -382,3 +382,71 @@ def test_a_loss_that_is_not_finite_leaves_the_last_whole_epoch():
         fit(module, "squared_error", X, y, max_epochs=5, **wild)
     fit(stepped, "squared_error", X, y, max_epochs=raised.value.epoch, **wild)
     np.testing.assert_array_equal(flat(module), flat(stepped))
+
+
+def test_lbfgs_finds_the_least_squares_of_a_linear_network():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 4))
+    y = X @ rng.standard_normal((4, 2)) + rng.standard_normal((60, 2))
+    network = nn.Sequential(nn.Linear(2)).build(4, dtype=np.float64)
+    result = fit(network, "squared_error", X, y, optimizer="lbfgs", max_epochs=200, tol=1e-9)
+    wide = np.hstack([X, np.ones((60, 1))])
+    best, *_ = np.linalg.lstsq(wide, y, rcond=None)
+    found = np.vstack([one.data for one in network.parameters().values()])
+    # SciPy also ends where an iteration lowers the loss, about 1, by less than 2.2e-9 of it. What
+    # is left to fall is then hardly ten times that, and half the curvature, at least 0.3, times
+    # the distance squared.
+    np.testing.assert_allclose(found, best, rtol=0, atol=np.sqrt(2 * 2.2e-8 / 0.3))
+    assert result.n_epochs == len(result.history["loss"]) < 200
+    assert result.history["loss"] == sorted(result.history["loss"], reverse=True)
+
+
+def test_lbfgs_on_a_graph_with_two_losses_and_a_frozen_part():
+    class Two(nn.Module):
+        def __init__(self):
+            self.body, self.head = nn.Linear(6), nn.Linear(1)
+
+        def forward(self, x):
+            h = self.body(x).tanh()
+            return {"h": h, "y": self.head(h)}
+
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 3))
+    y = {"h": rng.uniform(-0.5, 0.5, (50, 6)), "y": X[:, :1]}
+    network = Two().build(3, dtype=np.float64)
+    network.freeze("head.bias")
+    losses = {"h": ("squared_error", 0.1), "y": "squared_error"}
+    result = fit(network, losses, X, y, optimizer="lbfgs", max_epochs=100, alpha=0.01)
+    assert result.history["loss"][-1] < 0.5 * result.history["loss"][0]
+    assert (network.parameters()["head.bias"].data == 0).all()
+    grad = np.empty_like(network._home.flat)
+    plan = result.plan
+    plan.core.loss_gradient(
+        network._home.flat, plan.samples(X), plan.targets(y), alpha=0.01, grad=grad
+    )
+    # It has ended where no component was above tol, or no step was found any more.
+    assert np.abs(grad).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"schedule": optim.Constant(0.1)},
+        {"batch_size": 10},
+        {"early_stopping": True},
+        {"optimizer_params": {"momentum": 0.5}},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_lbfgs_refuses_what_belongs_to_steps(given):
+    X = np.ones((5, 2), np.float32)
+    with pytest.raises(ValueError, match=f"{next(iter(given))}: found .* beside optimizer='lbfgs'"):
+        fit(nn.Linear(1), "squared_error", X, X[:, :1], optimizer="lbfgs", **given)
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d()], ids=["masks", "batch"])
+def test_lbfgs_refuses_a_loss_that_varies(layer):
+    X = np.random.default_rng(0).standard_normal((5, 2)).astype(np.float32)
+    network = nn.Sequential(layer, nn.Linear(1))
+    with pytest.raises(ValueError, match="found 'lbfgs' for a network with"):
+        fit(network, "squared_error", X, X[:, :1], optimizer="lbfgs")

@@ -19,7 +19,7 @@ from fastbp.nn.compiled import Plan, compile
 from fastbp.nn.module import Module
 from fastbp.nn.network import Array
 from fastbp.nn.parameter import Home
-from fastbp.train import locking, stochastic, threads
+from fastbp.train import lbfgs, locking, stochastic, threads
 from fastbp.train.options import batch_size_of, check_options
 from fastbp.train.rates import rates_of
 from fastbp.train.reading import sample_weights
@@ -94,7 +94,9 @@ def fit(
     sample_weight : array of shape (n_samples,), default=None
         Not negative, not all zero. None weighs all the same.
     optimizer : str, default="adam"
-        An update rule of the table.
+        An update rule of the table; or "lbfgs", SciPy's L-BFGS-B, which takes all samples in each
+        of `max_epochs` iterations and ends where no component of the gradient is above `tol`. It
+        has no steps, rates or random masks: what would need them is an error.
     optimizer_params : dict of str to float, default=None
         The rule's numbers by name, other than its defaults.
     learning_rate_init : float, default=0.001
@@ -166,7 +168,17 @@ def fit(
     check_options("fit", locals())
     if not isinstance(module, Module):
         raise TypeError(f"module: found {type(module).__name__}, wanted a Module")
-    rule = rule_of(optimizer, optimizer_params, alpha)
+    by_lbfgs = optimizer == "lbfgs"
+    if by_lbfgs:
+        lbfgs.refuse_steps(
+            optimizer_params=(optimizer_params, None),
+            schedule=(schedule, None),
+            batch_size=(batch_size, "auto"),
+            validation_data=(validation_data, None),
+            early_stopping=(early_stopping, False),
+            resume=(resume, None),
+        )
+    rule = rule_of("sgd" if by_lbfgs else optimizer, optimizer_params, alpha)
     rates = rates_of(schedule, float(learning_rate_init), scored=False)
     if module._home is None:
         module.build(_described(X), seed=seed or 0)
@@ -176,6 +188,11 @@ def fit(
         raise ValueError("loss: found none, wanted what training is to lower")
     with locking.exclusively(home, f"{type(module).__name__} network"):
         problem = _problem(plan, home.settle(), X, y, sample_weight, "")
+        if by_lbfgs:
+            lbfgs.refuse_what_varies(plan.core)
+            problem = problem._replace(alpha=rule.alpha)
+            n = threads.resolve(n_threads)
+            return _minimised(plan, home, problem, int(max_epochs), float(tol), bool(verbose), n)
         state = _state(resume, home.seed if seed is None else seed, plan)
         held = None
         if validation_data is not None:
@@ -207,6 +224,34 @@ def fit(
         finally:
             home.note_change()
     return FitResult(plan, state.history, state.epoch, state.batches, state)
+
+
+def _minimised(
+    plan: Plan,
+    home: Home,
+    problem: Problem,
+    max_iterations: int,
+    tol: float,
+    verbose: bool,
+    n_threads: int,
+) -> FitResult:
+    """Training by L-BFGS."""
+    losses: list[float] = []
+    state = TrainingState(home.seed, history={"loss": losses})
+    try:
+        n, _ = lbfgs.minimise(
+            problem,
+            losses,
+            max_iterations=max_iterations,
+            # A line search takes a few; SciPy itself gives up one after 20.
+            max_evaluations=20 * max_iterations,
+            tol=tol,
+            verbose=verbose,
+            n_threads=n_threads,
+        )
+    finally:
+        home.note_change()
+    return FitResult(plan, state.history, n, n, state)
 
 
 def _described(X: Any) -> Any:

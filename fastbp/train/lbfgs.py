@@ -11,10 +11,12 @@ import numpy as np
 import scipy.optimize
 from sklearn.exceptions import ConvergenceWarning
 
+from fastbp import _core
 from fastbp.errors import NonFiniteError
 from fastbp.nn.network import Array
+from fastbp.ops.running import ROWS
 from fastbp.train.notices import warn, warn_of_interruption
-from fastbp.train.state import Problem
+from fastbp.train.state import Problem, taken
 
 # Samples that are looked at together for the layer at fault: their sums of every layer are in
 # memory at once.
@@ -98,6 +100,24 @@ def minimise(
     return min(int(result.nit), max_iterations), float(result.fun)
 
 
+def refuse_steps(**given: tuple[Any, Any]) -> None:
+    """L-BFGS has no steps: arguments that belong to them, each given and as they have to be."""
+    for name, (found, wanted) in given.items():
+        if found is not wanted and not (isinstance(found, str) and found == wanted):
+            raise ValueError(f"{name}: found {found!r} beside optimizer='lbfgs', wanted {wanted!r}")
+
+
+def refuse_what_varies(plan: _core.Plan) -> None:
+    """Random masks, and what couples a batch: their loss in training is not that of predictions."""
+    for node in plan.nodes:
+        row = ROWS.get(node["name"])
+        if row is not None and (row["random"] or not row["row_independent"]):
+            raise ValueError(
+                f"optimizer: found 'lbfgs' for a network with {node['name']!r}, wanted one whose "
+                "loss in training is that of its predictions"
+            )
+
+
 class _Objective:
     """The loss and its gradient at a vector, as SciPy asks for them."""
 
@@ -139,10 +159,14 @@ def _culprit(problem: Problem) -> int:
     n_samples = problem.n_samples
     first = math.inf
     for start in range(0, n_samples, _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        layers = problem.plan.inspect(problem.params, problem.X[rows], problem.y[rows])
-        at_fault = (i for i, layer in enumerate(layers) if not np.isfinite(layer["z"]).all())
-        first = min(first, next(at_fault, math.inf))
-        if first == 0:
-            break
-    return int(first) if math.isfinite(first) else -1
+        rows = np.arange(start, min(start + _BLOCK, n_samples))
+        X, y = taken(problem.X, rows), taken(problem.y, rows)
+        values, _ = problem.plan.trace(problem.params, X, y)
+        for n, node in enumerate(problem.plan.nodes):
+            if not all(np.isfinite(values[v]).all() for v in node["results"]):
+                first = min(first, n)
+                break
+    if first == math.inf:
+        return -1
+    # A layer is a node with weights, and what follows up to the next of them.
+    return sum(1 for layer in problem.plan.layers if layer["node"] <= first) - 1
