@@ -146,7 +146,7 @@ LOSS(hinge, BINARY, identity, NO_ATTRS, 5, "max(0, 1 - (2 * t - 1) * z); slope 0
 
 SOFTMAX_LOSS(softmax_cross_entropy,
     ATTR(smoothing, 0, FROM(0), BELOW(1), "share of the target that all classes have alike"), 24,
-    "-log(p), p = softmax(z)[t]",
+    "-log(p), p = softmax(z)[t]; of the smoothed share, the mean over all t",
     c + smoothing * lead,
     (real)1 - smoothing,
     smoothing,
