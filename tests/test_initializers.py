@@ -124,6 +124,7 @@ ERRORS = {
     r"Normal: std: found -1, wanted a number above 0": lambda: nn.init.Normal(-1),
     r"Uniform: bound: found 0, wanted a number above 0": lambda: nn.init.Uniform(0),
     r"TruncatedNormal: cut: found 'a', wanted": lambda: nn.init.TruncatedNormal(1.0, "a"),
+    r"TruncatedNormal: cut: found 0.1, wanted at least": lambda: nn.init.TruncatedNormal(1.0, 0.1),
     r"TruncatedNormal: std: found inf, wanted": lambda: nn.init.TruncatedNormal(math.inf),
     r"Constant: value: found nan, wanted a finite number": lambda: nn.init.Constant(math.nan),
     r"Orthogonal: gain: found 0.0, wanted": lambda: nn.init.Orthogonal(0.0),

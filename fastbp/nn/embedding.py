@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp import ops
+from fastbp import _core, ops
 from fastbp.nn.initializers import Normal
 from fastbp.nn.module import Module
 from fastbp.nn.shapes import at_least_one, expect
@@ -106,9 +106,10 @@ class SinusoidalEncoding(Module):
 
 
 def _waves(length: int, width: int, base: float) -> NDArray[np.float64]:
-    pairs = np.arange(width) // 2 * 2
-    angles = np.arange(length)[:, None] / base ** (pairs / width)
-    return np.where(np.arange(width) % 2 == 0, np.sin(angles), np.cos(angles))
+    place = np.arange(width)
+    angles = np.arange(length)[:, None] / base ** (place // 2 * 2 / width)
+    # In turns of pi, of which a sine is half a one behind its cosine.
+    return _core.elementary("cospi", angles / np.pi - np.where(place % 2 == 0, 0.5, 0.0))
 
 
 class LearntEncoding(Module):
