@@ -107,17 +107,29 @@ def check(net, plan=None, **options):
     return check_gradients(plan or net.plan, net.X, net.y, params=net.params, **options)
 
 
-def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weights):
-    """Training written out: the plan's gradient of every batch, the witness's update rule.
+def parts_of(plan):
+    """The flat buffer cut into the weights and biases of each layer, and into layers."""
+    tensors = [
+        slice(tensor["offset"], tensor["offset"] + int(np.prod(tensor["shape"])))
+        for tensor in plan.tensors
+    ]
+    layers = [slice(w.start, b.stop) for w, b in zip(tensors[::2], tensors[1::2], strict=True)]
+    return tensors, layers
 
-    `rates` has one for each epoch, or a row for each epoch with one for each batch.
+
+def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weights, **clipping):
+    """Training written out: the plan's gradient of every batch, the witness's clipping and rule.
+
+    `rates` has one for each epoch, or a row for each epoch with one for each batch. Returns weights
+    and states, losses of epochs and of steps, and the norms of gradients.
     """
     witness = reference.RULES[rule]
     params = net.params.copy()
-    states = [np.zeros_like(params) for _ in range(witness.n_states)]
+    states = np.zeros((witness.n_states, params.size), params.dtype)
     grad = np.empty_like(params)
-    losses, step_losses, step, n = [], [], 0, len(net.y)
+    losses, step_losses, norms, step, n = [], [], [], 0, len(net.y)
     starts = range(0, n, batch_size)
+    tensors, layers = parts_of(net.plan)
     for epoch, of_epoch in enumerate(rates):
         order = _core.permutation(seed, epoch, n) if shuffle else np.arange(n)
         total = 0.0
@@ -131,12 +143,17 @@ def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weight
                 alpha=alpha,
                 grad=grad,
             )
+            squares = [reference.sum_squares(grad[layer]) for layer in layers]
+            norms.append(reference.clip(grad, squares, **clipping))
             step += 1
-            witness.update(params, grad, states, rate, step, **{**witness.defaults, **attrs})
+            for part in tensors:
+                of_part = list(states[:, part])
+                given = {**witness.defaults, **attrs}
+                witness.update(params[part], grad[part], of_part, rate, step, **given)
             total += loss * len(rows)
             step_losses.append(loss)
         losses.append(total / n)
-    return params, np.array(states, params.dtype).reshape(-1, params.size), losses, step_losses
+    return params, states, losses, step_losses, norms
 
 
 class Run:
@@ -145,6 +162,7 @@ class Run:
     def __init__(self, net, rule="adam", attrs=None, **options):
         (row,) = (row for row in _core.table() if (row["kind"], row["name"]) == ("rule", rule))
         self.params = net.params.copy()
+        self.n_samples = len(net.y[0] if isinstance(net.y, tuple) else net.y)
         self.states = np.zeros((row["n_states"], net.plan.n_params), net.plan.dtype)
         options.setdefault("batch_size", 5)
         self.training = _core.Training(

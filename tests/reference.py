@@ -428,6 +428,27 @@ LINKS = {
 # ------------------------------------------------------------------------------------ update rules
 
 
+def sum_squares(x):
+    """In float64, in 16 interleaved chains that are then folded in half until one is left."""
+    lanes = np.zeros((-(-x.size // 16) + 1, 16))
+    lanes[1:].flat[: x.size] = x
+    lanes = np.add.accumulate(lanes * lanes)[-1]
+    while lanes.size > 1:
+        lanes = lanes[: lanes.size // 2] + lanes[lanes.size // 2 :]
+    return lanes[0]
+
+
+def clip(g, squares, clip_norm=None, clip_value=None):
+    """Clip g in place as torch.nn.utils does, by the norm that these sums of squares make, or by
+    value; return the norm."""
+    norm = np.sqrt(np.add.accumulate([0.0, *squares])[-1])
+    if clip_norm is not None:
+        g *= g.dtype.type(min(1, clip_norm / (norm + 1e-6)))
+    if clip_value is not None:
+        np.clip(g, -g.dtype.type(clip_value), g.dtype.type(clip_value), out=g)
+    return norm
+
+
 @dataclass(frozen=True)
 class Rule:
     """update(w, g, states, rate, step, **attrs) changes w and the states in place.

@@ -36,7 +36,7 @@ def test_training_is_the_hand_update_bit_for_bit(rule, shuffle, sparse, dtype):
         run = Run(net, rule.name, sample_weight=sample_weight, **options)
         step_losses = np.empty(15)
         result = run.training.run(rates, first_epoch=0, step=0, step_losses=step_losses)
-        params, states, losses, each = by_hand(
+        params, states, losses, each, _ = by_hand(
             net, rule.name, {}, rates, weights=sample_weight, **options
         )
         np.testing.assert_array_equal(run.params, params)

@@ -1,39 +1,26 @@
-/* Training: whole epochs of two-phase steps, with no Python and no allocation in the loop. A team
- * of threads is formed once for a run and meets twice a step, or after each layer too where columns
- * are cut.
+/* Training: whole epochs of steps, with no Python and no allocation in the loop. A team of threads
+ * is formed once for a run and meets after each phase of a step, of which there are two, or three
+ * where an update must know more than its own gradient; or after each layer too where columns are
+ * cut.
  *
  * What every thread must decide alike (the loss is not finite, a weight is not, stop) it decides
  * from the same numbers, read between the same two barriers: so no further barrier is needed. */
 #include <math.h>
 #include <string.h>
 
-#include "core/culprit.h"
 #include "core/rng.h"
 #include "core/status.h"
-
-struct fbp_training {
-    fbp_pass pass;
-    fbp_training_spec spec;
-    int64_t n_samples;
-    const fbp_row *rule;
-    const fbp_rule_kernels *kernels;
-    char *params, *last_epoch; /* (n_params): the weights, and those of the last whole epoch */
-    void *states[FBP_MAX_STATES];
-    uint32_t *order; /* (samples) the epoch's order, or NULL */
-    double *squares; /* (n_tiles + 1, 2): sums of squares of each tile's weights and of its bias; at
-                      * last, as of a bias, that of the running values */
-    void *block;     /* all of the above */
-    fbp_culprit culprit;
-    fbp_batch bad; /* the culprit's */
-    /* of the current run: */
-    fbp_run *run;
-    int stop_after_rows, stop_after_weights; /* what the first thread knew before each barrier */
-    fbp_status status;
-};
+#include "core/training.h"
 
 /* ---- making one ---- */
 
 static int64_t rows_of(const fbp_training_spec *spec) { return fbp_problem_rows(&spec->problem); }
+
+static fbp_status check_clipping(const char *name, double most) {
+    if (most >= 0.0 && most < INFINITY) return FBP_OK;
+    return fbp_fail(FBP_INVALID, "%s: found %g, wanted a finite number above 0, or 0 for none",
+                    name, most);
+}
 
 static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec) {
     double weight = 0.0;
@@ -42,11 +29,20 @@ static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec
     if (spec->batch < 1 || spec->batch > rows_of(spec))
         return fbp_fail(FBP_INVALID, "batch_size: found %lld, wanted 1 to the %lld samples of X",
                         (long long)spec->batch, (long long)rows_of(spec));
+    status = check_clipping("clip_norm", spec->clip_norm);
+    if (status == FBP_OK) status = check_clipping("clip_value", spec->clip_value);
+    if (status != FBP_OK) return status;
+    if (spec->clip_norm > 0.0 && spec->clip_value > 0.0)
+        return fbp_fail(FBP_INVALID, "clip_norm: found %g beside a clip_value of %g, wanted one",
+                        spec->clip_norm, spec->clip_value);
     if (plan->n_tiles == 0)
         return fbp_fail(FBP_INVALID, "parameters: found none that is trained: all are frozen, or "
                                      "none has a part in a loss");
     return FBP_OK;
 }
+
+/* Whether an update must know more than the gradient of its own tile. */
+static int has_third_phase(const fbp_training_spec *spec) { return spec->clip_norm > 0.0; }
 
 static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carver) {
     const fbp_training_spec *spec = &training->spec;
@@ -54,6 +50,9 @@ static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carv
     training->last_epoch = fbp_carve(carver, plan->graph.n_params, fbp_size(plan->dtype));
     training->order = fbp_carve(carver, spec->shuffle ? training->n_samples : 0, sizeof(uint32_t));
     training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles + 2, sizeof(double));
+    training->gradient_squares = fbp_carve(carver, plan->n_tiles, sizeof(double));
+    int64_t kept = has_third_phase(spec) ? plan->graph.n_params : 0;
+    training->gradient = fbp_carve(carver, kept, fbp_size(plan->dtype));
 }
 
 /* FLOPs of a step: its products, and of each parameter the update, which is all that counts where
@@ -94,6 +93,7 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     fbp_carver carving = {training->block, 0};
     carve(training, plan, &carving);
     if (!spec->shuffle) training->order = NULL;
+    if (!has_third_phase(spec)) training->gradient = NULL;
     *out = training;
     return FBP_OK;
 }
@@ -118,159 +118,100 @@ static void count_values(const fbp_plan *plan, int64_t batch, fbp_memory *memory
     memory->activations = batch * schedule->batch_elements * size - memory->deltas;
 }
 
-fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads) {
-    size_t size = fbp_size(plan->dtype);
+fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, int64_t n_samples) {
+    int64_t params = plan->graph.n_params * (int64_t)fbp_size(plan->dtype);
     fbp_memory memory = {0};
     fbp_carver copies = {NULL, 0};
     fbp_weights_carve(plan, NULL, FBP_FOR_TRAINING, &copies);
     memory.weight_copies = (int64_t)copies.used;
-    count_values(plan, batch, &memory);
-    fbp_training training = {.n_samples = n_samples};
-    training.spec.batch = batch;
-    training.spec.n_threads = n_threads =
-        fbp_threads_for_step(plan, step_flops(plan, plan->flops, batch), n_threads);
-    training.spec.shuffle = 1;
+    count_values(plan, spec->batch, &memory);
+    fbp_training training = {.spec = *spec, .n_samples = n_samples};
+    training.spec.n_threads =
+        fbp_threads_for_step(plan, step_flops(plan, plan->flops, spec->batch), spec->n_threads);
     fbp_carver counting = {NULL, 0};
     carve(&training, plan, &counting);
     const fbp_pass *pass = &training.pass;
-    memory.gradients =
-        (int64_t)pass->gradient_bytes * n_threads + (int64_t)pass->partial_bytes * pass->n_partials;
-    memory.thread_scratch = (int64_t)(pass->thread_bytes - pass->gradient_bytes) * n_threads;
-    memory.order = n_samples * (int64_t)sizeof(uint32_t);
-    memory.last_epoch = plan->graph.n_params * (int64_t)size;
+    int64_t threads = training.spec.n_threads, own = (int64_t)pass->gradient_bytes;
+    memory.gradients = own * threads + (int64_t)pass->partial_bytes * pass->n_partials;
+    if (has_third_phase(spec)) memory.gradients += params;
+    memory.thread_scratch = ((int64_t)pass->thread_bytes - own) * threads;
+    memory.order = spec->shuffle ? n_samples * (int64_t)sizeof(uint32_t) : 0;
+    memory.last_epoch = params;
     memory.total = (int64_t)(fbp_block_bytes(counting.used) + fbp_block_bytes(sizeof training));
     memory.other = memory.total - memory.activations - memory.deltas - memory.weight_copies -
                    memory.thread_scratch - memory.gradients - memory.order - memory.last_epoch;
     return memory;
 }
 
-/* ---- the weights phase of one thread ---- */
-
-static void sum_tile_squares(fbp_training *training, int64_t t) {
-    const fbp_plan *plan = training->pass.plan;
-    const fbp_tile *tile = &plan->tiles[t];
-    int64_t offset = tile->offset, weights = tile->weights;
-    training->squares[2 * t] =
-        plan->vector->sum_squares(weights, fbp_at(plan, training->params, offset));
-    training->squares[2 * t + 1] = plan->vector->sum_squares(
-        tile->cost - weights, fbp_at(plan, training->params, offset + weights));
-}
-
-/* The packed copies of a tile's parameters, in every node that keeps some. */
-static void renew_copies(const fbp_training *training, const fbp_tile *tile) {
-    const fbp_plan *plan = training->pass.plan;
-    for (int u = plan->first_use[tile->parameter]; u < plan->first_use[tile->parameter + 1]; u++) {
-        const fbp_use *use = &plan->uses[u];
-        const fbp_node *node = &plan->graph.nodes[use->node];
-        int64_t above = use->input == 2 ? fbp_positions(&node->in[1]) : 0;
-        if (fbp_node_ops(node)->pack != NULL)
-            fbp_node_ops(node)->pack(node, &training->pass.weights[use->node], above + tile->begin,
-                                     above + tile->end);
-    }
-}
-
-/* Penalty, update and renewed copies of a tile, while it is in cache with its gradient g. */
-static void update_tile(fbp_training *training, const fbp_batch *batch, int64_t t, void *g,
-                        const double *scalars) {
-    const fbp_plan *plan = training->pass.plan;
-    const fbp_tile *tile = &plan->tiles[t];
-    int64_t offset = tile->offset;
-    void *w = fbp_at(plan, training->params, offset);
-    double penalty = training->spec.problem.alpha / batch->weight;
-    if (penalty != 0.0) plan->vector->add_scaled(tile->weights, penalty, w, g);
-    void *states[FBP_MAX_STATES];
-    for (int s = 0; s < training->rule->n_states; s++)
-        states[s] = fbp_at(plan, training->states[s], offset);
-    training->kernels->update(tile->cost, g, w, states, scalars);
-    sum_tile_squares(training, t);
-    renew_copies(training, tile);
-}
-
-/* ---- running values ---- */
-
-static void sum_running_squares(fbp_training *training) {
-    const fbp_graph *graph = &training->pass.plan->graph;
-    double sum = 0.0;
-    for (int i = 0; i < graph->n_running; i++) {
-        const fbp_parameter *p = &graph->parameters[graph->running[i].parameter];
-        sum += training->pass.plan->vector->sum_squares(
-            fbp_elements(&graph->values[p->value].is),
-            fbp_at(training->pass.plan, training->params, p->offset));
-    }
-    training->squares[2 * training->pass.plan->n_tiles + 1] = sum;
-}
-
-/* They are of all samples, and few: one thread's concern, while the others form gradients. */
-static void follow_values(fbp_training *training, const fbp_batch *batch, const fbp_team *team) {
-    const fbp_plan *plan = training->pass.plan;
-    if (plan->graph.n_running == 0 || team->thread != 0) return;
-    fbp_lane lane;
-    fbp_lane_begin(&lane, &training->pass, batch, team);
-    for (int i = 0; i < plan->graph.n_running; i++) {
-        const fbp_running_spec *running = &plan->graph.running[i];
-        const fbp_node *node = &plan->graph.nodes[plan->graph.values[running->value].index];
-        int64_t offset = plan->graph.parameters[running->parameter].offset;
-        fbp_node_ops(node)->follow(node, batch->rows, running->momentum,
-                                   fbp_lane_value(&lane, running->value),
-                                   fbp_at(plan, training->params, offset));
-    }
-    sum_running_squares(training);
-}
-
 /* ---- one run ---- */
 
-/* Sum of squares of all weights without biases; not finite if any weight or bias is not. */
-static double total_squares(const fbp_training *training) {
-    double weights = 0.0, biases = 0.0;
-    for (int t = 0; t <= training->pass.plan->n_tiles; t++) {
-        weights += training->squares[2 * t];
-        biases += training->squares[2 * t + 1];
-    }
-    return isfinite(biases) ? weights : NAN;
-}
+/* One step: the batch, its place, and what it comes to. */
+typedef struct {
+    fbp_batch batch;
+    int64_t epoch, index;
+    fbp_update update;
+    double loss, norm; /* norm: of the gradient, where it is measured */
+} a_step;
 
-static void blame(fbp_training *training, const fbp_batch *batch, int64_t epoch, int64_t step,
-                  int in_weights) {
-    training->bad = *batch;
-    training->culprit.epoch = epoch;
-    training->culprit.step = step;
-    training->culprit.in_weights = in_weights;
-    training->status = FBP_NOT_FINITE;
-}
+/* This thread's part of what the weights phase forms, in a whole batch, and of the tiles. */
+typedef struct {
+    fbp_range units, tiles;
+} shares;
 
-/* One batch: returns whether to go on, the same on every thread. loss is the first thread's
- * concern. Whoever stops early leaves rows or tiles undone: the weights of the last epoch are put
- * back. */
-static int run_batch(fbp_training *training, const fbp_batch *batch, fbp_range share, int64_t epoch,
-                     int64_t index, const double *scalars, double *loss, const fbp_team *team) {
+/* The weights phase of this thread. Whoever stops early leaves tiles undone. */
+static void take_gradients(fbp_training *training, const a_step *step, const shares *own,
+                           const fbp_team *team) {
     fbp_pass *pass = &training->pass;
     const fbp_plan *plan = pass->plan;
-    double squares = total_squares(training); /* now: beyond the barrier they change */
-    fbp_rows_phase(pass, batch, team);
+    int64_t rows = step->batch.rows;
+    fbp_range share = rows == training->spec.batch ? own->units : fbp_units_share(plan, rows, team);
+    fbp_units units = fbp_units_begin(plan, rows, pass->most_parts, share);
+    for (; units.left > 0 && !fbp_watch_stopped(&pass->watch); fbp_units_next(plan, rows, &units)) {
+        void *g = fbp_unit_gradient(pass, &step->batch, &units, team);
+        if (g != NULL) fbp_training_take(training, &step->update, units.tile, g);
+        int64_t products = plan->tiles[units.tile].cost * rows / units.n_parts;
+        fbp_watch_work(&pass->watch, team, 2.0 * (double)products);
+    }
+}
+
+/* Whether the step may go on with a number that must be finite; all threads see the same one. */
+static int is_good(fbp_training *training, const a_step *step, double number, fbp_bad bad,
+                   const fbp_team *team) {
+    if (isfinite(number)) return 1;
+    if (team->thread == 0) {
+        training->bad_step = step->batch;
+        training->culprit.epoch = step->epoch;
+        training->culprit.step = step->index;
+        training->culprit.bad = bad;
+        training->status = FBP_NOT_FINITE;
+    }
+    return 0;
+}
+
+/* Returns whether to go on, the same on every thread. Whoever stops early leaves rows or tiles
+ * undone: the weights of the last epoch are put back. */
+static int run_step(fbp_training *training, a_step *step, const shares *own, const fbp_team *team) {
+    fbp_pass *pass = &training->pass;
+    double squares = fbp_training_squares(training); /* now: beyond the barrier they change */
+    fbp_rows_phase(pass, &step->batch, team);
     if (team->thread == 0) training->stop_after_rows = fbp_watch_stopped(&pass->watch);
     fbp_barrier(team);
     if (training->stop_after_rows) return 0;
-    *loss = fbp_batch_loss(pass, batch->rows) +
-            0.5 * training->spec.problem.alpha * squares / batch->weight;
-    if (!isfinite(*loss)) {
-        if (team->thread == 0) blame(training, batch, epoch, index, 0);
-        return 0;
-    }
-    follow_values(training, batch, team);
-    fbp_units units = fbp_units_begin(plan, batch->rows, pass->most_parts, share);
-    for (; units.left > 0 && !fbp_watch_stopped(&pass->watch);
-         fbp_units_next(plan, batch->rows, &units)) {
-        void *g = fbp_unit_gradient(pass, batch, &units, team);
-        if (g != NULL) update_tile(training, batch, units.tile, g, scalars);
-        int64_t products = plan->tiles[units.tile].cost * batch->rows / units.n_parts;
-        fbp_watch_work(&pass->watch, team, 2.0 * (double)products);
-    }
+    step->loss = fbp_batch_loss(pass, step->batch.rows) +
+                 0.5 * training->spec.problem.alpha * squares / step->batch.weight;
+    if (!is_good(training, step, step->loss, FBP_BAD_RESULT, team)) return 0;
+    fbp_training_follow(training, &step->batch, team);
+    take_gradients(training, step, own, team);
     if (team->thread == 0) training->stop_after_weights = fbp_watch_stopped(&pass->watch);
     fbp_barrier(team);
     if (training->stop_after_weights) return 0;
-    if (isfinite(total_squares(training))) return 1;
-    if (team->thread == 0) blame(training, batch, epoch, index, 1);
-    return 0;
+    if (step->update.measured) step->norm = fbp_training_gradient_norm(training);
+    if (training->gradient != NULL) {
+        if (!is_good(training, step, step->norm, FBP_BAD_GRADIENT, team)) return 0;
+        fbp_training_finish(training, &step->update, own->tiles, step->norm);
+        fbp_barrier(team);
+    }
+    return is_good(training, step, fbp_training_squares(training), FBP_BAD_WEIGHT, team);
 }
 
 /* Batches of an epoch, the shorter last one among them. */
@@ -278,39 +219,43 @@ static int64_t count_batches(const fbp_training_spec *spec) {
     return (rows_of(spec) + spec->batch - 1) / spec->batch;
 }
 
-static int run_epoch(fbp_training *training, int64_t e, int64_t *step, fbp_range whole,
+/* Batch b of the epoch that is run, before it runs; `done` steps have been made in all. */
+static a_step begin_step(const fbp_training *training, int64_t e, int64_t b, int64_t done) {
+    const fbp_training_spec *spec = &training->spec;
+    const fbp_run *run = training->run;
+    a_step step = {.epoch = run->first_epoch + e, .index = b};
+    step.batch = (fbp_batch){.problem = &spec->problem,
+                             .order = training->order,
+                             .first = b * spec->batch,
+                             .rows = spec->batch,
+                             .masks = 1,
+                             .draws = {.seed = spec->seed, .step = (uint64_t)done}};
+    int64_t left = training->n_samples - step.batch.first;
+    if (step.batch.rows > left) step.batch.rows = left;
+    step.update.weight = step.batch.weight = fbp_batch_weight(training->pass.plan, &step.batch);
+    step.update.measured = spec->clip_norm > 0.0 || run->gradient_norms != NULL;
+    double rate = run->rates[run->rates_per_epoch == 1 ? e : e * run->rates_per_epoch + b];
+    training->kernels->prepare(rate, done + 1, spec->attrs, step.update.scalars);
+    return step;
+}
+
+static int run_epoch(fbp_training *training, int64_t e, int64_t *done, const shares *own,
                      const fbp_team *team) {
     fbp_run *run = training->run;
-    const fbp_training_spec *spec = &training->spec;
-    const fbp_plan *plan = training->pass.plan;
-    int64_t n = training->n_samples, n_batches = count_batches(spec);
-    const double *rates = run->rates + e * run->rates_per_epoch;
+    int64_t n_batches = count_batches(&training->spec);
     double sum = 0.0;
     for (int64_t b = 0; b < n_batches; b++) {
-        fbp_batch batch = {.problem = &spec->problem,
-                           .order = training->order,
-                           .first = b * spec->batch,
-                           .rows = spec->batch,
-                           .masks = 1,
-                           .draws = {.seed = spec->seed, .step = (uint64_t)*step}};
-        if (batch.first + batch.rows > n) batch.rows = n - batch.first;
-        batch.weight = fbp_batch_weight(plan, &batch);
-        double loss = 0.0;
-        if (batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
-            double scalars[FBP_MAX_SCALARS];
-            double rate = rates[run->rates_per_epoch == 1 ? 0 : b];
-            training->kernels->prepare(rate, *step + 1, spec->attrs, scalars);
-            fbp_range units =
-                batch.rows == spec->batch ? whole : fbp_units_share(plan, batch.rows, team);
-            if (!run_batch(training, &batch, units, run->first_epoch + e, b, scalars, &loss, team))
-                return 0;
-            ++*step;
+        a_step step = begin_step(training, e, b, *done);
+        if (step.batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
+            if (!run_step(training, &step, own, team)) return 0;
+            ++*done;
         }
-        sum += loss * (double)batch.rows;
-        if (team->thread == 0 && run->step_losses != NULL)
-            run->step_losses[e * n_batches + b] = loss;
+        sum += step.loss * (double)step.batch.rows;
+        if (team->thread != 0) continue;
+        if (run->step_losses != NULL) run->step_losses[e * n_batches + b] = step.loss;
+        if (run->gradient_norms != NULL) run->gradient_norms[e * n_batches + b] = step.norm;
     }
-    if (team->thread == 0) run->losses[e] = sum / (double)n;
+    if (team->thread == 0) run->losses[e] = sum / (double)training->n_samples;
     return 1;
 }
 
@@ -333,20 +278,22 @@ static void run_thread(void *context, const fbp_team *team) {
     fbp_training *training = context;
     fbp_run *run = training->run;
     int64_t step = run->step;
-    fbp_range tiles = fbp_tiles_share(training->pass.plan, team);
-    for (int64_t t = tiles.begin; t < tiles.end; t++) sum_tile_squares(training, t);
-    if (team->thread == 0) sum_running_squares(training);
-    fbp_weights_pack(training->pass.plan, training->pass.weights, team);
-    fbp_range units = fbp_units_share(training->pass.plan, training->spec.batch, team);
+    const fbp_plan *plan = training->pass.plan;
+    shares own = {fbp_units_share(plan, training->spec.batch, team), fbp_tiles_share(plan, team)};
+    for (int64_t t = own.tiles.begin; t < own.tiles.end; t++) fbp_training_measure(training, t);
+    if (team->thread == 0) fbp_training_measure_running(training);
+    fbp_weights_pack(plan, training->pass.weights, team);
     for (int64_t e = 0; e < run->n_epochs; e++) {
         begin_epoch(training, e, team);
-        if (!run_epoch(training, e, &step, units, team)) break;
+        if (!run_epoch(training, e, &step, &own, team)) break;
         if (team->thread == 0) {
             run->step = step;
             run->epochs_done = e + 1;
         }
     }
 }
+
+/* ---- the whole ---- */
 
 fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
     const fbp_plan *plan = training->pass.plan;
@@ -366,8 +313,7 @@ fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
     run->epochs_done = 0;
     fbp_parallel(training->spec.n_threads, run_thread, training);
     if (training->status == FBP_NOT_FINITE)
-        training->status =
-            fbp_explain(&training->pass, &training->bad, training->squares, &training->culprit);
+        training->status = fbp_explain(training);
     else if (run->epochs_done < run->n_epochs)
         training->status = fbp_fail(FBP_INTERRUPTED, "training was interrupted");
     if (training->status != FBP_OK)

@@ -71,6 +71,8 @@ typedef struct {
 
 typedef struct {
     void (*add_scaled)(int64_t n, double factor, const void *x, void *y); /* y += factor * x */
+    void (*scale)(int64_t n, double factor, void *x);                     /* x *= factor */
+    void (*clip)(int64_t n, double most, void *x); /* each to [-most, most]; NaN stays */
     double (*sum_squares)(int64_t n, const void *x);
     double (*weighted_sum)(int64_t n, const void *weight, const void *x); /* weight may be NULL */
     int64_t (*first_not_finite)(int64_t n, const void *x);                /* its index, or -1 */

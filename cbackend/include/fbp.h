@@ -351,16 +351,6 @@ fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss);
 /* FLOPs of one sample's forward and backward, known before anything runs. */
 void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward);
 
-/* Bytes that a training on `batch` samples a step allocates, by part; gradients are those of the
- * threads' tiles and of blocks of samples. And those that a predict of so many samples does: copies
- * of weights and scratch alone. */
-typedef struct {
-    int64_t activations, deltas, weight_copies, thread_scratch, gradients, order;
-    int64_t last_epoch, other, total;
-} fbp_memory;
-fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads);
-fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_threads);
-
 /* How evenly a step on `batch` dense samples spreads over so many threads, if it gets them (small
  * steps run on fewer): in each phase the mean thread's work over the busiest one's, 1 where it is
  * even; and how the phases are cut. */
@@ -435,10 +425,25 @@ typedef struct {
     const char *rule;
     double attrs[FBP_MAX_ATTRS];
     int64_t batch; /* samples a step */
+    /* The gradient, with the penalty's, is clipped to this norm, or each element of it to this size;
+     * 0: it is not. One of them. */
+    double clip_norm, clip_value;
     int shuffle;
     uint64_t seed;
     int n_threads;
 } fbp_training_spec;
+
+/* Bytes that a training allocates, by part; gradients are those of the threads' tiles and of blocks
+ * of samples, and the whole one where it is kept. And those that a predict of so many samples does:
+ * copies of weights and scratch alone. */
+typedef struct {
+    int64_t activations, deltas, weight_copies, thread_scratch, gradients, order;
+    int64_t last_epoch, other, total;
+} fbp_memory;
+/* Of a training by this spec on so many samples, before there are any: its problem is not looked at,
+ * and its rule may be NULL. */
+fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, int64_t n_samples);
+fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_threads);
 
 typedef struct fbp_training fbp_training;
 
@@ -454,8 +459,9 @@ typedef struct {
     const double *rates;     /* (n_epochs, rates_per_epoch) */
     int64_t rates_per_epoch; /* 1, or the batches of an epoch, also those without weight */
     double *losses;          /* (n_epochs), filled */
-    double *step_losses;     /* (n_epochs * steps an epoch), filled, or NULL */
-    fbp_poll_fn poll;        /* may be NULL */
+    double *step_losses;     /* (n_epochs * batches of an epoch), filled, or NULL */
+    double *gradient_norms; /* likewise: of the gradient with the penalty's, before it is clipped */
+    fbp_poll_fn poll;       /* may be NULL */
     void *poll_context;
     int64_t step;        /* updates made before; on return also those made here */
     int64_t epochs_done; /* whole epochs made here */
@@ -464,12 +470,15 @@ typedef struct {
 /* Runs whole epochs. If it does not return FBP_OK, params are those of the last whole epoch. */
 fbp_status fbp_training_run(fbp_training *training, fbp_run *run);
 
-/* After FBP_NOT_FINITE: where it happened. node is -1 where no node but the loss itself
+typedef enum { FBP_BAD_RESULT, FBP_BAD_GRADIENT, FBP_BAD_WEIGHT } fbp_bad;
+
+/* After FBP_NOT_FINITE: where it happened, in a result of the node, or in the gradient or the value
+ * of one of its parameters. node is -1 where no node but the loss itself, or a sum of squares,
  * overflowed. */
 typedef struct {
     int64_t epoch, step; /* epoch as counted from first_epoch; step within the epoch, from 0 */
     int node;
-    int in_weights; /* a parameter of that node, rather than a result */
+    fbp_bad bad;
 } fbp_culprit;
 fbp_culprit fbp_training_culprit(const fbp_training *training);
 

@@ -165,6 +165,7 @@ class Plan:
         batch_size: int,
         *,
         rule: str | None = None,
+        clip_norm: float | None = None,
         n_samples: int = 0,
         n_threads: int = 1,
     ) -> dict[str, int]: ...
@@ -195,6 +196,8 @@ class Training:
         states: Array,
         alpha: float = 0.0,
         batch_size: int,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
         sample_weight: Array | None = None,
         shuffle: bool = True,
         seed: int = 0,
@@ -207,4 +210,5 @@ class Training:
         first_epoch: int = 0,
         step: int = 0,
         step_losses: Array | None = None,
+        gradient_norms: Array | None = None,
     ) -> dict[str, Any]: ...

@@ -208,6 +208,16 @@ cdef int64_t _rows(object number, str name, int64_t least) except? -1:
     return count
 
 
+cdef double _clipping(object most, str name) except -1:
+    """The norm or size that gradients are clipped to; 0 for None."""
+    if most is None:
+        return 0.0
+    cdef double number = most
+    if not 0.0 < number < np.inf:
+        raise ValueError(f"{name}: found {most!r}, wanted a finite number above 0, or None")
+    return number
+
+
 cdef uint64_t _seed(object seed) except? 0:
     try:
         value = operator.index(seed)
@@ -1051,11 +1061,13 @@ cdef class Plan:
             _raise(status)
         return seconds
 
-    def memory(self, batch_size, *, rule=None, n_samples=0, n_threads=1):
+    def memory(self, batch_size, *, rule=None, clip_norm=None, n_samples=0, n_threads=1):
         """Bytes that a training takes, by part, known before anything runs."""
-        cdef dict parts = fbp_plan_memory(
-            self.plan, _rows(batch_size, "batch_size", 1), _rows(n_samples, "n_samples", 0),
-            _threads(n_threads))
+        cdef fbp_training_spec spec
+        memset(&spec, 0, sizeof(spec))
+        spec.batch, spec.shuffle = _rows(batch_size, "batch_size", 1), True
+        spec.clip_norm, spec.n_threads = _clipping(clip_norm, "clip_norm"), _threads(n_threads)
+        cdef dict parts = fbp_plan_memory(self.plan, &spec, _rows(n_samples, "n_samples", 0))
         parts["parameters"] = self.n_params * self.dtype.itemsize
         if rule is not None:
             parts["optimizer_state"] = (
@@ -1344,6 +1356,11 @@ cdef class Frozen:
 cdef class Training:
     """A network in training: holds its scratch, and works on params and states in place.
 
+    clip_norm: where the L2 norm of the gradient, the penalty's part with it, over all that is trained is
+    larger, every element is multiplied by clip_norm / (norm + 1e-6), as by
+    torch.nn.utils.clip_grad_norm_; all gradients are then kept at once, and updated in a third phase.
+    clip_value: every element is held to [-clip_value, clip_value]. One of them, or None.
+
     `progress` is what the last `run` came to: "epochs" made whole, their "losses", the "step" reached,
     and whether Ctrl-C "interrupted" it."""
 
@@ -1357,7 +1374,8 @@ cdef class Training:
     cdef readonly dict progress
 
     def __cinit__(self, Plan plan not None, params, X, y, *, str rule, attrs=None, states, double alpha=0.0,
-                  batch_size, sample_weight=None, bint shuffle=True, seed=0, n_threads=1):
+                  batch_size, clip_norm=None, clip_value=None, sample_weight=None, bint shuffle=True,
+                  seed=0, n_threads=1):
         cdef fbp_training_spec spec
         cdef void *pointers[FBP_MAX_STATES]
         memset(&spec, 0, sizeof(spec))
@@ -1373,6 +1391,8 @@ cdef class Training:
         encoded = rule.encode()
         spec.rule = encoded
         spec.batch, spec.shuffle, spec.seed = _whole(batch_size, "batch_size", 1), shuffle, _seed(seed)
+        spec.clip_norm = _clipping(clip_norm, "clip_norm")
+        spec.clip_value = _clipping(clip_value, "clip_value")
         spec.n_threads = _threads(n_threads)
         cdef fbp_status status = fbp_training_create(
             plan.plan, &spec, _data(params), pointers, &self.training)
@@ -1388,12 +1408,16 @@ cdef class Training:
     def __reduce__(self):
         raise TypeError("a Training belongs to this process and cannot be pickled")
 
-    def run(self, rates, *, first_epoch=0, step=0, step_losses=None):
+    def run(self, rates, *, first_epoch=0, step=0, step_losses=None, gradient_norms=None):
         """Runs len(rates) whole epochs; returns `progress`.
 
         rates (n_epochs,) holds the learning rate of each epoch; (n_epochs, batches of an epoch) that of
-        each step, where a batch without weight has its place though it makes none. After any exception, too, params are those of the last whole epoch and `progress` tells how
-        many were made."""
+        each step, where a batch without weight has its place though it makes none. After any exception,
+        too, params are those of the last whole epoch and `progress` tells how many were made.
+
+        step_losses and gradient_norms, (n_epochs * batches of an epoch,), receive the loss of each step,
+        and the L2 norm of its gradient: of all that is trained, with the penalty's part, before it is
+        clipped. A batch without weight has 0 in both."""
         rates = np.ascontiguousarray(rates, np.float64)
         if rates.ndim not in (1, 2):
             raise ValueError(f"rates: found shape {rates.shape}, wanted (n_epochs,) or "
@@ -1408,9 +1432,13 @@ cdef class Training:
         call.rates = <const double *>_data(rates)
         call.rates_per_epoch = 1 if rates.ndim == 1 else rates.shape[1]
         call.losses = <double *>_data(losses)
+        steps = (losses.size * self.n_batches,)
         if step_losses is not None:
-            call.step_losses = <double *>_data(_dense(
-                step_losses, "step_losses", np.float64, (losses.size * self.n_batches,), writable=True))
+            call.step_losses = <double *>_data(
+                _dense(step_losses, "step_losses", np.float64, steps, writable=True))
+        if gradient_norms is not None:
+            call.gradient_norms = <double *>_data(
+                _dense(gradient_norms, "gradient_norms", np.float64, steps, writable=True))
         cdef _Signals signals = _Signals()
         call.poll, call.poll_context = _poll, <void *>signals
         if self.running:

@@ -264,12 +264,6 @@ cdef extern from "fbp.h" nogil:
 
     void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward)
 
-    ctypedef struct fbp_memory:
-        int64_t activations, deltas, weight_copies, thread_scratch, gradients, order
-        int64_t last_epoch, other, total
-    fbp_memory fbp_plan_memory(const fbp_plan *plan, int64_t batch, int64_t n_samples, int n_threads)
-    fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_threads)
-
     ctypedef struct fbp_balance:
         double rows, weights
         int by_columns, n_blocks
@@ -313,9 +307,16 @@ cdef extern from "fbp.h" nogil:
         const char *rule
         double attrs[FBP_MAX_ATTRS]
         int64_t batch
+        double clip_norm, clip_value
         int shuffle
         uint64_t seed
         int n_threads
+
+    ctypedef struct fbp_memory:
+        int64_t activations, deltas, weight_copies, thread_scratch, gradients, order
+        int64_t last_epoch, other, total
+    fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, int64_t n_samples)
+    fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_threads)
 
     ctypedef struct fbp_training:
         pass
@@ -331,6 +332,7 @@ cdef extern from "fbp.h" nogil:
         int64_t rates_per_epoch
         double *losses
         double *step_losses
+        double *gradient_norms
         fbp_poll_fn poll
         void *poll_context
         int64_t step
@@ -338,8 +340,13 @@ cdef extern from "fbp.h" nogil:
 
     fbp_status fbp_training_run(fbp_training *training, fbp_run *run)
 
+    ctypedef enum fbp_bad:
+        FBP_BAD_RESULT
+        FBP_BAD_GRADIENT
+        FBP_BAD_WEIGHT
+
     ctypedef struct fbp_culprit:
         int64_t epoch, step
         int node
-        int in_weights
+        fbp_bad bad
     fbp_culprit fbp_training_culprit(const fbp_training *training)

@@ -1,0 +1,62 @@
+/* What a training holds, as the files see it that make one and run its epochs (fit.c), that turn
+ * gradients into new weights (update.c), and that say what went wrong (culprit.c). */
+#ifndef FBP_CORE_TRAINING_H
+#define FBP_CORE_TRAINING_H
+
+#include "core/pass.h"
+
+struct fbp_training {
+    fbp_pass pass;
+    fbp_training_spec spec;
+    int64_t n_samples;
+    const fbp_row *rule;
+    const fbp_rule_kernels *kernels;
+    char *params, *last_epoch; /* (n_params): the weights, and those of the last whole epoch */
+    void *states[FBP_MAX_STATES];
+    char *gradient;  /* (n_params), where more than a tile of it must be known before the update */
+    uint32_t *order; /* (samples) the epoch's order, or NULL */
+    double *squares; /* (n_tiles + 1, 2): sums of squares of each tile's weights and of its bias; at
+                      * last, as of a bias, that of the running values */
+    double *gradient_squares; /* (n_tiles): of the gradient, before it is clipped */
+    void *block;              /* all of the above */
+    fbp_culprit culprit;
+    fbp_batch bad_step; /* the culprit's */
+    /* of the current run: */
+    fbp_run *run;
+    int stop_after_rows, stop_after_weights; /* what the first thread knew before each barrier */
+    fbp_status status;
+};
+
+/* What the updates of a step are made of, the same on every thread. */
+typedef struct {
+    double weight; /* the sum of the batch's weights */
+    int measured;  /* the norm of the gradient is wanted */
+    double scalars[FBP_MAX_SCALARS];
+} fbp_update;
+
+/* ---- update.c ---- */
+
+/* Sums of squares of a tile's weights; and of all weights that the penalty is on, which is not
+ * finite if any weight or bias is not. */
+void fbp_training_measure(fbp_training *training, int64_t t);
+void fbp_training_measure_running(fbp_training *training);
+double fbp_training_squares(const fbp_training *training);
+
+/* Takes the gradient of tile t over the whole batch: adds the penalty, and updates the tile or,
+ * where more must be known first, keeps the gradient for the third phase. */
+void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t t, void *g);
+/* The norm of the gradient, if it was measured, once all tiles are taken. */
+double fbp_training_gradient_norm(const fbp_training *training);
+/* The third phase, of one thread: updates its tiles, the norm being known. */
+void fbp_training_finish(fbp_training *training, const fbp_update *update, fbp_range tiles,
+                         double norm);
+
+/* Running values follow what a batch has made; on one thread. */
+void fbp_training_follow(fbp_training *training, const fbp_batch *batch, const fbp_team *team);
+
+/* ---- culprit.c ---- */
+
+/* The culprit's node, and FBP_NOT_FINITE with a message, of the bad step. */
+fbp_status fbp_explain(fbp_training *training);
+
+#endif

@@ -1,0 +1,211 @@
+"""What an update must know before it is made: the norm of the whole gradient.
+
+The bits are those of the same steps written out in NumPy, on any number of threads.
+"""
+
+import numpy as np
+import pytest
+from helpers import Run, by_hand, over_dtypes
+from test_graphs import THREADS, Case, case_as_net, over_graphs
+
+from fastbp import _core
+from fastbp.errors import NonFiniteError
+from fastbp.testing import network
+
+OPTIONS = {"batch_size": 5, "shuffle": True, "seed": 7, "alpha": 0.1}
+
+
+def assert_same_runs(runs):
+    """Weights, states and what was reported, to the bit."""
+    (first, *reported), *others = runs
+    for other, *its in others:
+        other.same_as(first)
+        np.testing.assert_array_equal(its, reported)
+
+
+def epochs_of(net, n_epochs=2, **options):
+    """A run after some epochs, with the loss and the norm of each step."""
+    run = Run(net, **options)
+    steps = n_epochs * -(-run.n_samples // options["batch_size"])
+    losses, norms = np.empty((2, steps))
+    run(n_epochs, step_losses=losses, gradient_norms=norms)
+    return run, losses, norms
+
+
+# ---------------------------------------------------------------------------------------- clipping
+
+over_clipping = pytest.mark.parametrize(
+    "clipping", [{"clip_norm": 0.1}, {"clip_value": 0.01}], ids=str
+)
+
+
+@over_dtypes
+@over_clipping
+def test_clipping_has_the_bits_of_numpy(dtype, clipping):
+    """With the penalty's part of the gradient, and a last batch of 3."""
+    net = network((6, 9, 4), dtype=dtype, n_samples=23)
+    run, _, norms = epochs_of(net, rule="adam", **OPTIONS, **clipping)
+    params, states, *_, expected = by_hand(
+        net, "adam", {}, [0.01] * 2, weights=None, **OPTIONS, **clipping
+    )
+    np.testing.assert_array_equal(run.params, params)
+    np.testing.assert_array_equal(run.states, states)
+    np.testing.assert_array_equal(norms, expected)
+    plain, _, _ = epochs_of(net, rule="adam", **OPTIONS)
+    assert not np.array_equal(plain.params, params)
+
+
+def test_a_clipped_step_worked_by_hand():
+    """x = (3, 4), z = 0 and t = -1: the gradient is (3, 4, 1), of norm sqrt(26)."""
+    plan = _core.Plan(2, [("linear", {"units": 1})], ("squared_error", {}), dtype=np.float64)
+    for clipping, expected in (
+        ({"clip_norm": 2.0}, 2.0 / (np.sqrt(26) + 1e-6) * np.array([3.0, 4.0, 1.0])),
+        ({"clip_value": 2.0}, np.array([2.0, 2.0, 1.0])),
+    ):
+        params, norms = np.zeros(3), np.empty(1)
+        training = _core.Training(
+            plan,
+            params,
+            np.array([[3.0, 4.0]]),
+            np.array([[-1.0]]),
+            rule="sgd",
+            states=np.zeros((0, 3)),
+            batch_size=1,
+            **clipping,
+        )
+        training.run([0.5], gradient_norms=norms)
+        # A product and a quotient of numbers of a few roundings each.
+        np.testing.assert_allclose(params, -0.5 * expected, rtol=4 * np.finfo(float).eps)
+        assert norms[0] == np.sqrt(26)
+
+
+@over_dtypes
+def test_a_norm_that_is_not_reached_changes_no_bit(dtype):
+    net = network((6, 9, 4), dtype=dtype, n_samples=23)
+    plain = epochs_of(net, **OPTIONS)
+    for clipping in ({"clip_norm": 1e4}, {"clip_value": 1e4}):
+        assert_same_runs([plain, epochs_of(net, **OPTIONS, **clipping)])
+
+
+@pytest.mark.threads
+@over_dtypes
+@over_graphs
+@over_clipping
+def test_clipping_gives_the_same_bits_on_any_number_of_threads(graph, dtype, clipping):
+    net = case_as_net(Case(graph, dtype, 1500))
+    options = {"batch_size": 700, "alpha": 0.1, **clipping}
+    runs = [epochs_of(net, n_threads=n, **options) for n in THREADS]
+    assert (runs[0][2] > 0.1).any()
+    assert_same_runs(runs)
+
+
+@pytest.mark.threads
+def test_many_tiles_are_clipped_by_one_norm():
+    """Layers of several tiles, which different threads take; the norm is that of NumPy."""
+    net = network((300, 200, 50), dtype=np.float32, n_samples=64)
+    options = {"rule": "sgd", "batch_size": 64, "shuffle": False, "clip_norm": 0.01}
+    runs = [epochs_of(net, 1, n_threads=n, **options) for n in THREADS]
+    assert_same_runs(runs)
+    run, _, (norm,) = runs[0]
+    grad = np.empty_like(net.params)
+    net.plan.loss_gradient(net.params, net.X, net.y, grad=grad)
+    # Squares of 70,000 floats, exact in double: half an eps for each addition of a chain.
+    assert norm == pytest.approx(np.linalg.norm(grad.astype(float)), rel=70000 * 2.0**-53, abs=0)
+    step = np.linalg.norm((net.params - run.params).astype(float))
+    # The rate times the norm that was asked for; each weight is rounded once to a float below 1.
+    assert step == pytest.approx(0.01 * 0.01, abs=np.sqrt(net.params.size) * 2.0**-24)
+
+
+def test_frozen_parameters_have_no_part_in_the_norm():
+    graph = {
+        "inputs": [((2,), "real")],
+        "parameters": [{"shape": (2, 1)}, {"shape": (1,), "frozen": True}],
+        "nodes": [("linear", {}, (0, 1, 2))],
+        "losses": [{"name": "squared_error", "value": 3}],
+        "outputs": [3],
+    }
+    plan = _core.Plan(graph=graph, dtype=np.float64)
+    norms = np.empty(1)
+    training = _core.Training(
+        plan,
+        np.zeros(3),
+        np.array([[3.0, 4.0]]),
+        np.array([[-1.0]]),
+        rule="sgd",
+        states=np.zeros((0, 3)),
+        batch_size=1,
+        clip_norm=1.0,
+    )
+    training.run([0.5], gradient_norms=norms)
+    assert norms[0] == 5.0
+
+
+def test_a_batch_without_weight_has_no_norm():
+    net = network(n_samples=15)
+    weights = np.repeat([1.0, 0.0, 2.0], 5)
+    _, losses, norms = epochs_of(
+        net, 1, batch_size=5, sample_weight=weights, shuffle=False, clip_norm=0.1
+    )
+    assert ((norms > 0) == [True, False, True]).all() and losses[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (1.7e308, "a gradient of node 1, 'linear' became infinite or NaN in step 0 of epoch 0"),
+        (1e153, "the gradients became too large in step 0 of epoch 0: the sum of their squares"),
+    ],
+)
+def test_a_gradient_that_is_not_finite_ends_training_before_the_update(x, message):
+    """Two losses of 50, since w = 0; each gradient is -10 x. One square of 1e154 is a double."""
+    graph = {
+        "inputs": [((1,), "real")],
+        "parameters": [{"shape": (1, 1)}, {"shape": (1, 1)}],
+        "nodes": [("linear", {}, (0, 1)), ("linear", {}, (0, 2))],
+        "losses": [{"name": "squared_error", "value": v} for v in (3, 4)],
+        "outputs": [3],
+    }
+    params = np.zeros(2)
+    training = _core.Training(
+        _core.Plan(graph=graph, dtype=np.float64),
+        params,
+        np.array([[x]]),
+        (np.array([[10.0]]), np.array([[10.0]])),
+        rule="sgd",
+        states=np.zeros((0, 2)),
+        batch_size=1,
+        clip_norm=1.0,
+    )
+    with pytest.raises(NonFiniteError, match=message):
+        training.run([1e-3])
+    np.testing.assert_array_equal(params, 0)
+
+
+def test_clipping_that_makes_no_sense_is_refused():
+    net = network()
+    for name in ("clip_norm", "clip_value"):
+        for found in (0, -1.0, np.nan, np.inf):
+            with pytest.raises(ValueError, match=f"{name}: found {found}, wanted a finite number"):
+                Run(net, **{name: found})
+        with pytest.raises(TypeError):
+            Run(net, **{name: "1"})
+    with pytest.raises(ValueError, match="clip_norm: found 1 beside a clip_value of 2, wanted one"):
+        Run(net, clip_norm=1, clip_value=2)
+    with pytest.raises(ValueError, match="gradient_norms: found shape"):
+        Run(net)(1, gradient_norms=np.empty(2))
+
+
+def test_the_kept_gradient_is_counted():
+    plan = network((20, 30, 3), dtype=np.float32).plan
+    plain, clipped = plan.memory(10), plan.memory(10, clip_norm=1.0)
+    assert clipped["gradients"] == plain["gradients"] + 4 * plan.n_params
+    assert clipped["total"] >= plain["total"] + 4 * plan.n_params
+    assert clipped["total"] == sum(size for part, size in clipped.items() if part != "total")
+
+
+def test_clipped_training_allocates_nothing_in_its_steps():
+    run = Run(network((20, 30, 3), n_samples=100), batch_size=20, clip_norm=0.1)
+    run(1)
+    before = _core.allocation_count()
+    run(20)
+    assert _core.allocation_count() == before
