@@ -565,6 +565,18 @@ def lion(w, g, states, rate, step, beta_1, beta_2, weight_decay):
     m[:] = real(beta_2) * m + real(1 - beta_2) * g
 
 
+def lamb(w, g, states, rate, step, beta_1, beta_2, epsilon, weight_decay):
+    """You et al. (2020), algorithm 2, with phi the identity; w is one tensor."""
+    m, v = moments(g, states, beta_1, beta_2)
+    real = w.dtype.type
+    root = real(np.sqrt(1 - beta_2**step))
+    adam = real(1 / (1 - beta_1**step)) * m / (np.sqrt(v) / root + real(epsilon))
+    direction = adam + real(weight_decay) * w
+    norms = np.sqrt(sum_squares(w)), np.sqrt(sum_squares(direction))
+    ratio = norms[0] / norms[1] if norms[0] > 0 and norms[1] > 0 else 1
+    w -= real(rate) * real(ratio) * direction
+
+
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8}
 RULES = {
     "sgd": Rule(sgd, 0),
@@ -577,6 +589,7 @@ RULES = {
     "adamw": Rule(adamw, 2, {**ADAM, "weight_decay": 0.01}),
     "amsgrad": Rule(amsgrad, 3, ADAM),
     "nadam": Rule(nadam, 2, {**ADAM, "momentum_decay": 0.004}),
+    "lamb": Rule(lamb, 2, {**ADAM, "epsilon": 1e-6, "weight_decay": 0.01}),
     "lion": Rule(lion, 1, {"beta_1": 0.9, "beta_2": 0.99, "weight_decay": 0.0}),
 }
 

@@ -89,6 +89,14 @@ BY_HAND = {
             ),
         ],
     ),
+    # The tensor is this one number: the step is the rate times |w|, along the sign of d = 2 / 3 + 0.5.
+    # Then m = v = 1 and w = 0.9: d is positive too. The third gradient turns it: m = -1.5, v = 4.75,
+    # 1 - 0.75^3 = 0.578125 and d = -0.443 + 0.405.
+    "lamb": (
+        {**BETAS, "weight_decay": 0.5},
+        0.1,
+        [(2, 1 - 0.1), (1, 0.9 - 0.09), (-4, 0.81 + 0.081)],
+    ),
     # c = 1, m = 0.5; c = 0.25 - 0.2, though g points the other way, m = 0.275; c = 0.1375 - 0.5.
     "lion": (
         {"beta_1": 0.5, "beta_2": 0.75, "weight_decay": 0.5},
@@ -189,6 +197,41 @@ def test_adamw_over_a_thousand_steps_against_the_paper(rng):
     assert_agree_after_a_thousand_steps(ours, expected)
 
 
+def lamb_as_in_the_paper(w, gradients, rate, beta_1, beta_2, epsilon, weight_decay):
+    """Algorithm 2 of You et al. (2020), with its moments by name."""
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, start=1):
+        m = beta_1 * m + (1 - beta_1) * g
+        v = beta_2 * v + (1 - beta_2) * g**2
+        r = m / (1 - beta_1**t) / (np.sqrt(v / (1 - beta_2**t)) + epsilon)
+        update = r + weight_decay * w
+        w = w - rate * np.linalg.norm(w) / np.linalg.norm(update) * update
+    return w
+
+
+def test_lamb_over_a_thousand_steps_against_the_paper(rng):
+    """Of one tensor of 50. The norm of w has a part in every step, so that errors grow with it.
+
+    A relative error of w in one step is in the next one's step too, which is 0.003 of w: over 1000
+    steps it grows by at most e^3 = 20. Each step adds what the other rules' do, and the ratio's
+    error, 60 roundings of a step of 0.003: less than another eps.
+    """
+    w, gradients = rng.standard_normal(50), rng.standard_normal((1000, 50))
+    ours = by_the_engine("lamb", ADAMW, w, gradients, 0.003)
+    expected = lamb_as_in_the_paper(w, gradients, 0.003, **ADAMW)
+    assert np.abs(expected).max() < 4 and np.abs(expected - w).max() > 0.1
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=20 * 1000 * 5 * EPS)
+
+
+def test_lamb_without_a_norm_takes_the_direction_itself():
+    """Weights of 0 move as Adam's would; a direction of 0 moves nothing."""
+    for w, g, expected in ((0.0, 2.0, -0.2 / 3), (1.0, 0.0, 1.0)):
+        ours, states = np.full(3, w), np.zeros((2, 3))
+        attrs = {**BETAS, "weight_decay": 0.0}
+        _core.update("lamb", ours, np.full(3, g), list(states), 0.1, 1, attrs)
+        np.testing.assert_allclose(ours, expected, rtol=4 * EPS, atol=0)
+
+
 # Of each rule: the class in torch.optim, our attributes, and torch's arguments.
 MOMENTS = {"betas": (0.8, 0.99), "eps": 1e-6}
 TORCH = {
@@ -209,8 +252,8 @@ TORCH = {
 
 
 def test_every_rule_has_a_peer_or_a_reason():
-    """The epsilon of adam is scikit-learn's, as its test above shows; PyTorch has no Lion."""
-    assert set(TORCH) | {"adam", "lion"} == {row["name"] for row in rows("rule")}
+    """The epsilon of adam is scikit-learn's, as its test above shows; LAMB and Lion PyTorch lacks."""
+    assert set(TORCH) | {"adam", "lamb", "lion"} == {row["name"] for row in rows("rule")}
 
 
 @pytest.fixture

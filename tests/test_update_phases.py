@@ -1,11 +1,11 @@
-"""What an update must know before it is made: the norm of the whole gradient.
+"""What an update must know before it is made: the norm of the whole gradient, or of each tensor.
 
 The bits are those of the same steps written out in NumPy, on any number of threads.
 """
 
 import numpy as np
 import pytest
-from helpers import Run, by_hand, over_dtypes
+from helpers import Run, by_hand, over_dtypes, parts_of
 from test_graphs import THREADS, Case, case_as_net, over_graphs
 
 from fastbp import _core
@@ -209,3 +209,63 @@ def test_clipped_training_allocates_nothing_in_its_steps():
     before = _core.allocation_count()
     run(20)
     assert _core.allocation_count() == before
+
+
+# ------------------------------------------------------------------------------- norms of tensors
+
+
+@over_dtypes
+@pytest.mark.parametrize("clipping", [{}, {"clip_norm": 0.1}, {"clip_value": 0.01}], ids=str)
+def test_lamb_has_the_bits_of_numpy(dtype, clipping):
+    """Weights and biases, though they share a tile, have ratios of their own; clipping is first."""
+    net = network((6, 9, 4), dtype=dtype, n_samples=23)
+    run, _, norms = epochs_of(net, rule="lamb", **OPTIONS, **clipping)
+    params, states, *_, expected = by_hand(
+        net, "lamb", {}, [0.01] * 2, weights=None, **OPTIONS, **clipping
+    )
+    np.testing.assert_array_equal(run.params, params)
+    np.testing.assert_array_equal(run.states, states)
+    np.testing.assert_array_equal(norms, expected)
+
+
+@pytest.mark.threads
+@over_dtypes
+@over_graphs
+def test_lamb_gives_the_same_bits_on_any_number_of_threads(graph, dtype):
+    net = case_as_net(Case(graph, dtype, 1500))
+    options = {"rule": "lamb", "batch_size": 700, "alpha": 0.1}
+    runs = [epochs_of(net, n_threads=n, **options) for n in THREADS]
+    assert not np.array_equal(runs[0][0].params, net.params)
+    assert_same_runs(runs)
+
+
+@pytest.mark.threads
+@pytest.mark.parametrize("clipping", [{}, {"clip_norm": 0.01}], ids=str)
+def test_a_tensor_of_many_tiles_has_one_ratio(clipping):
+    net = network((300, 200, 50), dtype=np.float64, n_samples=64)
+    options = {"rule": "lamb", "batch_size": 64, "shuffle": False, **clipping}
+    runs = [epochs_of(net, 1, n_threads=n, **options) for n in THREADS]
+    assert_same_runs(runs)
+    for part in parts_of(net.plan)[0]:
+        w, moved = net.params[part], runs[0][0].params[part] - net.params[part]
+        # The rate times the tensor's norm: w is rounded to half an eps of its size, 50 of the step.
+        if np.any(w):
+            assert np.linalg.norm(moved) == pytest.approx(
+                0.01 * np.linalg.norm(w), rel=100 * np.finfo(float).eps, abs=0
+            )
+    if clipping:
+        return
+    params, *_ = by_hand(
+        net, "lamb", {}, [0.01], batch_size=64, shuffle=False, seed=0, alpha=0.0, weights=None
+    )
+    # Two norms of at most 60,000 squares, added in another order: half an eps each for every one.
+    atol = np.abs(params - net.params).max() * 60000 * 2.0**-53 + 2.0**-52
+    np.testing.assert_allclose(runs[0][0].params, params, rtol=0, atol=atol)
+
+
+def test_lamb_keeps_the_gradient_too():
+    plan = network((20, 30, 3), dtype=np.float32).plan
+    kept = plan.memory(10, rule="lamb")["gradients"] - plan.memory(10, rule="lion")["gradients"]
+    assert kept == 4 * plan.n_params
+    (row,) = (row for row in _core.table() if row["name"] == "lamb")
+    assert row["needs"] == "norms of tensors"

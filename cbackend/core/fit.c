@@ -41,8 +41,14 @@ static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec
     return FBP_OK;
 }
 
+static int needs_norms(const fbp_training *training) {
+    return training->rule != NULL && training->rule->needs == FBP_NEEDS_TENSOR_NORMS;
+}
+
 /* Whether an update must know more than the gradient of its own tile. */
-static int has_third_phase(const fbp_training_spec *spec) { return spec->clip_norm > 0.0; }
+static int has_third_phase(const fbp_training *training) {
+    return training->spec.clip_norm > 0.0 || needs_norms(training);
+}
 
 static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carver) {
     const fbp_training_spec *spec = &training->spec;
@@ -51,8 +57,10 @@ static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carv
     training->order = fbp_carve(carver, spec->shuffle ? training->n_samples : 0, sizeof(uint32_t));
     training->squares = fbp_carve(carver, 2 * (int64_t)plan->n_tiles + 2, sizeof(double));
     training->gradient_squares = fbp_carve(carver, plan->n_tiles, sizeof(double));
-    int64_t kept = has_third_phase(spec) ? plan->graph.n_params : 0;
+    int64_t kept = has_third_phase(training) ? plan->graph.n_params : 0;
     training->gradient = fbp_carve(carver, kept, fbp_size(plan->dtype));
+    int64_t measured = needs_norms(training) ? 4 * (int64_t)plan->n_tiles : 0;
+    training->norms = fbp_carve(carver, measured, sizeof(double));
 }
 
 /* FLOPs of a step: its products, and of each parameter the update, which is all that counts where
@@ -93,7 +101,7 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     fbp_carver carving = {training->block, 0};
     carve(training, plan, &carving);
     if (!spec->shuffle) training->order = NULL;
-    if (!has_third_phase(spec)) training->gradient = NULL;
+    if (!has_third_phase(training)) training->gradient = NULL;
     *out = training;
     return FBP_OK;
 }
@@ -126,6 +134,7 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, 
     memory.weight_copies = (int64_t)copies.used;
     count_values(plan, spec->batch, &memory);
     fbp_training training = {.spec = *spec, .n_samples = n_samples};
+    if (spec->rule != NULL) training.rule = fbp_variant_find(plan->variant, FBP_RULE, spec->rule);
     training.spec.n_threads =
         fbp_threads_for_step(plan, step_flops(plan, plan->flops, spec->batch), spec->n_threads);
     fbp_carver counting = {NULL, 0};
@@ -133,7 +142,7 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, 
     const fbp_pass *pass = &training.pass;
     int64_t threads = training.spec.n_threads, own = (int64_t)pass->gradient_bytes;
     memory.gradients = own * threads + (int64_t)pass->partial_bytes * pass->n_partials;
-    if (has_third_phase(spec)) memory.gradients += params;
+    if (has_third_phase(&training)) memory.gradients += params;
     memory.thread_scratch = ((int64_t)pass->thread_bytes - own) * threads;
     memory.order = spec->shuffle ? n_samples * (int64_t)sizeof(uint32_t) : 0;
     memory.last_epoch = params;
@@ -208,8 +217,7 @@ static int run_step(fbp_training *training, a_step *step, const shares *own, con
     if (step->update.measured) step->norm = fbp_training_gradient_norm(training);
     if (training->gradient != NULL) {
         if (!is_good(training, step, step->norm, FBP_BAD_GRADIENT, team)) return 0;
-        fbp_training_finish(training, &step->update, own->tiles, step->norm);
-        fbp_barrier(team);
+        fbp_training_finish(training, &step->update, own->tiles, step->norm, team);
     }
     return is_good(training, step, fbp_training_squares(training), FBP_BAD_WEIGHT, team);
 }

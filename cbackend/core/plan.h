@@ -15,6 +15,7 @@ typedef struct {
     int parameter;
     int64_t begin, end;
     int64_t cost;    /* elements of the gradient */
+    int64_t own;     /* those at the start that are the parameter's, and not the bias's */
     int64_t weights; /* those at the start that the penalty is on */
     int64_t offset;  /* in the flat buffer */
 } fbp_tile;

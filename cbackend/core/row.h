@@ -48,11 +48,18 @@ typedef struct {
 
 /* Update rules work on n contiguous parameters. `prepare` turns rate, step (from 1) and attributes
  * into the scalars of this step, once a step; `update` applies them. states[i] is the i-th state
- * vector's part for these parameters. No FMA and no reassociation: the bits equal NumPy's. */
-#define FBP_MAX_SCALARS 8
+ * vector's part for these parameters. No FMA and no reassociation: the bits equal NumPy's.
+ *
+ * A rule that needs norms has no `update` but three functions: `direct` makes the direction of the
+ * gradient, in its place; `ratio` is what follows of the norms of a whole tensor and of its whole
+ * direction; `advance` is the step along the direction, in which it is a factor. */
+#define FBP_MAX_SCALARS 12
 typedef struct {
     void (*prepare)(double rate, int64_t step, const double *attrs, double *scalars);
     void (*update)(int64_t n, const void *g, void *w, void *const *states, const double *scalars);
+    void (*direct)(int64_t n, void *g, const void *w, void *const *states, const double *scalars);
+    double (*ratio)(double norm_w, double norm_d);
+    void (*advance)(int64_t n, double ratio, const void *d, void *w, const double *scalars);
 } fbp_rule_kernels;
 
 typedef struct fbp_node_kernels fbp_node_kernels; /* core/node.h: ops as nodes of a graph */
@@ -73,6 +80,7 @@ struct fbp_row {
     fbp_target target;       /* losses: what kind of target they take */
     const char *link;        /* losses: name of the inverse link */
     int n_states;            /* rules: state vectors kept */
+    fbp_needs needs;         /* rules */
     const char *sparse_form; /* ops: the row that takes its place for CSR samples, or NULL */
     int reads_sparse;        /* ops: its input is an fbp_sparse_rows, not a tile */
     int couples_samples;     /* ops: the results, without sample axis, are made of all samples */

@@ -1,4 +1,5 @@
 /* Rows run by themselves, outside any plan: for functions, for tests and for looking. */
+#include <math.h>
 #include <string.h>
 
 #include "core/arena.h"
@@ -25,6 +26,7 @@ fbp_row_info fbp_row_describe(const fbp_row *row) {
                          .target = row->target,
                          .link = row->link,
                          .n_states = row->n_states,
+                         .needs = row->needs,
                          .row_independent = !row->couples_samples,
                          .has_tangent = tangent,
                          .has_backward_tangent = backward_tangent,
@@ -141,7 +143,18 @@ fbp_status fbp_rule_run(const fbp_row *row, fbp_dtype dtype, const double *attrs
     const fbp_rule_kernels *kernels = row->kernels[dtype];
     double scalars[FBP_MAX_SCALARS];
     kernels->prepare(rate, step, attrs, scalars);
-    kernels->update(n, g, w, states, scalars);
+    if (row->needs == FBP_NEEDS_NOTHING) {
+        kernels->update(n, g, w, states, scalars);
+        return FBP_OK;
+    }
+    const fbp_vector_kernels *vector = fbp_variant_current()->vector->kernels[dtype];
+    void *d = fbp_alloc((size_t)n * fbp_size(dtype));
+    if (d == NULL) return FBP_NO_MEMORY;
+    memcpy(d, g, (size_t)n * fbp_size(dtype));
+    kernels->direct(n, d, w, states, scalars);
+    double ratio = kernels->ratio(sqrt(vector->sum_squares(n, w)), sqrt(vector->sum_squares(n, d)));
+    kernels->advance(n, ratio, d, w, scalars);
+    fbp_free(d);
     return FBP_OK;
 }
 

@@ -31,14 +31,6 @@ static int64_t width_of(const fbp_plan *plan, int p) {
     return fbp_width(&plan->graph.values[plan->graph.parameters[p].value].is);
 }
 
-/* Elements of rows [begin, end) of parameter p that the penalty is on. */
-static int64_t penalised(const fbp_plan *plan, int p, int64_t begin, int64_t end) {
-    int64_t rows = rows_of(plan, p);
-    if (end > rows) end = rows;
-    if (!plan->graph.parameters[p].penalised || end <= begin) return 0;
-    return (end - begin) * width_of(plan, p);
-}
-
 static int trains(const fbp_plan *plan, int p) {
     return plan->first_use[p] < plan->first_use[p + 1];
 }
@@ -92,8 +84,14 @@ static void cut_parameter(fbp_plan *plan, int p) {
         stop = end - begin <= each + 1 ? end : begin + each;
         if (plan->tiles == NULL) continue;
         int64_t cost = (stop - begin) * width_of(plan, p);
-        int64_t offset = plan->graph.parameters[p].offset + begin * width_of(plan, p);
-        fbp_tile tile = {p, begin, stop, cost, penalised(plan, p, begin, stop), offset};
+        int64_t own = ((stop < rows_of(plan, p) ? stop : rows_of(plan, p)) - begin);
+        fbp_tile tile = {.parameter = p,
+                         .begin = begin,
+                         .end = stop,
+                         .cost = cost,
+                         .own = own * width_of(plan, p),
+                         .offset = plan->graph.parameters[p].offset + begin * width_of(plan, p)};
+        tile.weights = plan->graph.parameters[p].penalised ? tile.own : 0;
         plan->tiles[plan->n_tiles] = tile;
         plan->tile_params += cost;
         if (cost > plan->largest_tile) plan->largest_tile = cost;

@@ -15,10 +15,13 @@ struct fbp_training {
     void *states[FBP_MAX_STATES];
     char *gradient;  /* (n_params), where more than a tile of it must be known before the update */
     uint32_t *order; /* (samples) the epoch's order, or NULL */
-    double *squares; /* (n_tiles + 1, 2): sums of squares of each tile's weights and of its bias; at
+    double *squares; /* (n_tiles + 1, 2): sums of squares of each tile's own and of its bias; at
                       * last, as of a bias, that of the running values */
     double *gradient_squares; /* (n_tiles): of the gradient, before it is clipped */
-    void *block;              /* all of the above */
+    /* (n_tiles, 4), for a rule that needs norms: sums of squares of the weights and the bias, and of
+     * their directions */
+    double *norms;
+    void *block; /* all of the above */
     fbp_culprit culprit;
     fbp_batch bad_step; /* the culprit's */
     /* of the current run: */
@@ -47,9 +50,10 @@ double fbp_training_squares(const fbp_training *training);
 void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t t, void *g);
 /* The norm of the gradient, if it was measured, once all tiles are taken. */
 double fbp_training_gradient_norm(const fbp_training *training);
-/* The third phase, of one thread: updates its tiles, the norm being known. */
+/* What follows when all tiles are taken, if anything does: this thread's part of the third phase,
+ * the gradient's norm being known. It ends with a meeting. */
 void fbp_training_finish(fbp_training *training, const fbp_update *update, fbp_range tiles,
-                         double norm);
+                         double norm, const fbp_team *team);
 
 /* Running values follow what a batch has made; on one thread. */
 void fbp_training_follow(fbp_training *training, const fbp_batch *batch, const fbp_team *team);

@@ -12,24 +12,27 @@
 
 /* ---- sums of squares ---- */
 
+/* Sums of squares of what belongs to a tile's parameter, and of what to the bias after it. */
+static void measure(const fbp_plan *plan, const fbp_tile *tile, const void *x, double *squares) {
+    squares[0] = plan->vector->sum_squares(tile->own, x);
+    squares[1] = plan->vector->sum_squares(tile->cost - tile->own, fbp_at(plan, x, tile->own));
+}
+
 void fbp_training_measure(fbp_training *training, int64_t t) {
     const fbp_plan *plan = training->pass.plan;
     const fbp_tile *tile = &plan->tiles[t];
-    int64_t offset = tile->offset, weights = tile->weights;
-    training->squares[2 * t] =
-        plan->vector->sum_squares(weights, fbp_at(plan, training->params, offset));
-    training->squares[2 * t + 1] = plan->vector->sum_squares(
-        tile->cost - weights, fbp_at(plan, training->params, offset + weights));
+    measure(plan, tile, fbp_at(plan, training->params, tile->offset), &training->squares[2 * t]);
 }
 
 double fbp_training_squares(const fbp_training *training) {
-    double weights = 0.0, biases = 0.0;
-    for (int t = 0; t < training->pass.plan->n_tiles; t++) {
-        weights += training->squares[2 * t];
-        biases += training->squares[2 * t + 1];
+    const fbp_plan *plan = training->pass.plan;
+    double penalised = 0.0, others = 0.0;
+    for (int t = 0; t < plan->n_tiles; t++) {
+        *(plan->tiles[t].weights > 0 ? &penalised : &others) += training->squares[2 * t];
+        others += training->squares[2 * t + 1];
     }
-    biases += training->squares[2 * training->pass.plan->n_tiles + 1];
-    return isfinite(biases) ? weights : NAN;
+    others += training->squares[2 * plan->n_tiles + 1];
+    return isfinite(others) ? penalised : NAN;
 }
 
 /* ---- the update of a tile ---- */
@@ -47,17 +50,35 @@ static void renew_copies(const fbp_training *training, const fbp_tile *tile) {
     }
 }
 
-/* The rule and renewed copies, of a tile whose gradient g is all that it has to know. */
-static void update_tile(fbp_training *training, const fbp_update *update, int64_t t, void *g) {
+/* Where the states of a tile's parameters lie. */
+static void find_states(const fbp_training *training, const fbp_tile *tile, void **states) {
+    for (int s = 0; s < training->rule->n_states; s++)
+        states[s] = fbp_at(training->pass.plan, training->states[s], tile->offset);
+}
+
+static void keep(const fbp_training *training, const fbp_tile *tile, const void *g) {
+    const fbp_plan *plan = training->pass.plan;
+    void *to = fbp_at(plan, training->gradient, tile->offset);
+    if (to != g) memcpy(to, g, (size_t)tile->cost * fbp_size(plan->dtype));
+}
+
+/* What the rule makes of a tile's gradient: new weights or, where it needs norms, a direction. */
+static void apply_rule(fbp_training *training, const fbp_update *update, int64_t t, void *g) {
     const fbp_plan *plan = training->pass.plan;
     const fbp_tile *tile = &plan->tiles[t];
-    void *states[FBP_MAX_STATES];
-    for (int s = 0; s < training->rule->n_states; s++)
-        states[s] = fbp_at(plan, training->states[s], tile->offset);
-    training->kernels->update(tile->cost, g, fbp_at(plan, training->params, tile->offset), states,
-                              update->scalars);
-    fbp_training_measure(training, t);
-    renew_copies(training, tile);
+    void *w = fbp_at(plan, training->params, tile->offset), *states[FBP_MAX_STATES];
+    find_states(training, tile, states);
+    if (training->rule->needs == FBP_NEEDS_TENSOR_NORMS) {
+        training->kernels->direct(tile->cost, g, w, states, update->scalars);
+        double *norms = &training->norms[4 * t];
+        memcpy(norms, &training->squares[2 * t], 2 * sizeof *norms);
+        measure(plan, tile, g, norms + 2);
+        keep(training, tile, g);
+    } else {
+        training->kernels->update(tile->cost, g, w, states, update->scalars);
+        fbp_training_measure(training, t);
+        renew_copies(training, tile);
+    }
 }
 
 /* ---- what follows the gradient of a tile, while it is in cache ---- */
@@ -72,11 +93,10 @@ void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t
                                  fbp_at(plan, training->params, tile->offset), g);
     if (update->measured) training->gradient_squares[t] = plan->vector->sum_squares(tile->cost, g);
     if (spec->clip_value > 0.0) plan->vector->clip(tile->cost, spec->clip_value, g);
-    if (training->gradient == NULL)
-        update_tile(training, update, t, g);
+    if (spec->clip_norm > 0.0)
+        keep(training, tile, g);
     else
-        memcpy(fbp_at(plan, training->gradient, tile->offset), g,
-               (size_t)tile->cost * fbp_size(plan->dtype));
+        apply_rule(training, update, t, g);
 }
 
 double fbp_training_gradient_norm(const fbp_training *training) {
@@ -87,14 +107,56 @@ double fbp_training_gradient_norm(const fbp_training *training) {
 
 /* ---- the third phase ---- */
 
-void fbp_training_finish(fbp_training *training, const fbp_update *update, fbp_range tiles,
-                         double norm) {
+static void clip_tiles(fbp_training *training, const fbp_update *update, fbp_range tiles,
+                       double norm) {
     const fbp_plan *plan = training->pass.plan;
     double factor = fbp_clip_factor(norm, training->spec.clip_norm);
     for (int64_t t = tiles.begin; t < tiles.end; t++) {
         void *g = fbp_at(plan, training->gradient, plan->tiles[t].offset);
         if (factor != 1.0) plan->vector->scale(plan->tiles[t].cost, factor, g);
-        update_tile(training, update, t, g);
+        apply_rule(training, update, t, g);
+    }
+}
+
+/* The rule's ratios for parameter p, all of whose tiles are known, and for the bias after it. */
+static void find_ratios(const fbp_training *training, int64_t t, double *ratios) {
+    const fbp_plan *plan = training->pass.plan;
+    int p = plan->tiles[t].parameter;
+    double sums[4] = {0.0};
+    while (t > 0 && plan->tiles[t - 1].parameter == p) t--;
+    for (; t < plan->n_tiles && plan->tiles[t].parameter == p; t++)
+        for (int i = 0; i < 4; i++) sums[i] += training->norms[4 * t + i];
+    for (int i = 0; i < 2; i++)
+        ratios[i] = training->kernels->ratio(sqrt(sums[i]), sqrt(sums[2 + i]));
+}
+
+static void advance_tiles(fbp_training *training, const fbp_update *update, fbp_range tiles) {
+    const fbp_plan *plan = training->pass.plan;
+    double ratios[2];
+    for (int64_t t = tiles.begin; t < tiles.end; t++) {
+        const fbp_tile *tile = &plan->tiles[t];
+        int64_t offset = tile->offset, own = tile->own;
+        if (t == tiles.begin || tile[-1].parameter != tile->parameter)
+            find_ratios(training, t, ratios);
+        training->kernels->advance(own, ratios[0], fbp_at(plan, training->gradient, offset),
+                                   fbp_at(plan, training->params, offset), update->scalars);
+        training->kernels->advance(tile->cost - own, ratios[1],
+                                   fbp_at(plan, training->gradient, offset + own),
+                                   fbp_at(plan, training->params, offset + own), update->scalars);
+        fbp_training_measure(training, t);
+        renew_copies(training, tile);
+    }
+}
+
+void fbp_training_finish(fbp_training *training, const fbp_update *update, fbp_range tiles,
+                         double norm, const fbp_team *team) {
+    if (training->spec.clip_norm > 0.0) {
+        clip_tiles(training, update, tiles, norm);
+        fbp_barrier(team);
+    }
+    if (training->rule->needs == FBP_NEEDS_TENSOR_NORMS) {
+        advance_tiles(training, update, tiles);
+        fbp_barrier(team);
     }
 }
 

@@ -60,6 +60,9 @@ int fbp_row_count(void);
 const fbp_row *fbp_row_at(int index);
 const fbp_row *fbp_row_find(fbp_kind kind, const char *name); /* NULL, with a message, if absent */
 
+/* What an update rule must know before it changes a weight, besides the gradient. */
+typedef enum { FBP_NEEDS_NOTHING = 0, FBP_NEEDS_TENSOR_NORMS } fbp_needs;
+
 /* What can be said of a row without running it. */
 typedef struct {
     const char *name, *doc;
@@ -70,6 +73,7 @@ typedef struct {
     fbp_target target;
     const char *link;
     int n_states;
+    fbp_needs needs;
     int row_independent, has_tangent, has_backward_tangent;
     int reads_sparse; /* an op on samples in compressed rows: it runs in plans only */
 } fbp_row_info;

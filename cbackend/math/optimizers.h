@@ -7,7 +7,13 @@
  * learning rate `rate`, the number of this step `step`, counted from 1, the attributes, and what a
  * LET among them has named; the update sees the scalars rounded to the type, and nothing else. It
  * uses no FMA, and what Python evaluates from left to right stands here in that order: the result
- * has the bits of the same expression in NumPy. */
+ * has the bits of the same expression in NumPy.
+ *
+ *     TENSOR_RULE(name, states, attributes, "doc", scalars, direction, ratio, update)
+ *
+ * is a rule that must know norms of whole tensors: it turns g into a direction d; when the norms of
+ * a tensor and of its direction, norm_w and norm_d, are there, it makes a `ratio` of them, in
+ * double; and then updates w by d and ratio. */
 
 /* clang-format off */
 
@@ -148,5 +154,26 @@ RULE(lion, ONE(m),
     w -= decay * w;
     w -= step_size * sign;
     m = keep_2 * m + take_2 * g;)
+
+/* You et al., 2020, algorithm 2, with phi(x) = x: each tensor moves by rate times its own norm,
+ * wherever that and the direction's are not 0. */
+TENSOR_RULE(lamb, TWO(m, v),
+    ATTR(beta_1, 0.9, FROM(0), BELOW(1), "decay of the mean gradient")
+    ATTR(beta_2, 0.999, FROM(0), BELOW(1), "decay of the mean squared gradient")
+    ATTR(epsilon, 1e-6, ABOVE(0), BELOW(INFINITY), "added to the denominator")
+    ATTR(weight_decay, 0.01, FROM(0), BELOW(INFINITY), "part of w that is added to its direction"),
+    "d = 1 / (1 - beta_1**t) * m / (sqrt(v) / sqrt(1 - beta_2**t) + epsilon) + weight_decay * w; "
+    "w -= rate * ||w|| / ||d|| * d, norms of each tensor, "
+    "m and v the running means of g and g**2",
+    SCALAR(keep_1, beta_1) SCALAR(take_1, 1 - beta_1)
+    SCALAR(keep_2, beta_2) SCALAR(take_2, 1 - beta_2)
+    SCALAR(correction, 1 / (1 - pow(beta_1, step)))
+    SCALAR(root, sqrt(1 - pow(beta_2, step)))
+    SCALAR(small, epsilon) SCALAR(decay, weight_decay) SCALAR(step_size, rate),
+    m = keep_1 * m + take_1 * g;
+    v = keep_2 * v + take_2 * (g * g);
+    const real d = correction * m / (FBP_SQRT(v) / root + small) + decay * w;,
+    norm_w > 0 && norm_d > 0 ? norm_w / norm_d : 1,
+    w -= step_size * ratio * d;)
 
 /* clang-format on */

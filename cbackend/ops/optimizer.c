@@ -54,7 +54,11 @@
         (void)attrs;                                                                               \
         scalars_;                                                                                  \
     }
+#define TENSOR_RULE(name_, states, attributes, doc, scalars_, direction, ratio_, update)           \
+    RULE(name_, states, attributes, doc, scalars_, update)                                         \
+    static double name_##_ratio(double norm_w, double norm_d) { return ratio_; }
 #include "math/optimizers.h"
+#undef TENSOR_RULE
 #undef RULE
 #undef SCALAR
 #undef LET
@@ -73,6 +77,15 @@
      .attrs = {ENTRIES_##attributes},                                                              \
      .n_states = COUNT_##states,                                                                   \
      .kernels = {&name_##_kernels_f32, &name_##_kernels_f64}},
+#define TENSOR_RULE(name_, states, attributes, doc_, scalars, direction, ratio_, update)           \
+    {.name = #name_,                                                                               \
+     .doc = doc_,                                                                                  \
+     .kind = FBP_RULE,                                                                             \
+     .n_attrs = ATTR_COUNT(attributes),                                                            \
+     .attrs = {ENTRIES_##attributes},                                                              \
+     .n_states = COUNT_##states,                                                                   \
+     .needs = FBP_NEEDS_TENSOR_NORMS,                                                              \
+     .kernels = {&name_##_kernels_f32, &name_##_kernels_f64}},
 
 static const fbp_row rows[] = {
 #include "math/optimizers.h"
@@ -83,8 +96,10 @@ const fbp_family FBP_FAMILY(rule) = {rows, sizeof rows / sizeof rows[0]};
 #else
 
 #define LET(name, formula)
-#define SCALAR(name, formula) const real name = (real)(*scalars++);
-#define RULE(name_, states_, attributes, doc, scalars_, update)                                    \
+#define SCALAR(name, formula)                                                                      \
+    const real name = (real)(*scalars++);                                                          \
+    (void)name;
+#define RULE(name_, states_, attributes, doc, scalars_, update_)                                   \
     static void FN(name_##_update)(int64_t n, const void *g_in, void *w_inout,                     \
                                    void *const *states, const double *scalars) {                   \
         const real *const FBP_RESTRICT g_array = g_in;                                             \
@@ -96,14 +111,50 @@ const fbp_family FBP_FAMILY(rule) = {rows, sizeof rows / sizeof rows[0]};
             const real g = g_array[i];                                                             \
             real w = w_array[i];                                                                   \
             LOAD_##states_;                                                                        \
-            update;                                                                                \
+            update_;                                                                               \
             STORE_##states_;                                                                       \
             w_array[i] = w;                                                                        \
         }                                                                                          \
     }                                                                                              \
-    static const fbp_rule_kernels FN(name_##_kernels) = {name_##_prepare, FN(name_##_update)};
+    static const fbp_rule_kernels FN(name_##_kernels) = {.prepare = name_##_prepare,               \
+                                                         .update = FN(name_##_update)};
+
+#define TENSOR_RULE(name_, states_, attributes, doc, scalars_, direction, ratio_, update_)         \
+    static void FN(name_##_direct)(int64_t n, void *g_inout, const void *w_in,                     \
+                                   void *const *states, const double *scalars) {                   \
+        real *const FBP_RESTRICT g_array = g_inout;                                                \
+        const real *const FBP_RESTRICT w_array = w_in;                                             \
+        BIND_##states_;                                                                            \
+        scalars_;                                                                                  \
+        FBP_INDEPENDENT                                                                            \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const real g = g_array[i], w = w_array[i];                                             \
+            LOAD_##states_;                                                                        \
+            direction;                                                                             \
+            STORE_##states_;                                                                       \
+            g_array[i] = d;                                                                        \
+        }                                                                                          \
+    }                                                                                              \
+    static void FN(name_##_advance)(int64_t n, double ratio_in, const void *d_in, void *w_inout,   \
+                                    const double *scalars) {                                       \
+        const real ratio = (real)ratio_in, *const FBP_RESTRICT d_array = d_in;                     \
+        real *const FBP_RESTRICT w_array = w_inout;                                                \
+        scalars_;                                                                                  \
+        FBP_INDEPENDENT                                                                            \
+        for (int64_t i = 0; i < n; i++) {                                                          \
+            const real d = d_array[i];                                                             \
+            real w = w_array[i];                                                                   \
+            update_;                                                                               \
+            w_array[i] = w;                                                                        \
+        }                                                                                          \
+    }                                                                                              \
+    static const fbp_rule_kernels FN(name_##_kernels) = {.prepare = name_##_prepare,               \
+                                                         .direct = FN(name_##_direct),             \
+                                                         .ratio = name_##_ratio,                   \
+                                                         .advance = FN(name_##_advance)};
 
 #include "math/optimizers.h"
+#undef TENSOR_RULE
 #undef RULE
 #undef SCALAR
 #undef LET

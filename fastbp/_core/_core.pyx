@@ -35,6 +35,7 @@ KINDS = {"op": FBP_OP, "function": FBP_FUNCTION, "activation": FBP_ACTIVATION, "
 AXES = {FBP_AXIS_NONE: "none", FBP_AXIS_DATA: "data", FBP_AXIS_SPANNED: "spanned"}
 READS = {FBP_READS_NOTHING: "nothing", FBP_READS_INPUT: "input", FBP_READS_OUTPUT: "output"}
 PRODUCTS = {FBP_PACKED: "packed", FBP_IN_PARTS: "in parts", FBP_BLAS: "blas"}
+NEEDS = {FBP_NEEDS_NOTHING: "nothing", FBP_NEEDS_TENSOR_NORMS: "norms of tensors"}
 TARGETS = {
     FBP_TARGET_REAL: "real",
     FBP_TARGET_NONNEGATIVE: "nonnegative",
@@ -276,6 +277,7 @@ cdef dict _row_dict(const fbp_row *row):
         "target": TARGETS[info.target],
         "link": "identity" if info.link == NULL else info.link.decode(),
         "n_states": info.n_states,
+        "needs": NEEDS[info.needs],
         "row_independent": bool(info.row_independent),
         "tangent": bool(info.has_tangent),
         "tangent_of_backward": bool(info.has_backward_tangent),
@@ -1067,6 +1069,10 @@ cdef class Plan:
         memset(&spec, 0, sizeof(spec))
         spec.batch, spec.shuffle = _rows(batch_size, "batch_size", 1), True
         spec.clip_norm, spec.n_threads = _clipping(clip_norm, "clip_norm"), _threads(n_threads)
+        if rule is not None:
+            encoded = rule.encode()
+            _row(FBP_RULE, rule)
+            spec.rule = encoded
         cdef dict parts = fbp_plan_memory(self.plan, &spec, _rows(n_samples, "n_samples", 0))
         parts["parameters"] = self.n_params * self.dtype.itemsize
         if rule is not None:

@@ -25,6 +25,9 @@ cdef extern from "fbp.h" nogil:
         FBP_READS_NOTHING
         FBP_READS_INPUT
         FBP_READS_OUTPUT
+    ctypedef enum fbp_needs:
+        FBP_NEEDS_NOTHING
+        FBP_NEEDS_TENSOR_NORMS
     ctypedef enum fbp_target:
         FBP_TARGET_REAL
         FBP_TARGET_NONNEGATIVE
@@ -59,6 +62,7 @@ cdef extern from "fbp.h" nogil:
         fbp_target target
         const char *link
         int n_states
+        fbp_needs needs
         int row_independent, has_tangent, has_backward_tangent
         int reads_sparse
     fbp_row_info fbp_row_describe(const fbp_row *row)
