@@ -117,7 +117,21 @@ def parts_of(plan):
     return tensors, layers
 
 
-def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weights, **clipping):
+def by_hand(
+    net,
+    rule,
+    attrs,
+    rates,
+    *,
+    batch_size,
+    shuffle,
+    seed,
+    alpha,
+    weights,
+    rate_factors=None,
+    decay_factors=None,
+    **clipping,
+):
     """Training written out: the plan's gradient of every batch, the witness's clipping and rule.
 
     `rates` has one for each epoch, or a row for each epoch with one for each batch. Returns weights
@@ -130,6 +144,9 @@ def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weight
     losses, step_losses, norms, step, n = [], [], [], 0, len(net.y)
     starts = range(0, n, batch_size)
     tensors, layers = parts_of(net.plan)
+    rate_factors = np.ones(len(tensors)) if rate_factors is None else rate_factors
+    decays = np.ones(len(tensors)) if decay_factors is None else decay_factors
+    real = params.dtype.type
     for epoch, of_epoch in enumerate(rates):
         order = _core.permutation(seed, epoch, n) if shuffle else np.arange(n)
         total = 0.0
@@ -140,16 +157,23 @@ def by_hand(net, rule, attrs, rates, *, batch_size, shuffle, seed, alpha, weight
                 net.X[rows],
                 np.ascontiguousarray(net.y[rows]),
                 sample_weight=None if weights is None else weights[rows],
-                alpha=alpha,
+                alpha=alpha if decay_factors is None else 0.0,
                 grad=grad,
             )
+            if decay_factors is not None:
+                whole = len(rows) if weights is None else weights[rows].sum(dtype=np.float64)
+                for part, factor in zip(tensors[::2], decays[::2], strict=True):  # no biases
+                    grad[part] += real(alpha / whole * factor) * params[part]
+                    loss += 0.5 * alpha * factor * np.sum(params[part].astype(float) ** 2) / whole
             squares = [reference.sum_squares(grad[layer]) for layer in layers]
             norms.append(reference.clip(grad, squares, **clipping))
             step += 1
-            for part in tensors:
-                of_part = list(states[:, part])
+            for part, factor, decay in zip(tensors, rate_factors, decays, strict=True):
                 given = {**witness.defaults, **attrs}
-                witness.update(params[part], grad[part], of_part, rate, step, **given)
+                if "weight_decay" in given:
+                    given["weight_decay"] *= decay
+                of_part = list(states[:, part])
+                witness.update(params[part], grad[part], of_part, rate * factor, step, **given)
             total += loss * len(rows)
             step_losses.append(loss)
         losses.append(total / n)

@@ -89,9 +89,9 @@ BY_HAND = {
             ),
         ],
     ),
-    # The tensor is this one number: the step is the rate times |w|, along the sign of d = 2 / 3 + 0.5.
-    # Then m = v = 1 and w = 0.9: d is positive too. The third gradient turns it: m = -1.5, v = 4.75,
-    # 1 - 0.75^3 = 0.578125 and d = -0.443 + 0.405.
+    # The tensor is this one number: the step is the rate times |w|, along the sign of d, which is
+    # 2 / 3 + 0.5. Then m = v = 1, w = 0.9 and d is positive too. The third gradient turns it:
+    # m = -1.5, v = 4.75, 1 - 0.75^3 = 0.578125 and d = -0.443 + 0.405.
     "lamb": (
         {**BETAS, "weight_decay": 0.5},
         0.1,
@@ -252,7 +252,7 @@ TORCH = {
 
 
 def test_every_rule_has_a_peer_or_a_reason():
-    """The epsilon of adam is scikit-learn's, as its test above shows; LAMB and Lion PyTorch lacks."""
+    """The epsilon of adam is scikit-learn's, as its test shows; PyTorch lacks Lion and LAMB."""
     assert set(TORCH) | {"adam", "lamb", "lion"} == {row["name"] for row in rows("rule")}
 
 

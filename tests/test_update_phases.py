@@ -1,11 +1,12 @@
-"""What an update must know before it is made: the norm of the whole gradient, or of each tensor.
+"""What an update must know before it is made: the norm of the whole gradient, or of each tensor,
+and what is asked of each parameter.
 
 The bits are those of the same steps written out in NumPy, on any number of threads.
 """
 
 import numpy as np
 import pytest
-from helpers import Run, by_hand, over_dtypes, parts_of
+from helpers import Run, by_hand, over_dtypes, over_rules, parts_of
 from test_graphs import THREADS, Case, case_as_net, over_graphs
 
 from fastbp import _core
@@ -269,3 +270,98 @@ def test_lamb_keeps_the_gradient_too():
     assert kept == 4 * plan.n_params
     (row,) = (row for row in _core.table() if row["name"] == "lamb")
     assert row["needs"] == "norms of tensors"
+
+
+# ------------------------------------------------------------------------- factors of parameters
+
+FACTORS = {"rate_factors": [1, 0.1, 0.5, 0], "decay_factors": [0.5, 0, 2, 0.25]}
+
+
+@over_dtypes
+@over_rules
+def test_every_parameter_has_its_own_rate_and_decay(rule, dtype):
+    """The bits of NumPy, where each tensor is updated by itself; biases that share a tile with
+    their weights have factors of their own; a rate of 0 keeps the bytes."""
+    net = network((6, 9, 4), dtype=dtype, n_samples=23)
+    for clipping in ({}, {"clip_norm": 0.1}):
+        run, losses, _ = epochs_of(net, rule=rule.name, **OPTIONS, **FACTORS, **clipping)
+        params, states, _, expected, _ = by_hand(
+            net, rule.name, {}, [0.01] * 2, weights=None, **OPTIONS, **FACTORS, **clipping
+        )
+        np.testing.assert_array_equal(run.params, params)
+        np.testing.assert_array_equal(run.states, states)
+        # Sums in double of the samples' losses and of squares, in another order.
+        np.testing.assert_allclose(losses, expected, rtol=8 * np.finfo(dtype).eps)
+        last = parts_of(net.plan)[0][-1]
+        np.testing.assert_array_equal(run.params[last], net.params[last])
+
+
+@over_rules
+def test_factors_of_one_change_no_bit(rule):
+    net = network((6, 9, 4), n_samples=23)
+    ones = {"rate_factors": np.ones(4), "decay_factors": np.ones(4)}
+    for clipping in ({}, {"clip_norm": 0.1}):
+        options = {"rule": rule.name, **OPTIONS, **clipping}
+        assert_same_runs([epochs_of(net, **options), epochs_of(net, **options, **ones)])
+
+
+@pytest.mark.threads
+@over_dtypes
+@over_graphs
+@pytest.mark.parametrize("rule", ["adamw", "lamb"])
+def test_factors_give_the_same_bits_on_any_number_of_threads(graph, dtype, rule):
+    net = case_as_net(Case(graph, dtype, 1500))
+    rng = np.random.default_rng(1)
+    factors = {
+        name: rng.choice([0.5, 1, 2], len(graph["parameters"]))
+        for name in ("rate_factors", "decay_factors")
+    }
+    options = {"rule": rule, "batch_size": 700, "alpha": 0.1, **factors}
+    assert_same_runs([epochs_of(net, n_threads=n, **options) for n in THREADS])
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+def test_the_penalty_is_on_what_is_penalised(penalised):
+    """A bias too, where the graph says so; its factor says how much of it."""
+    graph = {
+        "inputs": [((1,), "real")],
+        "parameters": [
+            {"shape": (1, 1), "penalised": True},
+            {"shape": (1,), "penalised": penalised},
+        ],
+        "nodes": [("linear", {}, (0, 1, 2))],
+        "losses": [{"name": "squared_error", "value": 3}],
+        "outputs": [3],
+    }
+    plan = _core.Plan(graph=graph, dtype=np.float64)
+    params, losses = np.array([1.0, 2.0]), np.empty(1)
+    training = _core.Training(
+        plan,
+        params,
+        np.array([[1.0]]),
+        np.array([[3.0]]),  # met, so that the penalty is all: 0.5 * alpha * w^2
+        rule="sgd",
+        states=np.zeros((0, 2)),
+        batch_size=1,
+        alpha=0.5,
+        decay_factors=[1, 0.5],
+    )
+    training.run([1.0], step_losses=losses)
+    # 1 - 0.5 * 1, and 2 - 0.5 * 0.5 * 2; all exact.
+    np.testing.assert_array_equal(params, [0.5, 1.5 if penalised else 2.0])
+    assert losses[0] == 0.25 + (0.5 if penalised else 0)
+    grad = np.empty(2)
+    assert plan.loss_gradient(
+        np.array([1.0, 2.0]), np.array([[1.0]]), np.array([[3.0]]), alpha=0.5, grad=grad
+    ) == 0.25 + (1 if penalised else 0)
+    np.testing.assert_array_equal(grad, [0.5, 1.0 if penalised else 0.0])
+
+
+def test_factors_that_make_no_sense_are_refused():
+    net = network()
+    for name in FACTORS:
+        with pytest.raises(ValueError, match=rf"{name}: found shape \(2,\), wanted \(6,\)"):
+            Run(net, **{name: [1, 2]})
+        for found in (-1.0, np.nan, np.inf):
+            with pytest.raises(ValueError, match=rf"{name}\[1\]: found {found:g}, wanted a finite"):
+                Run(net, **{name: [1, found, 1, 1, 1, 1]})

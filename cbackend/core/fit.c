@@ -22,6 +22,14 @@ static fbp_status check_clipping(const char *name, double most) {
                     name, most);
 }
 
+static fbp_status check_factors(const fbp_plan *plan, const char *name, const double *factors) {
+    for (int p = 0; factors != NULL && p < plan->graph.n_parameters; p++)
+        if (!(factors[p] >= 0.0 && factors[p] < INFINITY))
+            return fbp_fail(FBP_INVALID, "%s[%d]: found %g, wanted a finite number of at least 0",
+                            name, p, factors[p]);
+    return FBP_OK;
+}
+
 static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec) {
     double weight = 0.0;
     fbp_status status = fbp_check_problem(plan, &spec->problem, &weight);
@@ -35,6 +43,9 @@ static fbp_status check_spec(const fbp_plan *plan, const fbp_training_spec *spec
     if (spec->clip_norm > 0.0 && spec->clip_value > 0.0)
         return fbp_fail(FBP_INVALID, "clip_norm: found %g beside a clip_value of %g, wanted one",
                         spec->clip_norm, spec->clip_value);
+    status = check_factors(plan, "rate_factors", spec->rate_factors);
+    if (status == FBP_OK) status = check_factors(plan, "decay_factors", spec->decay_factors);
+    if (status != FBP_OK) return status;
     if (plan->n_tiles == 0)
         return fbp_fail(FBP_INVALID, "parameters: found none that is trained: all are frozen, or "
                                      "none has a part in a loss");
@@ -50,6 +61,24 @@ static int has_third_phase(const fbp_training *training) {
     return training->spec.clip_norm > 0.0 || needs_norms(training);
 }
 
+/* Sorts parameters into groups, of which there are as many as parameters at most. */
+static void find_groups(fbp_training *training, const fbp_plan *plan) {
+    const fbp_training_spec *spec = &training->spec;
+    training->n_groups = 0;
+    for (int p = 0; p < plan->graph.n_parameters; p++) {
+        double rate = spec->rate_factors == NULL ? 1.0 : spec->rate_factors[p];
+        double decay = spec->decay_factors == NULL ? 1.0 : spec->decay_factors[p];
+        int g = 0;
+        while (g < training->n_groups &&
+               (training->rate_factors[g] != rate || training->decay_factors[g] != decay))
+            g++;
+        training->rate_factors[g] = rate;
+        training->decay_factors[g] = decay;
+        training->group_of[p] = g;
+        if (g == training->n_groups) training->n_groups++;
+    }
+}
+
 static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carver) {
     const fbp_training_spec *spec = &training->spec;
     fbp_pass_carve(&training->pass, plan, training->params, spec->batch, spec->n_threads, carver);
@@ -59,6 +88,14 @@ static void carve(fbp_training *training, const fbp_plan *plan, fbp_carver *carv
     training->gradient_squares = fbp_carve(carver, plan->n_tiles, sizeof(double));
     int64_t kept = has_third_phase(training) ? plan->graph.n_params : 0;
     training->gradient = fbp_carve(carver, kept, fbp_size(plan->dtype));
+    int64_t groups = plan->graph.n_parameters;
+    training->group_of = fbp_carve(carver, groups, sizeof(int));
+    training->rate_factors = fbp_carve(carver, groups, sizeof(double));
+    training->decay_factors = fbp_carve(carver, groups, sizeof(double));
+    int has_groups = spec->rate_factors != NULL || spec->decay_factors != NULL;
+    training->n_groups = has_groups ? plan->graph.n_parameters : 1; /* at most */
+    training->scalars = fbp_carve(carver, (int64_t)spec->n_threads * training->n_groups,
+                                  FBP_MAX_SCALARS * sizeof(double));
     int64_t measured = needs_norms(training) ? 4 * (int64_t)plan->n_tiles : 0;
     training->norms = fbp_carve(carver, measured, sizeof(double));
 }
@@ -101,6 +138,7 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     fbp_carver carving = {training->block, 0};
     carve(training, plan, &carving);
     if (!spec->shuffle) training->order = NULL;
+    find_groups(training, plan);
     if (!has_third_phase(training)) training->gradient = NULL;
     *out = training;
     return FBP_OK;
@@ -228,7 +266,8 @@ static int64_t count_batches(const fbp_training_spec *spec) {
 }
 
 /* Batch b of the epoch that is run, before it runs; `done` steps have been made in all. */
-static a_step begin_step(const fbp_training *training, int64_t e, int64_t b, int64_t done) {
+static a_step begin_step(const fbp_training *training, int64_t e, int64_t b, int64_t done,
+                         const fbp_team *team) {
     const fbp_training_spec *spec = &training->spec;
     const fbp_run *run = training->run;
     a_step step = {.epoch = run->first_epoch + e, .index = b};
@@ -243,7 +282,12 @@ static a_step begin_step(const fbp_training *training, int64_t e, int64_t b, int
     step.update.weight = step.batch.weight = fbp_batch_weight(training->pass.plan, &step.batch);
     step.update.measured = spec->clip_norm > 0.0 || run->gradient_norms != NULL;
     double rate = run->rates[run->rates_per_epoch == 1 ? e : e * run->rates_per_epoch + b];
-    training->kernels->prepare(rate, done + 1, spec->attrs, step.update.scalars);
+    int n_groups = training->n_groups;
+    step.update.scalars = training->scalars + team->thread * n_groups * FBP_MAX_SCALARS;
+    for (int g = 0; g < n_groups; g++)
+        training->kernels->prepare(rate * training->rate_factors[g], training->decay_factors[g],
+                                   done + 1, spec->attrs,
+                                   step.update.scalars + g * FBP_MAX_SCALARS);
     return step;
 }
 
@@ -253,7 +297,7 @@ static int run_epoch(fbp_training *training, int64_t e, int64_t *done, const sha
     int64_t n_batches = count_batches(&training->spec);
     double sum = 0.0;
     for (int64_t b = 0; b < n_batches; b++) {
-        a_step step = begin_step(training, e, b, *done);
+        a_step step = begin_step(training, e, b, *done, team);
         if (step.batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
             if (!run_step(training, &step, own, team)) return 0;
             ++*done;

@@ -47,7 +47,7 @@ typedef struct {
 } fbp_loss_kernels;
 
 /* Update rules work on n contiguous parameters. `prepare` turns rate, step (from 1) and attributes
- * into the scalars of this step, once a step; `update` applies them. states[i] is the i-th state
+ * into the scalars of this step, once a step, with a multiple of the weight decay among these; `update` applies them. states[i] is the i-th state
  * vector's part for these parameters. No FMA and no reassociation: the bits equal NumPy's.
  *
  * A rule that needs norms has no `update` but three functions: `direct` makes the direction of the
@@ -55,7 +55,8 @@ typedef struct {
  * direction; `advance` is the step along the direction, in which it is a factor. */
 #define FBP_MAX_SCALARS 12
 typedef struct {
-    void (*prepare)(double rate, int64_t step, const double *attrs, double *scalars);
+    void (*prepare)(double rate, double decay_factor, int64_t step, const double *attrs,
+                    double *scalars);
     void (*update)(int64_t n, const void *g, void *w, void *const *states, const double *scalars);
     void (*direct)(int64_t n, void *g, const void *w, void *const *states, const double *scalars);
     double (*ratio)(double norm_w, double norm_d);

@@ -142,7 +142,7 @@ fbp_status fbp_rule_run(const fbp_row *row, fbp_dtype dtype, const double *attrs
                         int64_t step, int64_t n, const void *g, void *w, void *const *states) {
     const fbp_rule_kernels *kernels = row->kernels[dtype];
     double scalars[FBP_MAX_SCALARS];
-    kernels->prepare(rate, step, attrs, scalars);
+    kernels->prepare(rate, 1.0, step, attrs, scalars);
     if (row->needs == FBP_NEEDS_NOTHING) {
         kernels->update(n, g, w, states, scalars);
         return FBP_OK;

@@ -36,11 +36,12 @@ static int trains(const fbp_plan *plan, int p) {
 }
 
 /* Whether parameter p is the bias that lies behind the weights of the one node that uses both, and
- * is not frozen where they are not: then tiles of the weights take it along. */
+ * is not frozen where they are not, nor penalised: then tiles of the weights take it along. */
 static int is_joined(const fbp_plan *plan, int p) {
     const fbp_use *use = &plan->uses[plan->first_use[p]];
     const fbp_use *before = use - 1;
     if (p == 0 || !trains(plan, p) || !trains(plan, p - 1)) return 0;
+    if (plan->graph.parameters[p].penalised) return 0;
     if (plan->first_use[p + 1] - plan->first_use[p] != 1) return 0;
     if (plan->first_use[p] - plan->first_use[p - 1] != 1) return 0;
     const fbp_node *node = &plan->graph.nodes[use->node];

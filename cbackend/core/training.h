@@ -13,8 +13,12 @@ struct fbp_training {
     const fbp_rule_kernels *kernels;
     char *params, *last_epoch; /* (n_params): the weights, and those of the last whole epoch */
     void *states[FBP_MAX_STATES];
-    char *gradient;  /* (n_params), where more than a tile of it must be known before the update */
-    uint32_t *order; /* (samples) the epoch's order, or NULL */
+    char *gradient; /* (n_params), where more than a tile of it must be known before the update */
+    /* Parameters whose rates and decays have the same factors make a group. */
+    int n_groups, *group_of;              /* (n_parameters) */
+    double *rate_factors, *decay_factors; /* (n_groups) */
+    double *scalars;                      /* (threads, n_groups, FBP_MAX_SCALARS) of the step */
+    uint32_t *order;                      /* (samples) the epoch's order, or NULL */
     double *squares; /* (n_tiles + 1, 2): sums of squares of each tile's own and of its bias; at
                       * last, as of a bias, that of the running values */
     double *gradient_squares; /* (n_tiles): of the gradient, before it is clipped */
@@ -32,15 +36,15 @@ struct fbp_training {
 
 /* What the updates of a step are made of, the same on every thread. */
 typedef struct {
-    double weight; /* the sum of the batch's weights */
-    int measured;  /* the norm of the gradient is wanted */
-    double scalars[FBP_MAX_SCALARS];
+    double weight;   /* the sum of the batch's weights */
+    int measured;    /* the norm of the gradient is wanted */
+    double *scalars; /* (n_groups, FBP_MAX_SCALARS) */
 } fbp_update;
 
 /* ---- update.c ---- */
 
-/* Sums of squares of a tile's weights; and of all weights that the penalty is on, which is not
- * finite if any weight or bias is not. */
+/* Sums of squares of a tile's weights; and of all weights that the penalty is on, each times its
+ * factor, which is not finite if any weight or bias is not. */
 void fbp_training_measure(fbp_training *training, int64_t t);
 void fbp_training_measure_running(fbp_training *training);
 double fbp_training_squares(const fbp_training *training);

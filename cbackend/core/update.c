@@ -10,6 +10,23 @@
 #include "core/training.h"
 #include "math/clipping.h"
 
+/* ---- groups ---- */
+
+static double decay_factor(const fbp_training *training, int parameter) {
+    return training->decay_factors[training->group_of[parameter]];
+}
+
+static const double *scalars_of(const fbp_training *training, const fbp_update *update,
+                                int parameter) {
+    return update->scalars + training->group_of[parameter] * FBP_MAX_SCALARS;
+}
+
+/* Elements of a tile from its start on that have the same scalars: all of it, or its own. */
+static int64_t alike(const fbp_training *training, const fbp_tile *tile) {
+    const int *group = &training->group_of[tile->parameter];
+    return tile->own == tile->cost || group[0] == group[1] ? tile->cost : tile->own;
+}
+
 /* ---- sums of squares ---- */
 
 /* Sums of squares of what belongs to a tile's parameter, and of what to the bias after it. */
@@ -28,7 +45,11 @@ double fbp_training_squares(const fbp_training *training) {
     const fbp_plan *plan = training->pass.plan;
     double penalised = 0.0, others = 0.0;
     for (int t = 0; t < plan->n_tiles; t++) {
-        *(plan->tiles[t].weights > 0 ? &penalised : &others) += training->squares[2 * t];
+        const fbp_tile *tile = &plan->tiles[t];
+        if (tile->weights > 0)
+            penalised += decay_factor(training, tile->parameter) * training->squares[2 * t];
+        else
+            others += training->squares[2 * t];
         others += training->squares[2 * t + 1];
     }
     others += training->squares[2 * plan->n_tiles + 1];
@@ -50,32 +71,39 @@ static void renew_copies(const fbp_training *training, const fbp_tile *tile) {
     }
 }
 
-/* Where the states of a tile's parameters lie. */
-static void find_states(const fbp_training *training, const fbp_tile *tile, void **states) {
-    for (int s = 0; s < training->rule->n_states; s++)
-        states[s] = fbp_at(training->pass.plan, training->states[s], tile->offset);
-}
-
 static void keep(const fbp_training *training, const fbp_tile *tile, const void *g) {
     const fbp_plan *plan = training->pass.plan;
     void *to = fbp_at(plan, training->gradient, tile->offset);
     if (to != g) memcpy(to, g, (size_t)tile->cost * fbp_size(plan->dtype));
 }
 
-/* What the rule makes of a tile's gradient: new weights or, where it needs norms, a direction. */
+/* What the rule makes of n gradients: new weights or, where it needs norms, a direction. */
+static void run_rule(const fbp_training *training, int64_t offset, int64_t n, void *g,
+                     const double *scalars) {
+    const fbp_plan *plan = training->pass.plan;
+    void *w = fbp_at(plan, training->params, offset), *states[FBP_MAX_STATES];
+    for (int s = 0; s < training->rule->n_states; s++)
+        states[s] = fbp_at(plan, training->states[s], offset);
+    if (training->rule->needs == FBP_NEEDS_TENSOR_NORMS)
+        training->kernels->direct(n, g, w, states, scalars);
+    else
+        training->kernels->update(n, g, w, states, scalars);
+}
+
 static void apply_rule(fbp_training *training, const fbp_update *update, int64_t t, void *g) {
     const fbp_plan *plan = training->pass.plan;
     const fbp_tile *tile = &plan->tiles[t];
-    void *w = fbp_at(plan, training->params, tile->offset), *states[FBP_MAX_STATES];
-    find_states(training, tile, states);
+    int64_t n = alike(training, tile);
+    run_rule(training, tile->offset, n, g, scalars_of(training, update, tile->parameter));
+    if (n < tile->cost)
+        run_rule(training, tile->offset + n, tile->cost - n, fbp_at(plan, g, n),
+                 scalars_of(training, update, tile->parameter + 1));
     if (training->rule->needs == FBP_NEEDS_TENSOR_NORMS) {
-        training->kernels->direct(tile->cost, g, w, states, update->scalars);
         double *norms = &training->norms[4 * t];
         memcpy(norms, &training->squares[2 * t], 2 * sizeof *norms);
         measure(plan, tile, g, norms + 2);
         keep(training, tile, g);
     } else {
-        training->kernels->update(tile->cost, g, w, states, update->scalars);
         fbp_training_measure(training, t);
         renew_copies(training, tile);
     }
@@ -87,7 +115,7 @@ void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t
     const fbp_plan *plan = training->pass.plan;
     const fbp_training_spec *spec = &training->spec;
     const fbp_tile *tile = &plan->tiles[t];
-    double penalty = spec->problem.alpha / update->weight;
+    double penalty = spec->problem.alpha / update->weight * decay_factor(training, tile->parameter);
     if (penalty != 0.0)
         plan->vector->add_scaled(tile->weights, penalty,
                                  fbp_at(plan, training->params, tile->offset), g);
@@ -130,6 +158,13 @@ static void find_ratios(const fbp_training *training, int64_t t, double *ratios)
         ratios[i] = training->kernels->ratio(sqrt(sums[i]), sqrt(sums[2 + i]));
 }
 
+static void advance(const fbp_training *training, int64_t offset, int64_t n, double ratio,
+                    const double *scalars) {
+    const fbp_plan *plan = training->pass.plan;
+    training->kernels->advance(n, ratio, fbp_at(plan, training->gradient, offset),
+                               fbp_at(plan, training->params, offset), scalars);
+}
+
 static void advance_tiles(fbp_training *training, const fbp_update *update, fbp_range tiles) {
     const fbp_plan *plan = training->pass.plan;
     double ratios[2];
@@ -138,11 +173,10 @@ static void advance_tiles(fbp_training *training, const fbp_update *update, fbp_
         int64_t offset = tile->offset, own = tile->own;
         if (t == tiles.begin || tile[-1].parameter != tile->parameter)
             find_ratios(training, t, ratios);
-        training->kernels->advance(own, ratios[0], fbp_at(plan, training->gradient, offset),
-                                   fbp_at(plan, training->params, offset), update->scalars);
-        training->kernels->advance(tile->cost - own, ratios[1],
-                                   fbp_at(plan, training->gradient, offset + own),
-                                   fbp_at(plan, training->params, offset + own), update->scalars);
+        advance(training, offset, own, ratios[0], scalars_of(training, update, tile->parameter));
+        if (own < tile->cost)
+            advance(training, offset + own, tile->cost - own, ratios[1],
+                    scalars_of(training, update, tile->parameter + 1));
         fbp_training_measure(training, t);
         renew_copies(training, tile);
     }

@@ -432,6 +432,9 @@ typedef struct {
     /* The gradient, with the penalty's, is clipped to this norm, or each element of it to this size;
      * 0: it is not. One of them. */
     double clip_norm, clip_value;
+    /* (parameters of the graph) each, or NULL for ones: factors of the rate, and of alpha and the
+     * rule's weight decay. */
+    const double *rate_factors, *decay_factors;
     int shuffle;
     uint64_t seed;
     int n_threads;

@@ -84,7 +84,7 @@ RULE(adamw, TWO(m, v),
     ATTR(beta_1, 0.9, FROM(0), BELOW(1), "decay of the mean gradient")
     ATTR(beta_2, 0.999, FROM(0), BELOW(1), "decay of the mean squared gradient")
     ATTR(epsilon, 1e-8, ABOVE(0), BELOW(INFINITY), "added to the denominator")
-    ATTR(weight_decay, 0.01, FROM(0), BELOW(INFINITY), "w loses this part times the rate"),
+    DECAY(weight_decay, 0.01, FROM(0), BELOW(INFINITY), "w loses this part times the rate"),
     "w -= rate * weight_decay * w; "
     "w -= rate / (1 - beta_1**t) * m / (sqrt(v) / sqrt(1 - beta_2**t) + epsilon)",
     SCALAR(keep_1, beta_1) SCALAR(take_1, 1 - beta_1)
@@ -143,7 +143,7 @@ RULE(nadam, TWO(m, v),
 RULE(lion, ONE(m),
     ATTR(beta_1, 0.9, FROM(0), BELOW(1), "share of the mean gradient in the step")
     ATTR(beta_2, 0.99, FROM(0), BELOW(1), "decay of the mean gradient")
-    ATTR(weight_decay, 0, FROM(0), BELOW(INFINITY), "w loses this part times the rate"),
+    DECAY(weight_decay, 0, FROM(0), BELOW(INFINITY), "w loses this part times the rate"),
     "w -= rate * weight_decay * w; w -= rate * sign(beta_1 * m + (1 - beta_1) * g), "
     "m the running mean of g up to the step before",
     SCALAR(keep_1, beta_1) SCALAR(take_1, 1 - beta_1)
@@ -161,7 +161,7 @@ TENSOR_RULE(lamb, TWO(m, v),
     ATTR(beta_1, 0.9, FROM(0), BELOW(1), "decay of the mean gradient")
     ATTR(beta_2, 0.999, FROM(0), BELOW(1), "decay of the mean squared gradient")
     ATTR(epsilon, 1e-6, ABOVE(0), BELOW(INFINITY), "added to the denominator")
-    ATTR(weight_decay, 0.01, FROM(0), BELOW(INFINITY), "part of w that is added to its direction"),
+    DECAY(weight_decay, 0.01, FROM(0), BELOW(INFINITY), "part of w that is added to its direction"),
     "d = 1 / (1 - beta_1**t) * m / (sqrt(v) / sqrt(1 - beta_2**t) + epsilon) + weight_decay * w; "
     "w -= rate * ||w|| / ||d|| * d, norms of each tensor, "
     "m and v the running means of g and g**2",

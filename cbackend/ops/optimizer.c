@@ -43,13 +43,15 @@
 /* Preparation is double arithmetic for either type. */
 #define real double
 #define ATTR ATTR_CONSTANT
+#define DECAY DECAY_CONSTANT
 #define LET(name, formula) const double name = formula;
 #define SCALAR(name, formula) *scalars++ = formula;
 #define RULE(name_, states, attributes, doc, scalars_, update)                                     \
-    static void name_##_prepare(double rate, int64_t steps, const double *attrs,                   \
-                                double *scalars) {                                                 \
+    static void name_##_prepare(double rate, double decay_factor, int64_t steps,                   \
+                                const double *attrs, double *scalars) {                            \
         const double step = (double)steps;                                                         \
         (void)step;                                                                                \
+        (void)decay_factor;                                                                        \
         attributes;                                                                                \
         (void)attrs;                                                                               \
         scalars_;                                                                                  \
@@ -63,12 +65,14 @@
 #undef SCALAR
 #undef LET
 #undef ATTR
+#undef DECAY
 #undef real
 
 #define FBP_TEMPLATE "ops/optimizer.c"
 #include "math/expand.h"
 
 #define ATTR ATTR_ENTRY
+#define DECAY ATTR_ENTRY
 #define RULE(name_, states, attributes, doc_, scalars, update)                                     \
     {.name = #name_,                                                                               \
      .doc = doc_,                                                                                  \

@@ -110,6 +110,7 @@ class Plan:
     target: Literal["real", "nonnegative", "binary", "class"]
     nodes: tuple[dict[str, Any], ...]
     values: tuple[dict[str, Any], ...]
+    parameters: tuple[dict[str, Any], ...]
     losses: tuple[dict[str, Any], ...]
     outputs: tuple[int, ...]
     input_shapes: tuple[tuple[int, ...], ...]
@@ -198,6 +199,8 @@ class Training:
         batch_size: int,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        rate_factors: Sequence[float] | Array | None = None,
+        decay_factors: Sequence[float] | Array | None = None,
         sample_weight: Array | None = None,
         shuffle: bool = True,
         seed: int = 0,

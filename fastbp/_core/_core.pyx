@@ -831,7 +831,7 @@ cdef class Plan:
     cdef int n_graph_inputs, n_losses
     cdef readonly int64_t n_inputs, n_outputs, n_params
     cdef readonly object dtype, sparse, uses_blas, tensors, layers, loss, target
-    cdef readonly tuple nodes, values, losses, outputs
+    cdef readonly tuple nodes, values, parameters, losses, outputs
     cdef readonly tuple input_shapes, input_dtypes, output_shapes, target_forms
 
     def __cinit__(self, int64_t n_inputs=0, layers=(), loss=None, *, dtype, bint sparse=False,
@@ -850,6 +850,7 @@ cdef class Plan:
         self.n_graph_inputs, self.n_losses = info.n_inputs, info.n_losses
         self.nodes = tuple(_node_dict(self.plan, n) for n in range(info.n_nodes))
         self.values = tuple(_value_dict(self.plan, v) for v in range(info.n_values))
+        self.parameters = self.values[info.n_inputs:info.n_inputs + info.n_parameters]
         self.losses = tuple(_loss_dict(self.plan, i) for i in range(info.n_losses))
         self.outputs = tuple(info.outputs[i] for i in range(info.n_outputs))
         contents = {"real": self.dtype, "index": np.dtype(np.int32), "sparse": self.dtype}
@@ -1359,6 +1360,19 @@ cdef class Frozen:
         return out
 
 
+cdef object _factors(object given, str name, Plan plan, const double **to):
+    """A number for each parameter of the plan, as an array that must live as long as `to`; or None."""
+    to[0] = NULL
+    if given is None:
+        return None
+    factors = np.ascontiguousarray(given, np.float64)
+    if factors.shape != (len(plan.parameters),):
+        raise ValueError(f"{name}: found shape {factors.shape}, wanted {(len(plan.parameters),)}: "
+                         "a number for each of the plan's parameters")
+    to[0] = <const double *>_data(factors)
+    return factors
+
+
 cdef class Training:
     """A network in training: holds its scratch, and works on params and states in place.
 
@@ -1366,6 +1380,10 @@ cdef class Training:
     larger, every element is multiplied by clip_norm / (norm + 1e-6), as by
     torch.nn.utils.clip_grad_norm_; all gradients are then kept at once, and updated in a third phase.
     clip_value: every element is held to [-clip_value, clip_value]. One of them, or None.
+
+    rate_factors and decay_factors, a number of at least 0 for each of `plan.parameters`: the rate of a
+    parameter is multiplied by the one, alpha and the rule's weight decay by the other. alpha counts for
+    parameters that are penalised alone, whatever their factor. Ones give the bits of None.
 
     `progress` is what the last `run` came to: "epochs" made whole, their "losses", the "step" reached,
     and whether Ctrl-C "interrupted" it."""
@@ -1380,8 +1398,8 @@ cdef class Training:
     cdef readonly dict progress
 
     def __cinit__(self, Plan plan not None, params, X, y, *, str rule, attrs=None, states, double alpha=0.0,
-                  batch_size, clip_norm=None, clip_value=None, sample_weight=None, bint shuffle=True,
-                  seed=0, n_threads=1):
+                  batch_size, clip_norm=None, clip_value=None, rate_factors=None, decay_factors=None,
+                  sample_weight=None, bint shuffle=True, seed=0, n_threads=1):
         cdef fbp_training_spec spec
         cdef void *pointers[FBP_MAX_STATES]
         memset(&spec, 0, sizeof(spec))
@@ -1399,6 +1417,8 @@ cdef class Training:
         spec.batch, spec.shuffle, spec.seed = _whole(batch_size, "batch_size", 1), shuffle, _seed(seed)
         spec.clip_norm = _clipping(clip_norm, "clip_norm")
         spec.clip_value = _clipping(clip_value, "clip_value")
+        rate_factors = _factors(rate_factors, "rate_factors", plan, &spec.rate_factors)
+        decay_factors = _factors(decay_factors, "decay_factors", plan, &spec.decay_factors)
         spec.n_threads = _threads(n_threads)
         cdef fbp_status status = fbp_training_create(
             plan.plan, &spec, _data(params), pointers, &self.training)

@@ -312,6 +312,8 @@ cdef extern from "fbp.h" nogil:
         double attrs[FBP_MAX_ATTRS]
         int64_t batch
         double clip_norm, clip_value
+        const double *rate_factors
+        const double *decay_factors
         int shuffle
         uint64_t seed
         int n_threads
