@@ -1,5 +1,5 @@
 """What an update must know before it is made: the norm of the whole gradient, or of each tensor,
-and what is asked of each parameter.
+what is asked of each parameter, and the gradients of several batches.
 
 The bits are those of the same steps written out in NumPy, on any number of threads.
 """
@@ -7,7 +7,7 @@ The bits are those of the same steps written out in NumPy, on any number of thre
 import numpy as np
 import pytest
 from helpers import Run, by_hand, over_dtypes, over_rules, parts_of
-from test_graphs import THREADS, Case, case_as_net, over_graphs
+from test_graphs import GRAPHS, THREADS, Case, bias, case_as_net, over_graphs, weight
 
 from fastbp import _core
 from fastbp.errors import NonFiniteError
@@ -27,7 +27,7 @@ def assert_same_runs(runs):
 def epochs_of(net, n_epochs=2, **options):
     """A run after some epochs, with the loss and the norm of each step."""
     run = Run(net, **options)
-    steps = n_epochs * -(-run.n_samples // options["batch_size"])
+    steps = n_epochs * -(-run.n_samples // (options["batch_size"] * options.get("accumulate", 1)))
     losses, norms = np.empty((2, steps))
     run(n_epochs, step_losses=losses, gradient_norms=norms)
     return run, losses, norms
@@ -365,3 +365,124 @@ def test_factors_that_make_no_sense_are_refused():
         for found in (-1.0, np.nan, np.inf):
             with pytest.raises(ValueError, match=rf"{name}\[1\]: found {found:g}, wanted a finite"):
                 Run(net, **{name: [1, found, 1, 1, 1, 1]})
+
+
+# ---------------------------------------------------------------------------------- accumulation
+
+
+def dropped():
+    """Masks on samples and on hidden units."""
+    return {
+        "inputs": [((5,), "real")],
+        "parameters": [weight(5, 7), bias(7), weight(7, 3), bias(3)],
+        "nodes": [
+            ("dropout", {"p": 0.2}, (0,)),
+            ("linear", {}, (5, 1, 2)),
+            ("gelu", {}, (6,)),
+            ("dropout", {"p": 0.5}, (7,)),
+            ("linear", {}, (8, 3, 4)),
+        ],
+        "losses": [{"name": "softmax_cross_entropy", "value": 9}],
+        "outputs": [9],
+    }
+
+
+ALL_GRAPHS = {**GRAPHS, "dropped": dropped()}
+
+
+@pytest.mark.threads
+@over_dtypes
+@pytest.mark.parametrize("graph", ALL_GRAPHS.values(), ids=ALL_GRAPHS)
+def test_small_batches_have_the_bits_of_a_large_one(graph, dtype):
+    """R70: steps of 768 samples, at once and as three times 256."""
+    case = Case(graph, dtype, 1536)
+    net = case_as_net(case)
+    options = {"alpha": 0.1, "sample_weight": case.weights, "seed": 3}
+    runs = [epochs_of(net, batch_size=768, **options)]
+    for n in THREADS:
+        runs.append(epochs_of(net, batch_size=256, accumulate=3, n_threads=n, **options))
+    assert len(runs[0][1]) == 4 and not np.array_equal(runs[0][0].params, net.params)
+    assert_same_runs(runs)
+
+
+@pytest.mark.threads
+@pytest.mark.parametrize("name", ["recurrent", "tied", "positions", "broadcast", "dropped"])
+@pytest.mark.parametrize("size", [1, 7, 96])
+def test_sums_that_run_on_have_the_same_bits_in_any_batches(name, size):
+    """Blocks of samples that begin in one batch and end in another; shorter last batches, and a
+    shorter last step."""
+    net = case_as_net(Case(ALL_GRAPHS[name], np.float32, 900))
+    count = 672 // size
+    runs = [epochs_of(net, batch_size=size * count)]
+    for n in (1, 3):
+        runs.append(epochs_of(net, batch_size=size, accumulate=count, n_threads=n))
+    assert_same_runs(runs)
+
+
+@over_rules
+@pytest.mark.parametrize("more", [{}, {"clip_norm": 0.1}, FACTORS], ids=["", "clipped", "factors"])
+def test_accumulation_goes_with_everything_else(rule, more):
+    net = network((6, 9, 4), n_samples=23)
+    options = {"rule": rule.name, **OPTIONS, **more}
+    large = epochs_of(net, **{**options, "batch_size": 10})
+    assert_same_runs([large, epochs_of(net, accumulate=2, **options)])
+
+
+def test_more_batches_than_an_epoch_has_are_refused():
+    net = network(n_samples=23)
+    assert_same_runs([epochs_of(net, batch_size=23), epochs_of(net, batch_size=5, accumulate=5)])
+    with pytest.raises(ValueError, match="accumulate: found 6, wanted 1 to the 5 batches of X"):
+        Run(net, accumulate=6)
+    with pytest.raises(ValueError, match="accumulate: found 0, wanted at least 1"):
+        Run(net, accumulate=0)
+    with pytest.raises(
+        ValueError, match="rates: found 5 an epoch, wanted 1, or 3, one for each step"
+    ):
+        Run(net, accumulate=2).training.run(np.ones((1, 5)))
+
+
+def test_a_batch_without_weight_takes_part_in_a_step_that_has_some():
+    net = network(n_samples=20)
+    weights = np.repeat([1.0, 0.0, 0.0, 0.0], 5)
+    options = {"sample_weight": weights, "shuffle": False}
+    large = epochs_of(net, 1, batch_size=10, **options)
+    small = epochs_of(net, 1, batch_size=5, accumulate=2, **options)
+    assert_same_runs([large, small])
+    assert small[0].step == 1 and (small[1] > 0).tolist() == [True, False]
+
+
+def test_the_culprit_is_found_in_a_later_batch():
+    """The third sample overflows in the second layer, of the second batch of the second step."""
+    layers = [("linear", {"units": 2}), ("linear", {"units": 1})]
+    plan = _core.Plan(1, layers, ("squared_error", {}), dtype=np.float64)
+    X = np.ones((8, 1))
+    X[7] = 1e308
+    params = np.array([1.0, 1, 0, 0, 1, 1, 0])
+    training = _core.Training(
+        plan,
+        params,
+        X,
+        np.zeros((8, 1)),
+        rule="sgd",
+        states=np.zeros((0, 7)),
+        batch_size=2,
+        accumulate=2,
+        shuffle=False,
+    )
+    with pytest.raises(NonFiniteError, match="step 1 of epoch 0, first in the output of layer 1"):
+        training.run([0.0])
+    np.testing.assert_array_equal(params, [1.0, 1, 0, 0, 1, 1, 0])
+
+
+def test_accumulation_takes_the_room_of_a_small_batch():
+    """Beside it a flat gradient, and of each sample of the step its loss and its weight."""
+    plan = network((64, 100, 10), ("relu", {}), dtype=np.float32).plan
+    small, large = plan.memory(100), plan.memory(1000)
+    several = plan.memory(100, accumulate=10)
+    for part in ("activations", "deltas", "weight_copies", "thread_scratch"):
+        assert several[part] == small[part]
+    partial = large["gradients"] - plan.memory(300)["gradients"]  # of blocks, as the large one's
+    assert several["gradients"] == small["gradients"] + partial + 4 * plan.n_params
+    assert 0 <= several["other"] - small["other"] <= 1000 * 8 + 1024
+    assert several["total"] == sum(size for part, size in several.items() if part != "total")
+    assert several["total"] < large["total"]

@@ -151,6 +151,7 @@ static void prepare(const test_case *c, prepared *p) {
                                   .rule = "adam",
                                   .attrs = {0.9, 0.999, 1e-8},
                                   .batch = c->batch,
+                                  .accumulate = 1,
                                   .shuffle = 1,
                                   .n_threads = 1};
         check(fbp_training_create(p->plan, &spec, p->params, p->states, &p->training));

@@ -32,6 +32,19 @@ static int node_of_bad_gradient(const fbp_plan *plan, const double *squares) {
     return -1;
 }
 
+/* The step is run forward again, on weights that it has not changed: the first node with a result
+ * that is not finite for any sample, or -1 where it is only the loss. */
+static int node_of_bad_result(fbp_training *training) {
+    const fbp_batch *step = &training->bad_step;
+    int first = -1;
+    for (int64_t before = 0; before < step->rows; before += training->spec.batch) {
+        fbp_batch batch = fbp_part_of_step(training, step, before);
+        int node = fbp_first_bad_node(&training->pass, &batch);
+        if (node >= 0 && (first < 0 || node < first)) first = node;
+    }
+    return first;
+}
+
 /* The culprit in words: in a chain by its layer, else by its node. */
 static void name_culprit(const fbp_plan *plan, int node, char *room, size_t size) {
     int layer = -1;
@@ -69,8 +82,7 @@ fbp_status fbp_explain(fbp_training *training) {
         culprit->node = node_of_bad_gradient(plan, training->gradient_squares);
         return explain_parameter(plan, "gradient", "gradients", culprit);
     }
-    /* The step is run forward again, on weights that it has not changed. */
-    culprit->node = fbp_first_bad_node(&training->pass, &training->bad_step);
+    culprit->node = node_of_bad_result(training);
     char name[64], where[96] = "";
     if (culprit->node >= 0) {
         name_culprit(plan, culprit->node, name, sizeof name);

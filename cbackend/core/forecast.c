@@ -1,5 +1,5 @@
 /* What is known of a plan before it runs: what it is, its FLOPs, and how its work spreads over
- * threads. (Its memory is counted where it is carved, in fit.c.) */
+ * threads. (Its memory is counted where it is carved, in training.c.) */
 #include "core/pass.h"
 
 fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
@@ -64,14 +64,15 @@ void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward) {
 }
 
 /* The share of the busiest thread in the cost of the weights phase. */
-static double busiest_share(const fbp_plan *plan, int64_t batch, int n_threads) {
+static double busiest_share(const fbp_plan *plan, int64_t rows, int n_threads) {
+    fbp_batch batch = {.rows = rows};
     double most = 0.0, all = 0.0;
     for (int i = 0; i < n_threads; i++) {
         fbp_team team = {i, n_threads, NULL};
-        fbp_range share = fbp_units_share(plan, batch, &team);
-        fbp_units units = fbp_units_begin(plan, batch, fbp_most_parts(plan, batch), share);
+        fbp_range share = fbp_units_share(plan, &batch, &team);
+        fbp_units units = fbp_units_begin(plan, &batch, fbp_most_parts(plan, rows), share);
         double cost = 0.0;
-        for (; units.left > 0; fbp_units_next(plan, batch, &units))
+        for (; units.left > 0; fbp_units_next(plan, &batch, &units))
             cost += (double)plan->tiles[units.tile].cost / units.n_parts;
         if (cost > most) most = cost;
         all += cost;

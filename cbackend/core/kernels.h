@@ -71,8 +71,9 @@ typedef struct {
 
 typedef struct {
     void (*add_scaled)(int64_t n, double factor, const void *x, void *y); /* y += factor * x */
-    void (*scale)(int64_t n, double factor, void *x);                     /* x *= factor */
-    void (*clip)(int64_t n, double most, void *x); /* each to [-most, most]; NaN stays */
+    /* x, a part of a gradient, is clipped: by the norm of all of it, or each to [-most, most]. */
+    void (*clip_norm)(int64_t n, double norm, double most, void *x);
+    void (*clip_value)(int64_t n, double most, void *x);
     double (*sum_squares)(int64_t n, const void *x);
     double (*weighted_sum)(int64_t n, const void *weight, const void *x); /* weight may be NULL */
     int64_t (*first_not_finite)(int64_t n, const void *x);                /* its index, or -1 */

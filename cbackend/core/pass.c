@@ -87,13 +87,13 @@ static void carve_threads(fbp_pass *pass, int n_threads, size_t scratch, fbp_car
     pass->threads = fbp_carve(carver, n_threads, pass->thread_bytes);
 }
 
-static void carve_losses(fbp_pass *pass, fbp_carver *carver) {
+static void carve_losses(fbp_pass *pass, int64_t whole, fbp_carver *carver) {
     const fbp_graph *graph = &pass->plan->graph;
     size_t size = fbp_size(pass->plan->dtype);
     pass->losses = fbp_carve(carver, graph->n_losses, sizeof *pass->losses);
     for (int i = 0; i < graph->n_losses; i++) {
         const fbp_loss *loss = &graph->losses[i];
-        int64_t n = pass->batch * fbp_positions(&graph->values[loss->value].is);
+        int64_t n = whole * fbp_positions(&graph->values[loss->value].is);
         fbp_loss_room room;
         room.target = fbp_carve(carver, pass->batch, fbp_target_bytes(graph, loss));
         room.scale = fbp_carve(carver, n, size);
@@ -103,7 +103,7 @@ static void carve_losses(fbp_pass *pass, fbp_carver *carver) {
 }
 
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
-                    int n_threads, fbp_carver *carver) {
+                    int64_t whole, int n_threads, fbp_carver *carver) {
     size_t size = fbp_size(plan->dtype);
     int64_t tile = fbp_row_tile(plan, batch);
     pass->plan = plan;
@@ -116,7 +116,7 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, in
     pass->common_values = fbp_carve(carver, plan->training.common_elements, size);
     size_t parts = fbp_parts_bytes(plan, pass->schedule, batch);
     pass->parts = fbp_carve(carver, (int64_t)parts, 1);
-    carve_losses(pass, carver);
+    carve_losses(pass, whole, carver);
     int64_t gradient = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
     size_t scratch = scratch_of_nodes(plan, batch); /* the weights phase takes all samples */
     pass->partial_bytes = pass->gradient_bytes = fbp_carved_bytes(gradient, size);
@@ -124,7 +124,7 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, in
     pass->by_columns = fbp_cuts_columns(plan, batch, batch, n_threads);
     int64_t together = pass->by_columns ? batch * plan->training.tile_elements : 0;
     pass->shared_tile = fbp_carve(carver, together, size);
-    pass->most_parts = fbp_most_parts(plan, batch);
+    pass->most_parts = fbp_most_parts(plan, whole);
     pass->n_partials = pass->most_parts > 1 ? (int64_t)plan->n_tiles * pass->most_parts : 0;
     pass->partials = fbp_carve(carver, pass->n_partials, pass->partial_bytes);
     pass->formed =

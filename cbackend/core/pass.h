@@ -6,10 +6,11 @@
 #include "core/problem.h"
 #include "core/watch.h"
 
-/* What a loss is computed from and yields, for each sample and position of a batch. */
+/* What a loss is computed from and yields, for each sample and position: of a batch, or of all
+ * batches of a step. */
 typedef struct {
-    void *target; /* fbp_target_bytes() of a sample */
-    void *scale;  /* its weight in the mean */
+    void *target; /* of a batch: fbp_target_bytes() of a sample */
+    void *scale;  /* of a step: its weight in the mean */
     void *value;
 } fbp_loss_room;
 
@@ -34,6 +35,7 @@ typedef struct {
     fbp_counter *formed;  /* (n_tiles): how many of a tile's parts are there */
     char *parts;          /* of the sum that is formed at a meeting */
     fbp_counter summed;   /* how many of them are there */
+    char *gradient;       /* (n_params): the sum so far, of a step of several batches; or NULL */
     fbp_watch watch;
 } fbp_pass;
 
@@ -45,9 +47,10 @@ typedef enum {
     FBP_FOR_FEW_ROWS /* predict, from the weights as they lie */
 } fbp_purpose;
 
-/* Carves the buffers of a schedule; with a carver of base NULL it only counts. */
+/* Carves the buffers of a schedule for batches of so many samples, and steps of `whole` samples;
+ * with a carver of base NULL it only counts. */
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
-                    int n_threads, fbp_carver *carver);
+                    int64_t whole, int n_threads, fbp_carver *carver);
 void fbp_pass_carve_prediction(fbp_pass *pass, const fbp_plan *plan, int64_t tile, int n_threads,
                                fbp_carver *carver);
 
@@ -117,8 +120,8 @@ void fbp_rows_traced(fbp_pass *pass, const fbp_batch *batch, const fbp_trace *tr
  * none. */
 int fbp_first_bad_node(fbp_pass *pass, const fbp_batch *batch);
 
-/* The losses of a batch, weighted and added up. */
-double fbp_batch_loss(const fbp_pass *pass, int64_t rows);
+/* The losses of a step, of so many samples, weighted and added up. */
+double fbp_step_loss(const fbp_pass *pass, int64_t rows);
 
 /* ---- meetings in the rows phase, of plans where samples are coupled ---- */
 
@@ -130,9 +133,9 @@ size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64
 
 /* ---- weights phase ---- */
 
-/* Its units: the parts of the gradients of all tiles, one tile after the other. A thread's units,
- * and its tiles, are consecutive and of about equal cost. */
-fbp_range fbp_units_share(const fbp_plan *plan, int64_t rows, const fbp_team *team);
+/* Its units: the parts of the gradients of all tiles, one tile after the other, that have rows in
+ * the batch. A thread's units, and its tiles, are consecutive and of about equal cost. */
+fbp_range fbp_units_share(const fbp_plan *plan, const fbp_batch *batch, const fbp_team *team);
 fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team);
 
 /* Walks over a thread's units. */
@@ -142,16 +145,23 @@ typedef struct {
     int64_t left;
 } fbp_units;
 /* most_parts may be an upper bound, as for larger batches. */
-fbp_units fbp_units_begin(const fbp_plan *plan, int64_t rows, int most_parts, fbp_range share);
-void fbp_units_next(const fbp_plan *plan, int64_t rows, fbp_units *units);
+fbp_units fbp_units_begin(const fbp_plan *plan, const fbp_batch *batch, int most_parts,
+                          fbp_range share);
+void fbp_units_next(const fbp_plan *plan, const fbp_batch *batch, fbp_units *units);
 
 /* No unit is formed yet: for buffers that come from a pool, or that a stopped phase has left. */
 void fbp_units_reset(fbp_pass *pass);
-/* The use of the parameter that a unit is a part for: block `block` of `blocks` of the samples. */
-const fbp_use *fbp_unit_use(const fbp_plan *plan, int64_t rows, const fbp_units *unit,
-                            int64_t *block, int64_t *blocks);
-/* Forms a unit's gradient. Returns the tile's, over the whole batch, to the thread that forms the
- * last of its parts, and NULL to the others. */
+/* What a unit forms: of one use of the parameter, block `block` of the `blocks` in which the samples
+ * of the step are taken. It is part `part` of the gradient over the whole step. */
+typedef struct {
+    const fbp_use *use;
+    int64_t block, blocks;
+    int part;
+} fbp_part;
+fbp_part fbp_unit_part(const fbp_plan *plan, const fbp_batch *batch, const fbp_units *unit);
+/* Forms a unit's gradient. Returns the tile's, over the whole step, to the thread that forms the
+ * last of its parts, and NULL to the others. A part that began in an earlier batch of the step is
+ * continued: its sums run on. */
 void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units *unit,
                         const fbp_team *team);
 /* The gradient of one tile of parameters over all rows of the batch, formed in one part, added to

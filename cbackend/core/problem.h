@@ -10,11 +10,17 @@ typedef struct {
     const fbp_problem *problem;
     const uint32_t *order;
     int64_t first, rows;
-    double weight;   /* the sum of their weights */
-    int masks;       /* whether there are random masks, functions of these: */
-    fbp_draws draws; /* seed and step */
-    int64_t place;   /* of its first row in what they take for the batch */
+    int64_t before, after; /* samples of the same step that are run before these, and after */
+    double weight;         /* the sum of the weights of all samples of the step */
+    int masks;             /* whether there are random masks, functions of these: */
+    fbp_draws draws;       /* seed and step */
+    int64_t place;         /* of its first row in what they take for the batch */
 } fbp_batch;
+
+/* Samples of the whole step. */
+static inline int64_t fbp_batch_whole(const fbp_batch *batch) {
+    return batch->before + batch->rows + batch->after;
+}
 
 static inline int64_t fbp_problem_rows(const fbp_problem *problem) { return problem->x[0].rows; }
 

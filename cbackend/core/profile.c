@@ -43,19 +43,18 @@ typedef struct {
 
 static void carve(void *context, fbp_carver *carver) {
     profiling *call = context;
-    fbp_pass_carve(&call->pass, call->pass.plan, call->params, call->rows, 1, carver);
+    fbp_pass_carve(&call->pass, call->pass.plan, call->params, call->rows, call->rows, 1, carver);
 }
 
 static void profile_weights(fbp_pass *pass, const fbp_batch *batch, double *seconds) {
     const fbp_plan *plan = pass->plan;
-    fbp_range all = fbp_units_share(plan, batch->rows, &fbp_alone);
-    fbp_units units = fbp_units_begin(plan, batch->rows, pass->most_parts, all);
-    for (; units.left > 0; fbp_units_next(plan, batch->rows, &units)) {
-        int64_t block, blocks;
-        const fbp_use *use = fbp_unit_use(plan, batch->rows, &units, &block, &blocks);
+    fbp_range all = fbp_units_share(plan, batch, &fbp_alone);
+    fbp_units units = fbp_units_begin(plan, batch, pass->most_parts, all);
+    for (; units.left > 0; fbp_units_next(plan, batch, &units)) {
+        int node = fbp_unit_part(plan, batch, &units).use->node;
         double before = fbp_seconds();
         fbp_unit_gradient(pass, batch, &units, &fbp_alone);
-        seconds[2 * use->node + 1] += fbp_seconds() - before;
+        seconds[2 * node + 1] += fbp_seconds() - before;
     }
 }
 

@@ -103,8 +103,8 @@ static void run_loss(fbp_lane *lane, const fbp_step *step, const fbp_trace *trac
     void *at = fbp_lane_value(lane, loss->value);
     void *dz = step->to[0] < 0 ? NULL : fbp_lane_buffer(lane, step->to[0], z);
     void *target = (char *)room->target + (size_t)lane->row * fbp_target_bytes(&plan->graph, loss);
-    void *scale = fbp_at(plan, room->scale, lane->row * positions);
-    void *value = fbp_at(plan, room->value, lane->row * positions);
+    int64_t place = (lane->batch->before + lane->row) * positions;
+    void *scale = fbp_at(plan, room->scale, place), *value = fbp_at(plan, room->value, place);
     fbp_batch_targets(plan, lane->batch, step->index, lane->row, lane->rows, target);
     fbp_batch_scales(plan, lane->batch, loss, lane->row, lane->rows, scale);
     for (int o = 0; trace != NULL && trace->predictions != NULL && o < plan->n_outputs; o++)
@@ -342,7 +342,7 @@ int fbp_first_bad_node(fbp_pass *pass, const fbp_batch *batch) {
     return node;
 }
 
-double fbp_batch_loss(const fbp_pass *pass, int64_t rows) {
+double fbp_step_loss(const fbp_pass *pass, int64_t rows) {
     const fbp_plan *plan = pass->plan;
     double sum = 0.0;
     for (int i = 0; i < plan->graph.n_losses; i++) {

@@ -1,5 +1,6 @@
-/* What a training holds, as the files see it that make one and run its epochs (fit.c), that turn
- * gradients into new weights (update.c), and that say what went wrong (culprit.c). */
+/* What a training holds, as the files see it that make one (training.c), that run its epochs
+ * (fit.c), that turn gradients into new weights (update.c), and that say what went wrong
+ * (culprit.c). */
 #ifndef FBP_CORE_TRAINING_H
 #define FBP_CORE_TRAINING_H
 
@@ -33,6 +34,20 @@ struct fbp_training {
     int stop_after_rows, stop_after_weights; /* what the first thread knew before each barrier */
     fbp_status status;
 };
+
+/* Samples of a step that is not the last of an epoch. */
+int64_t fbp_samples_of_step(const fbp_training *training);
+/* The batch that is run when so many samples of a step have been. */
+static inline fbp_batch fbp_part_of_step(const fbp_training *training, const fbp_batch *step,
+                                         int64_t before) {
+    fbp_batch part = *step;
+    part.before = part.place = before;
+    part.first += before;
+    part.after = step->rows - before - training->spec.batch;
+    if (part.after < 0) part.after = 0;
+    part.rows = step->rows - before - part.after;
+    return part;
+}
 
 /* What the updates of a step are made of, the same on every thread. */
 typedef struct {

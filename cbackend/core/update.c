@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "core/training.h"
-#include "math/clipping.h"
 
 /* ---- groups ---- */
 
@@ -120,7 +119,7 @@ void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t
         plan->vector->add_scaled(tile->weights, penalty,
                                  fbp_at(plan, training->params, tile->offset), g);
     if (update->measured) training->gradient_squares[t] = plan->vector->sum_squares(tile->cost, g);
-    if (spec->clip_value > 0.0) plan->vector->clip(tile->cost, spec->clip_value, g);
+    if (spec->clip_value > 0.0) plan->vector->clip_value(tile->cost, spec->clip_value, g);
     if (spec->clip_norm > 0.0)
         keep(training, tile, g);
     else
@@ -138,10 +137,9 @@ double fbp_training_gradient_norm(const fbp_training *training) {
 static void clip_tiles(fbp_training *training, const fbp_update *update, fbp_range tiles,
                        double norm) {
     const fbp_plan *plan = training->pass.plan;
-    double factor = fbp_clip_factor(norm, training->spec.clip_norm);
     for (int64_t t = tiles.begin; t < tiles.end; t++) {
         void *g = fbp_at(plan, training->gradient, plan->tiles[t].offset);
-        if (factor != 1.0) plan->vector->scale(plan->tiles[t].cost, factor, g);
+        plan->vector->clip_norm(plan->tiles[t].cost, norm, training->spec.clip_norm, g);
         apply_rule(training, update, t, g);
     }
 }

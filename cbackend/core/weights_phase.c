@@ -3,6 +3,8 @@
  * there are few parameters and many rows, for each block of samples. Several threads may take them;
  * they are added in their order by whoever forms the last, so nobody waits, and the bits are the
  * same whoever that is. */
+#include <string.h>
+
 #include "core/pass.h"
 
 /* ---- shares ---- */
@@ -16,21 +18,41 @@ static int64_t unit_cost(const fbp_plan *plan, const fbp_tile *tile, int parts) 
     return 64 * tile->cost * uses_of(plan, tile->parameter) / parts;
 }
 
-/* Parts of a tile's gradient; with rows of 0, one. */
-static int parts_of(const fbp_plan *plan, const fbp_tile *tile, int64_t rows) {
-    return rows == 0 ? 1 : fbp_parts_of(plan, tile->parameter, rows);
+/* Of the blocks of samples in which a use's gradient is formed over the whole step, those that have
+ * rows in the batch. */
+static fbp_range blocks_in(const fbp_plan *plan, const fbp_batch *batch, const fbp_use *use) {
+    int64_t whole = fbp_batch_whole(batch), end = batch->before + batch->rows;
+    int64_t blocks = fbp_shared_blocks(&plan->graph.nodes[use->node], whole);
+    fbp_range in = {0, blocks};
+    if (whole == batch->rows) return in;
+    while (whole * (in.begin + 1) / blocks <= batch->before) in.begin++;
+    while (whole * (in.end - 1) / blocks >= end) in.end--;
+    return in;
+}
+
+/* Parts of a tile's gradient that have rows in the batch; without a batch, one. */
+static int parts_of(const fbp_plan *plan, const fbp_tile *tile, const fbp_batch *batch) {
+    int p = tile->parameter;
+    if (batch == NULL) return 1;
+    if (batch->before + batch->after == 0) return fbp_parts_of(plan, p, batch->rows);
+    int64_t parts = 0;
+    for (int u = plan->first_use[p]; u < plan->first_use[p + 1]; u++) {
+        fbp_range in = blocks_in(plan, batch, &plan->uses[u]);
+        parts += in.end - in.begin;
+    }
+    return (int)parts;
 }
 
 /* A unit belongs to the thread in whose part of the total cost its middle lies. */
-fbp_range fbp_units_share(const fbp_plan *plan, int64_t rows, const fbp_team *team) {
+fbp_range fbp_units_share(const fbp_plan *plan, const fbp_batch *batch, const fbp_team *team) {
     int64_t total = 0, before = 0, u = 0;
     for (int t = 0; t < plan->n_tiles; t++) {
-        int parts = parts_of(plan, &plan->tiles[t], rows);
+        int parts = parts_of(plan, &plan->tiles[t], batch);
         total += parts * unit_cost(plan, &plan->tiles[t], parts);
     }
     fbp_range share = {-1, -1};
     for (int t = 0; t < plan->n_tiles; t++) {
-        int parts = parts_of(plan, &plan->tiles[t], rows);
+        int parts = parts_of(plan, &plan->tiles[t], batch);
         int64_t cost = unit_cost(plan, &plan->tiles[t], parts);
         for (int part = 0; part < parts; part++, u++, before += cost) {
             /* The middle, doubled: costs are far from where that would overflow. */
@@ -46,10 +68,11 @@ fbp_range fbp_units_share(const fbp_plan *plan, int64_t rows, const fbp_team *te
 }
 
 fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team) {
-    return fbp_units_share(plan, 0, team);
+    return fbp_units_share(plan, NULL, team);
 }
 
-fbp_units fbp_units_begin(const fbp_plan *plan, int64_t rows, int most_parts, fbp_range share) {
+fbp_units fbp_units_begin(const fbp_plan *plan, const fbp_batch *batch, int most_parts,
+                          fbp_range share) {
     fbp_units units = {.n_parts = 1, .most_parts = most_parts, .left = share.end - share.begin};
     int64_t skipped = share.begin;
     if (most_parts == 1) {
@@ -57,7 +80,7 @@ fbp_units fbp_units_begin(const fbp_plan *plan, int64_t rows, int most_parts, fb
         return units;
     }
     for (; units.tile < plan->n_tiles; units.tile++) {
-        units.n_parts = parts_of(plan, &plan->tiles[units.tile], rows);
+        units.n_parts = parts_of(plan, &plan->tiles[units.tile], batch);
         if (skipped < units.n_parts) break;
         skipped -= units.n_parts;
     }
@@ -65,12 +88,12 @@ fbp_units fbp_units_begin(const fbp_plan *plan, int64_t rows, int most_parts, fb
     return units;
 }
 
-void fbp_units_next(const fbp_plan *plan, int64_t rows, fbp_units *units) {
+void fbp_units_next(const fbp_plan *plan, const fbp_batch *batch, fbp_units *units) {
     units->left--;
     if (++units->part < units->n_parts || units->left == 0) return;
     units->part = 0;
     units->tile++;
-    if (units->most_parts > 1) units->n_parts = parts_of(plan, &plan->tiles[units->tile], rows);
+    if (units->most_parts > 1) units->n_parts = parts_of(plan, &plan->tiles[units->tile], batch);
 }
 
 /* ---- gradients ---- */
@@ -119,30 +142,51 @@ static void *add_up(const fbp_pass *pass, int t, int64_t rows) {
     return partial_of(pass, t, 0);
 }
 
-const fbp_use *fbp_unit_use(const fbp_plan *plan, int64_t rows, const fbp_units *unit,
-                            int64_t *block, int64_t *blocks) {
-    const fbp_use *use = &plan->uses[plan->first_use[plan->tiles[unit->tile].parameter]];
-    for (*block = unit->part;; use++, *block -= *blocks) {
-        *blocks = fbp_shared_blocks(&plan->graph.nodes[use->node], rows);
-        if (*block < *blocks || unit->n_parts == 1) return use;
+fbp_part fbp_unit_part(const fbp_plan *plan, const fbp_batch *batch, const fbp_units *unit) {
+    fbp_part part = {.use = &plan->uses[plan->first_use[plan->tiles[unit->tile].parameter]]};
+    for (int64_t skipped = unit->part;; part.use++) {
+        fbp_range in = blocks_in(plan, batch, part.use);
+        part.blocks = fbp_shared_blocks(&plan->graph.nodes[part.use->node], fbp_batch_whole(batch));
+        part.block = in.begin + skipped;
+        if (part.block < in.end) break;
+        skipped -= in.end - in.begin;
+        part.part += (int)part.blocks;
     }
+    part.part += (int)part.block;
+    return part;
+}
+
+/* The one part of a tile's gradient, which lies in the sum of the step where that is kept. */
+static void *form_alone(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile,
+                        const fbp_team *team) {
+    const fbp_plan *plan = pass->plan;
+    void *g = fbp_thread_gradient(pass, team);
+    void *sum = fbp_at(plan, pass->gradient, tile->offset);
+    if (batch->before > 0) {
+        fbp_tile_gradient(pass, batch, tile, 1, sum, team);
+        g = sum;
+    } else {
+        fbp_tile_gradient(pass, batch, tile, 0, g, team); /* overruns its end, as the sum may not */
+        if (batch->after > 0) memcpy(sum, g, (size_t)tile->cost * fbp_size(plan->dtype));
+    }
+    return batch->after > 0 ? NULL : g;
 }
 
 void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units *unit,
                         const fbp_team *team) {
     const fbp_plan *plan = pass->plan;
     const fbp_tile *tile = &plan->tiles[unit->tile];
-    if (unit->n_parts == 1) {
-        void *g = fbp_thread_gradient(pass, team);
-        fbp_tile_gradient(pass, batch, tile, 0, g, team);
-        return g;
-    }
-    int64_t b, blocks;
-    const fbp_use *use = fbp_unit_use(plan, batch->rows, unit, &b, &blocks);
-    fbp_range rows = {batch->rows * b / blocks, batch->rows * (b + 1) / blocks};
-    form(pass, batch, tile, use, rows, 0, partial_of(pass, unit->tile, unit->part), team);
+    int64_t whole = fbp_batch_whole(batch), end = batch->before + batch->rows;
+    int n_parts = pass->most_parts == 1 ? 1 : fbp_parts_of(plan, tile->parameter, whole);
+    if (n_parts == 1) return form_alone(pass, batch, tile, team);
+    fbp_part part = fbp_unit_part(plan, batch, unit);
+    fbp_range rows = {whole * part.block / part.blocks, whole * (part.block + 1) / part.blocks};
+    int begun = rows.begin < batch->before, done = rows.end <= end;
+    rows.begin = begun ? 0 : rows.begin - batch->before;
+    rows.end = (done ? rows.end : end) - batch->before;
+    form(pass, batch, tile, part.use, rows, begun, partial_of(pass, unit->tile, part.part), team);
     fbp_counter *formed = &pass->formed[unit->tile];
-    if (fbp_counter_add(formed, 1) < unit->n_parts) return NULL;
+    if (!done || fbp_counter_add(formed, 1) < n_parts) return NULL;
     fbp_counter_set(formed, 0);
-    return add_up(pass, unit->tile, batch->rows);
+    return add_up(pass, unit->tile, whole);
 }

@@ -31,7 +31,8 @@ typedef struct {
 static void full_carve(void *context, fbp_carver *carver) {
     fbp_full *call = context;
     const fbp_plan *plan = call->pass.plan;
-    fbp_pass_carve(&call->pass, plan, call->params, call->rows, call->n_threads, carver);
+    fbp_pass_carve(&call->pass, plan, call->params, call->rows, call->rows, call->n_threads,
+                   carver);
     call->squares = fbp_carve(carver, plan->n_tiles, sizeof *call->squares);
 }
 
@@ -66,9 +67,9 @@ static void finish_tile(fbp_full *call, int64_t t) {
 
 static void accumulate(fbp_full *call, const fbp_batch *batch, const fbp_team *team) {
     const fbp_plan *plan = call->pass.plan;
-    fbp_range share = fbp_units_share(plan, batch->rows, team);
-    fbp_units units = fbp_units_begin(plan, batch->rows, call->pass.most_parts, share);
-    for (; units.left > 0; fbp_units_next(plan, batch->rows, &units))
+    fbp_range share = fbp_units_share(plan, batch, team);
+    fbp_units units = fbp_units_begin(plan, batch, call->pass.most_parts, share);
+    for (; units.left > 0; fbp_units_next(plan, batch, &units))
         accumulate_unit(call, batch, &units, team);
 }
 
@@ -91,7 +92,7 @@ static void full_thread(void *context, const fbp_team *team) {
                            .place = first};
         fbp_rows_phase(pass, &batch, team);
         fbp_barrier(team);
-        if (team->thread == 0) call->loss += fbp_batch_loss(pass, rows);
+        if (team->thread == 0) call->loss += fbp_step_loss(pass, rows);
         if (call->grad != NULL) accumulate(call, &batch, team);
         if (team->thread == 0) call->stop = fbp_watch_stopped(&pass->watch);
         fbp_barrier(team);

@@ -428,7 +428,10 @@ typedef struct {
     fbp_problem problem;
     const char *rule;
     double attrs[FBP_MAX_ATTRS];
-    int64_t batch; /* samples a step */
+    int64_t batch; /* samples that are run at once */
+    /* So many batches make a step: their gradients are summed, as those of one large batch. At least
+     * 1, and no more than the batches of an epoch. */
+    int64_t accumulate;
     /* The gradient, with the penalty's, is clipped to this norm, or each element of it to this size;
      * 0: it is not. One of them. */
     double clip_norm, clip_value;
@@ -464,9 +467,9 @@ typedef struct {
     int64_t first_epoch; /* number of the first epoch, which its order of samples depends on */
     int64_t n_epochs;
     const double *rates;     /* (n_epochs, rates_per_epoch) */
-    int64_t rates_per_epoch; /* 1, or the batches of an epoch, also those without weight */
+    int64_t rates_per_epoch; /* 1, or the steps of an epoch, also those without weight */
     double *losses;          /* (n_epochs), filled */
-    double *step_losses;     /* (n_epochs * batches of an epoch), filled, or NULL */
+    double *step_losses;     /* (n_epochs * steps of an epoch), filled, or NULL */
     double *gradient_norms; /* likewise: of the gradient with the penalty's, before it is clipped */
     fbp_poll_fn poll;       /* may be NULL */
     void *poll_context;

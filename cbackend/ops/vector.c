@@ -26,13 +26,14 @@ static void FN(add_scaled)(int64_t n, double factor, const void *x_, void *y_) {
     for (int64_t i = 0; i < n; i++) y[i] += scale * x[i];
 }
 
-static void FN(scale)(int64_t n, double factor, void *x_) {
-    const real scale = (real)factor;
+static void FN(clip_norm)(int64_t n, double norm, double most, void *x_) {
+    const real factor = (real)fbp_clip_factor(norm, most);
     real *x = x_;
-    for (int64_t i = 0; i < n; i++) x[i] *= scale;
+    if (factor == (real)1) return;
+    for (int64_t i = 0; i < n; i++) x[i] *= factor;
 }
 
-static void FN(clip)(int64_t n, double most_, void *x_) {
+static void FN(clip_value)(int64_t n, double most_, void *x_) {
     const real most = (real)most_;
     real *x = x_;
     for (int64_t i = 0; i < n; i++) x[i] = FBP_CLIP(x[i], most);
@@ -147,7 +148,7 @@ static void FN(csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, c
 }
 
 static const fbp_vector_kernels FN(kernels) = {
-    FN(add_scaled),    FN(scale),        FN(clip),
+    FN(add_scaled),    FN(clip_norm),    FN(clip_value),
     FN(sum_squares),   FN(weighted_sum), FN(first_not_finite),
     FN(gather),        FN(csr_multiply), FN(csr_multiply_transposed),
     FN(set_bias_input)};

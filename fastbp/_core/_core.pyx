@@ -1064,11 +1064,16 @@ cdef class Plan:
             _raise(status)
         return seconds
 
-    def memory(self, batch_size, *, rule=None, clip_norm=None, n_samples=0, n_threads=1):
-        """Bytes that a training takes, by part, known before anything runs."""
+    def memory(self, batch_size, *, accumulate=1, rule=None, clip_norm=None, n_samples=0, n_threads=1):
+        """Bytes that a training takes, by part, known before anything runs.
+
+        `gradients` holds the whole one too where it is kept: for steps of several batches, for
+        clip_norm, and for a rule that needs norms.
+        """
         cdef fbp_training_spec spec
         memset(&spec, 0, sizeof(spec))
         spec.batch, spec.shuffle = _rows(batch_size, "batch_size", 1), True
+        spec.accumulate = _rows(accumulate, "accumulate", 1)
         spec.clip_norm, spec.n_threads = _clipping(clip_norm, "clip_norm"), _threads(n_threads)
         if rule is not None:
             encoded = rule.encode()
@@ -1376,6 +1381,12 @@ cdef object _factors(object given, str name, Plan plan, const double **to):
 cdef class Training:
     """A network in training: holds its scratch, and works on params and states in place.
 
+    accumulate: so many batches of batch_size make a step, as one large batch would, with the room of a
+    small one: means divide by the weight of all, random masks count positions in all. The bits are those
+    of the large batch where a batch is a multiple of 256 samples. Two things round otherwise: layers that
+    run on BLAS, and normalisation in a step that is no such multiple, as the last of an epoch may be.
+    What couples the samples of a batch is made of those of the small one.
+
     clip_norm: where the L2 norm of the gradient, the penalty's part with it, over all that is trained is
     larger, every element is multiplied by clip_norm / (norm + 1e-6), as by
     torch.nn.utils.clip_grad_norm_; all gradients are then kept at once, and updated in a third phase.
@@ -1393,12 +1404,12 @@ cdef class Training:
     cdef const void *targets[FBP_MAX_INPUTS]
     cdef Plan plan
     cdef object kept
-    cdef int64_t n_batches
+    cdef int64_t n_steps
     cdef bint running
     cdef readonly dict progress
 
     def __cinit__(self, Plan plan not None, params, X, y, *, str rule, attrs=None, states, double alpha=0.0,
-                  batch_size, clip_norm=None, clip_value=None, rate_factors=None, decay_factors=None,
+                  batch_size, accumulate=1, clip_norm=None, clip_value=None, rate_factors=None, decay_factors=None,
                   sample_weight=None, bint shuffle=True, seed=0, n_threads=1):
         cdef fbp_training_spec spec
         cdef void *pointers[FBP_MAX_STATES]
@@ -1415,6 +1426,7 @@ cdef class Training:
         encoded = rule.encode()
         spec.rule = encoded
         spec.batch, spec.shuffle, spec.seed = _whole(batch_size, "batch_size", 1), shuffle, _seed(seed)
+        spec.accumulate = _rows(accumulate, "accumulate", 1)
         spec.clip_norm = _clipping(clip_norm, "clip_norm")
         spec.clip_value = _clipping(clip_value, "clip_value")
         rate_factors = _factors(rate_factors, "rate_factors", plan, &spec.rate_factors)
@@ -1426,7 +1438,8 @@ cdef class Training:
             _raise(status)
         self.plan = plan
         self.kept = (problem, states, params)
-        self.n_batches = (self.samples[0].rows + spec.batch - 1) // spec.batch
+        cdef int64_t n = self.samples[0].rows, samples = spec.batch * spec.accumulate
+        self.n_steps = (n + samples - 1) // samples
 
     def __dealloc__(self):
         fbp_training_destroy(self.training)
@@ -1437,17 +1450,17 @@ cdef class Training:
     def run(self, rates, *, first_epoch=0, step=0, step_losses=None, gradient_norms=None):
         """Runs len(rates) whole epochs; returns `progress`.
 
-        rates (n_epochs,) holds the learning rate of each epoch; (n_epochs, batches of an epoch) that of
-        each step, where a batch without weight has its place though it makes none. After any exception,
+        rates (n_epochs,) holds the learning rate of each epoch; (n_epochs, steps of an epoch) that of
+        each step, where one without weight has its place though it is not made. After any exception,
         too, params are those of the last whole epoch and `progress` tells how many were made.
 
-        step_losses and gradient_norms, (n_epochs * batches of an epoch,), receive the loss of each step,
+        step_losses and gradient_norms, (n_epochs * steps of an epoch,), receive the loss of each step,
         and the L2 norm of its gradient: of all that is trained, with the penalty's part, before it is
-        clipped. A batch without weight has 0 in both."""
+        clipped. A step without weight has 0 in both."""
         rates = np.ascontiguousarray(rates, np.float64)
         if rates.ndim not in (1, 2):
             raise ValueError(f"rates: found shape {rates.shape}, wanted (n_epochs,) or "
-                             f"(n_epochs, {self.n_batches}), a rate for each epoch or each batch")
+                             f"(n_epochs, {self.n_steps}), a rate for each epoch or each step")
         if not (np.isfinite(rates) & (rates >= 0)).all():
             raise ValueError("rates: found a rate that is negative or not finite")
         losses = np.full(rates.shape[0], np.nan)
@@ -1458,7 +1471,7 @@ cdef class Training:
         call.rates = <const double *>_data(rates)
         call.rates_per_epoch = 1 if rates.ndim == 1 else rates.shape[1]
         call.losses = <double *>_data(losses)
-        steps = (losses.size * self.n_batches,)
+        steps = (losses.size * self.n_steps,)
         if step_losses is not None:
             call.step_losses = <double *>_data(
                 _dense(step_losses, "step_losses", np.float64, steps, writable=True))

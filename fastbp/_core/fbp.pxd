@@ -310,7 +310,7 @@ cdef extern from "fbp.h" nogil:
         fbp_problem problem
         const char *rule
         double attrs[FBP_MAX_ATTRS]
-        int64_t batch
+        int64_t batch, accumulate
         double clip_norm, clip_value
         const double *rate_factors
         const double *decay_factors

@@ -39,6 +39,7 @@ static fbp_status train(fbp_plan *plan, int64_t epochs) {
                               .rule = "adam",
                               .attrs = {0.9, 0.999, 1e-8},
                               .batch = 16,
+                              .accumulate = 1,
                               .shuffle = 1,
                               .n_threads = 2};
     void *states[] = {m, v};
