@@ -137,6 +137,8 @@ class Plan:
         training: bool = True,
         optimizer: str | None = None,
         n_samples: int | None = None,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
     ) -> dict[str, int]:
         """Bytes that the engine will take, by part, known before anything runs.
 
@@ -151,7 +153,11 @@ class Plan:
         optimizer : str, default=None
             The update rule, whose state counts; None for one without.
         n_samples : int, default=None
-            Samples of the data, of which training keeps the order; None for one batch.
+            Samples of the data, of which training keeps the order; None for one step.
+        accumulate : int, default=1
+            Batches of a step, as of `fit`.
+        clip_norm : float, default=None
+            Where it is given, the gradients of all parameters are held at once.
 
         Returns
         -------
@@ -181,9 +187,14 @@ class Plan:
         if not training:
             return self.core.memory_of_predict(batch_size, n_threads=n_threads)
         if n_samples is None:
-            n_samples = batch_size
+            n_samples = batch_size * accumulate
         return self.core.memory(
-            batch_size, rule=optimizer, n_samples=n_samples, n_threads=n_threads
+            batch_size,
+            accumulate=accumulate,
+            rule=optimizer,
+            clip_norm=clip_norm,
+            n_samples=n_samples,
+            n_threads=n_threads,
         )
 
     def flops(self, batch_size: int) -> dict[str, float]:

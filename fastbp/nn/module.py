@@ -266,7 +266,7 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             return
         parameters = self.parameters()
         for pattern in patterns:
-            below = [one for name, one in parameters.items() if _is_below(name, pattern)]
+            below = [one for name, one in parameters.items() if is_below(name, pattern)]
             if not below:
                 raise ValueError(
                     f"freeze: found {pattern!r}, wanted a part or a parameter, of {[*parameters]}"
@@ -309,7 +309,7 @@ def _as_tensor(x: Any, dtype: np.dtype[Any], where: str) -> Any:
     return x if isinstance(x, Tensor) else Tensor(x)
 
 
-def _is_below(name: str, pattern: str) -> bool:
+def is_below(name: str, pattern: str) -> bool:
     """Whether a pattern names a parameter, or a part that it is in."""
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 

@@ -20,6 +20,8 @@ from fastbp.nn.module import Module
 from fastbp.nn.network import Array
 from fastbp.nn.parameter import Home
 from fastbp.train import lbfgs, locking, stochastic, threads
+from fastbp.train.groups import factors_of
+from fastbp.train.limits import fitting
 from fastbp.train.options import batch_size_of, check_options
 from fastbp.train.rates import rates_of
 from fastbp.train.reading import sample_weights
@@ -38,7 +40,8 @@ class FitResult:
         What was run; `plan.core` is the engine's.
     history : dict of str to list of float
         "loss", with the penalty, and "learning_rate" of each epoch (of rates that change within
-        it, its first); where samples were held out "validation_loss"; where asked for, "step_loss".
+        it, its first); where samples were held out "validation_loss"; where asked for "step_loss"
+        and "step_gradient_norm", before it is clipped.
     n_epochs, n_steps : int
         How many were made, by this call and those that it resumed.
     """
@@ -62,7 +65,13 @@ def fit(
     learning_rate_init: float = 0.001,
     schedule: Any = None,
     alpha: float = 0.0,
+    rate_factors: dict[str, float] | None = None,
+    decay_factors: dict[str, float] | None = None,
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
     batch_size: int | str = "auto",
+    accumulate: int = 1,
+    memory_limit: int | None = None,
     max_epochs: int = 10,
     shuffle: bool = True,
     seed: int | None = None,
@@ -109,8 +118,26 @@ def fit(
         Strength of the L2 penalty, at least 0: alpha / 2 times the sum of squared weights (of
         parameters with two axes or more), divided by the sum of the batch's sample weights. Rules
         with a decay of their own, such as "adamw", take it as that (Loshchilov and Hutter 2019).
+    rate_factors, decay_factors : dict of str to float, default=None
+        Of parameters by their names, or those of parts, in which `*` stands for anything: what
+        their rate, and the penalty or decay on them, is multiplied by. Of several patterns for one
+        parameter the last counts.
+    clip_norm : float, default=None
+        Where the norm of the whole gradient, with the penalty's, is larger, it is made as long
+        (Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063).
+    clip_value : float, default=None
+        What each element of the gradient is held to. Not both.
     batch_size : int or "auto", default="auto"
-        Samples of a step. "auto" is the smaller of 200 and all.
+        Samples that run at once. "auto" is the smaller of 200 and all.
+    accumulate : int, default=1
+        So many batches make a step, with the memory of one of them: the step of a batch as large
+        as all of them. The bits are the same as well where a batch is a multiple of 256 samples, no
+        layer is so wide that it runs on BLAS, and none couples the samples of a batch, which are
+        then those of the small one.
+    memory_limit : int, default=None
+        Bytes that the engine may take, as `Plan.memory` tells them. Where a batch takes more, a
+        step is made of the least number of batches of a multiple of 256 samples, equally large,
+        that take no more; the bits are as said of `accumulate`.
     max_epochs : int, default=10
         All are made, unless `early_stopping` ends them.
     shuffle : bool, default=True
@@ -134,7 +161,7 @@ def fit(
     verbose : bool, default=False
         Whether to print the loss of each epoch.
     history : {"epoch", "step"}, default="epoch"
-        Whether the loss of each step is kept as well.
+        Whether the loss and the gradient's norm of each step are kept as well.
     resume : FitResult, default=None
         What an earlier call on this network returned: training goes on as if it had not ended, from
         that call's optimiser, epoch, step and seed.
@@ -173,7 +200,13 @@ def fit(
         lbfgs.refuse_steps(
             optimizer_params=(optimizer_params, None),
             schedule=(schedule, None),
+            rate_factors=(rate_factors, None),
+            decay_factors=(decay_factors, None),
+            clip_norm=(clip_norm, None),
+            clip_value=(clip_value, None),
             batch_size=(batch_size, "auto"),
+            accumulate=(accumulate, 1),
+            memory_limit=(memory_limit, None),
             validation_data=(validation_data, None),
             early_stopping=(early_stopping, False),
             resume=(resume, None),
@@ -200,11 +233,27 @@ def fit(
         elif early_stopping:
             problem, held = hold_out(problem, validation_fraction, state.seed)
         terms = _terms(plan)
+        size, times = batch_size_of(batch_size, problem.n_samples), accumulate
+        granted = threads.resolve(n_threads)
+        if memory_limit is not None:
+            size, times = fitting(
+                memory_limit,
+                size,
+                times,
+                lambda size, times: plan.memory(
+                    size,
+                    accumulate=times,
+                    optimizer=rule.row,
+                    clip_norm=clip_norm,
+                    n_samples=problem.n_samples,
+                    n_threads=granted,
+                )["total"],
+            )
         settings = Settings(
             loss=tuple(term.identity for term in terms),
             rule=rule.row,
             attributes=rule.attributes,
-            batch_size=batch_size_of(batch_size, problem.n_samples),
+            batch_size=size,
             shuffle=bool(shuffle),
             rates=rates,
             max_epochs=int(max_epochs),
@@ -213,7 +262,12 @@ def fit(
             patience=n_iter_no_change if early_stopping else math.inf,
             verbose=bool(verbose),
             keep_steps=history == "step",
-            n_threads=threads.resolve(n_threads),
+            n_threads=granted,
+            accumulate=times,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            rate_factors=factors_of(rate_factors, plan.parameters, "rate_factors"),
+            decay_factors=factors_of(decay_factors, plan.parameters, "decay_factors"),
         )
         validation = None
         if held is not None:

@@ -67,6 +67,9 @@ class Settings:
     """The choices of one call of stochastic training, already validated.
 
     `loss` says what is minimised: where that changes, the best loss so far counts no more.
+    `batch_size` samples run at once, and `accumulate` times as many make a step. The two lists of
+    factors are of the plan's parameters.
+
     `patience` is scikit-learn's n_iter_no_change, `limit` the name of the parameter that
     `max_epochs` comes from: after so many epochs without convergence there is a warning, unless
     it is None.
@@ -85,6 +88,11 @@ class Settings:
     verbose: bool
     keep_steps: bool
     n_threads: int
+    accumulate: int = 1
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    rate_factors: tuple[float, ...] | None = None
+    decay_factors: tuple[float, ...] | None = None
 
 
 @dataclass

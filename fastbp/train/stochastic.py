@@ -90,7 +90,7 @@ class _Call:
         self.problem, self._settings, self._state = problem, settings, state
         self._validation, self._best = validation, best
         self._n_samples = problem.n_samples
-        self._n_batches = -(-self._n_samples // settings.batch_size)
+        self._n_batches = -(-self._n_samples // (settings.batch_size * settings.accumulate))
         self._done = 0
         self._losses: list[float] = []  # of the whole epochs of the last block
         self._all_losses = state.history.setdefault("loss", [])
@@ -121,6 +121,11 @@ class _Call:
             states=state.vectors,
             alpha=problem.alpha,
             batch_size=settings.batch_size,
+            accumulate=settings.accumulate,
+            clip_norm=settings.clip_norm,
+            clip_value=settings.clip_value,
+            rate_factors=settings.rate_factors,
+            decay_factors=settings.decay_factors,
             sample_weight=problem.sample_weight,
             shuffle=settings.shuffle,
             seed=state.seed,
@@ -166,10 +171,16 @@ class _Call:
         self._losses = []
         size = self._block()
         rates = settings.rates.rates(state, size, self._n_samples, self._n_batches)
-        steps = np.empty(size * self._n_batches) if settings.keep_steps else None
+        steps = np.empty((2, size * self._n_batches)) if settings.keep_steps else None
         before = self._training.progress
         try:
-            self._training.run(rates, first_epoch=state.epoch, step=state.step, step_losses=steps)
+            self._training.run(
+                rates,
+                first_epoch=state.epoch,
+                step=state.step,
+                step_losses=None if steps is None else steps[0],
+                gradient_norms=None if steps is None else steps[1],
+            )
         finally:
             # An error that came before the engine ran leaves the progress of the block before.
             progress = self._training.progress
@@ -197,8 +208,9 @@ class _Call:
         self._all_losses.extend(losses)
         self._all_rates.extend(rates.reshape(len(rates), -1)[:n_epochs, 0].tolist())
         if steps is not None:
-            kept = steps[: n_epochs * self._n_batches].tolist()
-            state.history.setdefault("step_loss", []).extend(kept)
+            made = n_epochs * self._n_batches
+            for name, kept in zip(("step_loss", "step_gradient_norm"), steps, strict=True):
+                state.history.setdefault(name, []).extend(kept[:made].tolist())
         for loss in losses:
             self._done += 1
             if self._settings.verbose:
