@@ -168,9 +168,12 @@ static void run_step(fbp_lane *lane, const fbp_step *step, const fbp_trace *trac
 void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace) {
     const fbp_step *steps = lane->pass->schedule->steps;
     for (int s = begin; s < end; s++) {
-        double *seconds = fbp_trace_seconds(lane->pass->plan, trace, &steps[s]);
-        double before = seconds == NULL ? 0.0 : fbp_seconds();
-        if (trace != NULL) trace_before(lane, trace, s);
+        double *seconds = NULL, before = 0.0;
+        if (trace != NULL) {
+            trace_before(lane, trace, s);
+            seconds = fbp_trace_seconds(lane->pass->plan, trace, &steps[s]);
+        }
+        if (seconds != NULL) before = fbp_seconds();
         run_step(lane, &steps[s], trace);
         if (seconds != NULL) *seconds += fbp_seconds() - before;
     }

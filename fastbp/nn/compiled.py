@@ -223,7 +223,8 @@ class Plan:
     def profile(self, X: Any, y: Any, *, repeats: int = 5) -> Profile:
         """Time a pass in training, node by node, on one thread.
 
-        Small nodes come out too slow: reading the clock takes some 50 ns for each tile of samples.
+        Small nodes come out roughly: the clock, read for each tile of samples, tells quarters of a
+        microsecond.
 
         Parameters
         ----------
