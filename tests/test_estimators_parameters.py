@@ -55,7 +55,8 @@ BAD = {
 
 def test_every_parameter_is_tested():
     assert set(BAD) == set(MLPClassifier().get_params()) == set(MLPRegressor().get_params())
-    others = {"max_epochs", "seed", "mask_value"}
+    others = {"max_epochs", "seed", "mask_value"}  # of networks: see test_fit.py
+    others |= {"accumulate", "clip_norm", "clip_value", "memory_limit"}
     assert set(OPTIONS) - others | {"loss", "loss_params", "activation_params"} == set(BAD)
 
 

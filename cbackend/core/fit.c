@@ -59,8 +59,8 @@ static int is_good(fbp_training *training, const a_step *step, double number, fb
 }
 
 /* The rows phase and the weights phase of one batch of the step. Returns whether to go on, the same
- * on every thread. Whoever stops early leaves rows or tiles undone: the weights of the last epoch are
- * put back. */
+ * on every thread. Whoever stops early leaves rows or tiles undone: the weights of the last epoch
+ * are put back. */
 static int run_batch(fbp_training *training, a_step *step, const fbp_batch *batch, double squares,
                      const shares *own, const fbp_team *team) {
     fbp_pass *pass = &training->pass;

@@ -18,7 +18,6 @@ static copy_bytes bytes_of(const fbp_plan *plan, int n, fbp_purpose purpose) {
     const fbp_node *node = &plan->graph.nodes[n];
     const fbp_node_kernels *ops = fbp_node_ops(node);
     copy_bytes bytes = {0, 0, 0};
-    if (ops->pack == NULL) return bytes;
     if (purpose != FBP_FOR_TRAINING || node->products == FBP_PACKED)
         ops->packed_bytes(node, &bytes.packed, &bytes.packed_t);
     int back = purpose == FBP_FOR_TRAINING && plan->graph.values[plan->graph.inputs[n][0]].gradient;
@@ -41,16 +40,19 @@ fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_pur
     fbp_weights none, *weights = fbp_carve(carver, n_nodes, sizeof *weights);
     for (int n = 0; n < n_nodes; n++) {
         const fbp_node *node = &plan->graph.nodes[n];
+        if (fbp_node_ops(node)->pack == NULL) continue;
         copy_bytes bytes = bytes_of(plan, n, purpose);
         fbp_weights *w = counts ? &none : &weights[n];
         w->packed = carve_copy(carver, bytes.packed);
         w->start = carve_copy(carver, bytes.start);
-        if (counts || fbp_node_ops(node)->pack == NULL) continue;
+        w->packed_t = NULL;
+        if (counts) continue;
         const int *inputs = plan->graph.inputs[n];
         w->params = parameter_at(plan, params, inputs[1]);
         w->bias = node->n_in == 3 ? parameter_at(plan, params, inputs[2]) : NULL;
     }
-    for (int n = n_nodes - 1; n >= 0; n--) {
+    for (int n = n_nodes - 1; purpose == FBP_FOR_TRAINING && n >= 0; n--) {
+        if (fbp_node_ops(&plan->graph.nodes[n])->pack == NULL) continue;
         fbp_weights *w = counts ? &none : &weights[n];
         w->packed_t = carve_copy(carver, bytes_of(plan, n, purpose).packed_t);
     }

@@ -151,8 +151,8 @@ void fbp_units_next(const fbp_plan *plan, const fbp_batch *batch, fbp_units *uni
 
 /* No unit is formed yet: for buffers that come from a pool, or that a stopped phase has left. */
 void fbp_units_reset(fbp_pass *pass);
-/* What a unit forms: of one use of the parameter, block `block` of the `blocks` in which the samples
- * of the step are taken. It is part `part` of the gradient over the whole step. */
+/* What a unit forms: of one use of the parameter, block `block` of the `blocks` in which the
+ * samples of the step are taken. It is part `part` of the gradient over the whole step. */
 typedef struct {
     const fbp_use *use;
     int64_t block, blocks;

@@ -1,5 +1,7 @@
-/* The room of a schedule: its own, where its buffers lie, and where the operands of nodes are found.
- */
+/* The room of a schedule: its own, where its buffers lie, and where the operands of nodes are
+ * found.
+ *
+ *  */
 #include "core/schedule.h"
 
 #include "core/arena.h"

@@ -47,8 +47,9 @@ typedef struct {
 } fbp_loss_kernels;
 
 /* Update rules work on n contiguous parameters. `prepare` turns rate, step (from 1) and attributes
- * into the scalars of this step, once a step, with a multiple of the weight decay among these; `update` applies them. states[i] is the i-th state
- * vector's part for these parameters. No FMA and no reassociation: the bits equal NumPy's.
+ * into the scalars of this step, once a step, with a multiple of the weight decay among these;
+ * `update` applies them. states[i] is the i-th state vector's part for these parameters. No FMA and
+ * no reassociation: the bits equal NumPy's.
  *
  * A rule that needs norms has no `update` but three functions: `direct` makes the direction of the
  * gradient, in its place; `ratio` is what follows of the norms of a whole tensor and of its whole

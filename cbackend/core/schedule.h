@@ -18,9 +18,9 @@ typedef enum {
     FBP_SUM       /* a node's part of the gradient of a value that samples share, over the batch */
 } fbp_step_kind;
 
-/* Who takes a step: each thread with its tiles; or, at a meeting of all, with the whole batch there,
- * one thread for all, or all of them with parts of the sum that it is. Steps between two meetings
- * are a segment of the rows phase. */
+/* Who takes a step: each thread with its tiles; or, at a meeting of all, with the whole batch
+ * there, one thread for all, or all of them with parts of the sum that it is. Steps between two
+ * meetings are a segment of the rows phase. */
 typedef enum { FBP_BY_TILES = 0, FBP_BY_ONE, FBP_BY_PARTS } fbp_crew;
 
 typedef struct {
@@ -90,7 +90,8 @@ fbp_status fbp_schedule_make(fbp_schedule *schedule, const fbp_graph *graph, int
                              const int *outputs);
 void fbp_schedule_free(fbp_schedule *schedule);
 
-/* The first step of making one, and the last: buffers share room where their times do not meet, and spots. */
+/* The first step of making one, and the last: buffers share room where their times do not meet, and
+ * spots. */
 fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph);
 void fbp_schedule_place(fbp_schedule *schedule, const fbp_graph *graph, int training);
 

@@ -23,8 +23,8 @@ struct fbp_training {
     double *squares; /* (n_tiles + 1, 2): sums of squares of each tile's own and of its bias; at
                       * last, as of a bias, that of the running values */
     double *gradient_squares; /* (n_tiles): of the gradient, before it is clipped */
-    /* (n_tiles, 4), for a rule that needs norms: sums of squares of the weights and the bias, and of
-     * their directions */
+    /* (n_tiles, 4), for a rule that needs norms: sums of squares of the weights and the bias, and
+     * of their directions */
     double *norms;
     void *block; /* all of the above */
     fbp_culprit culprit;

@@ -1,6 +1,6 @@
-/* From gradients to new weights: what follows the gradient of a tile, at once where the update needs
- * to know nothing else, and otherwise in a third phase, when all threads have formed theirs. It
- * holds no loop over samples and no formula.
+/* From gradients to new weights: what follows the gradient of a tile, at once where the update
+ * needs to know nothing else, and otherwise in a third phase, when all threads have formed theirs.
+ * It holds no loop over samples and no formula.
  *
  * Where something is known of all tiles, it is summed up from one number for each, in the order of
  * the tiles and by each thread for itself: the same bits whoever formed them. */

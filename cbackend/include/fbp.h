@@ -429,11 +429,11 @@ typedef struct {
     const char *rule;
     double attrs[FBP_MAX_ATTRS];
     int64_t batch; /* samples that are run at once */
-    /* So many batches make a step: their gradients are summed, as those of one large batch. At least
-     * 1, and no more than the batches of an epoch. */
+    /* So many batches make a step: their gradients are summed, as those of one large batch. At
+     * least 1, and no more than the batches of an epoch. */
     int64_t accumulate;
-    /* The gradient, with the penalty's, is clipped to this norm, or each element of it to this size;
-     * 0: it is not. One of them. */
+    /* The gradient, with the penalty's, is clipped to this norm, or each element of it to this
+     * size; 0: it is not. One of them. */
     double clip_norm, clip_value;
     /* (parameters of the graph) each, or NULL for ones: factors of the rate, and of alpha and the
      * rule's weight decay. */
@@ -450,8 +450,8 @@ typedef struct {
     int64_t activations, deltas, weight_copies, thread_scratch, gradients, order;
     int64_t last_epoch, other, total;
 } fbp_memory;
-/* Of a training by this spec on so many samples, before there are any: its problem is not looked at,
- * and its rule may be NULL. */
+/* Of a training by this spec on so many samples, before there are any: its problem is not looked
+ * at, and its rule may be NULL. */
 fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, int64_t n_samples);
 fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_threads);
 

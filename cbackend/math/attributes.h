@@ -16,8 +16,8 @@
 
 #define ATTR_ENTRY(name_, fallback_, low_, high_, doc_)                                            \
     {.name = #name_, .fallback = (fallback_), low_, high_, .doc = doc_},
-/* DECAY in place of ATTR: an update rule's decay of weights, of which tensors may have more or less:
- * its constant is a multiple of it by `decay_factor`. */
+/* DECAY in place of ATTR: an update rule's decay of weights, of which tensors may have more or
+ * less: its constant is a multiple of it by `decay_factor`. */
 #define DECAY_CONSTANT(name, fallback, low, high, doc)                                             \
     const real name = (real)(*attrs++) * decay_factor;                                             \
     (void)name;

@@ -122,8 +122,8 @@ LOSS(poisson, NONNEGATIVE, exp, NO_ATTRS, 45,
     FN(exp)(z) - t,
     FN(exp)(z))
 
-/* Label smoothing: Szegedy et al. 2016, "Rethinking the Inception architecture for computer vision",
- * arXiv:1512.00567, section 7. */
+/* Label smoothing: Szegedy et al. 2016, "Rethinking the Inception architecture for computer
+ * vision", arXiv:1512.00567, section 7. */
 LOSS(sigmoid_cross_entropy, BINARY, logistic,
     ATTR(smoothing, 0, FROM(0), BELOW(1), "share of each target that is 1 / 2 in its place"), 45,
     "-t * log(p) - (1 - t) * log(1 - p), p = logistic(z)",

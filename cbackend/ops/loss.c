@@ -4,8 +4,8 @@
  *
  * Raw outputs are worked on in blocks of 64 bytes, the unit of their leading dimension: a block is
  * whole vectors on every instruction set. The order of a sum over outputs depends on their number
- * alone. So a sample's loss has the same bits in any batch, and on v3 and v4. The loops of losses on
- * softmax are in softmax_loss.h. */
+ * alone. So a sample's loss has the same bits in any batch, and on v3 and v4. The loops of losses
+ * on softmax are in softmax_loss.h. */
 #ifndef real
 
 #include <math.h>

@@ -2,9 +2,9 @@
  * exponentials of a row, the measures of a sample that formulas are told in, gradients by the raw
  * outputs and their tangents. No formula of a loss.
  *
- * A loss has a slope by c = -log(p[target]) and one by the mean of -log(p) over all classes, `even`;
- * a row of raw outputs z has k classes. No include guard: it is meant to be included once for each
- * type. */
+ * A loss has a slope by c = -log(p[target]) and one by the mean of -log(p) over all classes,
+ * `even`; a row of raw outputs z has k classes. No include guard: it is meant to be included once
+ * for each type. */
 
 /* e = exp(z - max) over a row: no overflow, and at least one term is 1. Lanes beyond k get 0, and
  * the block that ends the row is stored whole. Returns the sum over all but column `skipped`. e may

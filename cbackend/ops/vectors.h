@@ -1,5 +1,5 @@
-/* What the target's vectors are: for the files that spell vectors out, where the compiler left alone
- * would not find them.
+/* What the target's vectors are: for the files that spell vectors out, where the compiler left
+ * alone would not find them.
  *
  * They are GNU C's, as wide as the target's registers. Without them a "vector" is one element, and
  * all that is made of them is plain C. */

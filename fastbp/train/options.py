@@ -13,6 +13,7 @@ import numpy as np
 
 from fastbp.nn.initializers import INITIALIZERS
 from fastbp.nn.rows import rows
+from fastbp.ops.running import REALS
 from fastbp.train.notices import warn
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
@@ -88,7 +89,7 @@ def _is_layers(value: object) -> bool:
 
 def _is_dtype(value: object) -> bool:
     try:  # what is no dtype raises, which is the question
-        return value is None or np.dtype(value) in (np.float32, np.float64)  # type: ignore[call-overload]
+        return value is None or np.dtype(value) in REALS  # type: ignore[call-overload]
     except TypeError:
         return False
 
