@@ -143,8 +143,9 @@ def fit(
     shuffle : bool, default=True
         Whether each epoch has an order of its own.
     seed : int, default=None
-        Orders are functions of it and of the epoch, random masks of it and of the step. None is the
-        seed that the network was built with.
+        Orders are functions of it and of the epoch, random masks of it and of the step, both of
+        which begin at 0 unless training is resumed: a second call with the same seed has the same
+        orders and masks again. None is the seed that the network was built with.
     validation_data : (X, y) or (X, y, sample_weight), default=None
         Samples whose loss is noted after each epoch.
     early_stopping : bool, default=False
