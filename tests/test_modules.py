@@ -272,6 +272,21 @@ def test_forward_depends_on_shapes_alone():
         nn.Lambda(lambda x: ops.stack(list(x))).build(6)
 
 
+def test_an_argument_that_is_not_stored_is_named():
+    class Forgetful(nn.Module):
+        def __init__(self, width):
+            self.inner = nn.Linear(width)
+
+        def forward(self, x):
+            return self.inner(x)
+
+    module = Forgetful(3)
+    assert module.build(2)(np.ones((1, 2), np.float32)).shape == (1, 3)
+    for use in (module.get_params, lambda: repr(module), lambda: module.set_params(width=4)):
+        with pytest.raises(AttributeError, match=r"has to store its argument, self\.width = width"):
+            use()
+
+
 def test_misuse_is_named():
     with pytest.raises(RuntimeError, match="no values yet, wanted build"):
         nn.Linear(3)(np.ones((1, 2)))

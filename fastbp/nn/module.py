@@ -108,7 +108,10 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if not name.startswith("_") and name in (found := self._known()):
             run, one = RUN.get(), found[name]
             return one.tensor if run is None else run.parameter(self, name, one.shape, one.init)
-        raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        words = f"{type(self).__name__!r} has no attribute {name!r}"
+        if name in self._get_param_names():
+            words += f": __init__ has to store its argument, self.{name} = {name}"
+        raise AttributeError(words)
 
     def _known(self) -> Mapping[str, Parameter]:
         """Its parameters, also those that it has in a run that is building it."""
