@@ -17,24 +17,27 @@ from time import perf_counter
 
 import numpy as np
 
-import fastbp
-from fastbp import _core, nn
-
 PARTS = (1, 2, 4, 8)
 ROUNDS = 5
 
 
 def dense():
+    from fastbp import nn
+
     layers = [layer for _ in range(24) for layer in (nn.Linear(256), nn.ReLU())]
     return nn.Sequential(*layers, nn.Linear(10)), (64,), 2048
 
 
 def convolutional():
+    from fastbp import nn
+
     layers = [layer for _ in range(6) for layer in (nn.Conv2d(16, 3, padding=1), nn.ReLU())]
     return nn.Sequential(*layers, nn.MaxPool2d(4), nn.Flatten(), nn.Linear(10)), (16, 16, 1), 2048
 
 
 def transformer():
+    from fastbp import nn
+
     blocks = [nn.TransformerBlock(4) for _ in range(4)]
     pooled = nn.Lambda(lambda x: x.mean(axis=1))
     return nn.Sequential(nn.Linear(64), *blocks, pooled, nn.Linear(10)), (32, 16), 2048
@@ -47,9 +50,11 @@ class Steps:
     """Steps of one network, each made of so many batches."""
 
     def __init__(self, make, parts):
+        from fastbp import _core, compile
+
         network, shape, samples = make()
         network.build(shape, seed=0)
-        self.plan = fastbp.compile(network, "softmax_cross_entropy")
+        self.plan = compile(network, "softmax_cross_entropy")
         self.flat = network._built().settle().copy()
         rng = np.random.default_rng(0)
         X = rng.standard_normal((samples, *shape)).astype(np.float32)

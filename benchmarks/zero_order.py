@@ -19,9 +19,6 @@ from time import perf_counter
 
 import numpy as np
 
-import fastbp
-from fastbp import nn
-
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 TAKEN = 1000  # parameters up to which all differences are taken
 N_SAMPLES, N_FEATURES, N_CLASSES = 200, 20, 3
@@ -36,13 +33,15 @@ class Problem:
     """A dense network with one hidden layer on random data with a rule to be found."""
 
     def __init__(self, width):
+        from fastbp import compile, nn
+
         rng = np.random.default_rng(0)
         self.X = rng.standard_normal((N_SAMPLES, N_FEATURES))
         rule = rng.standard_normal((N_FEATURES, N_CLASSES))
         self.y = (self.X @ rule).argmax(axis=1).astype(np.int32)
         network = nn.Sequential(nn.Linear(width), nn.Tanh(), nn.Linear(N_CLASSES))
         network.build(N_FEATURES, dtype=np.float64)
-        self.plan = fastbp.compile(network, "softmax_cross_entropy").core
+        self.plan = compile(network, "softmax_cross_entropy").core
         self.start = np.concatenate([one.data.ravel() for one in network.parameters().values()])
 
     def loss(self, w):
