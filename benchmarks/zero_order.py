@@ -42,7 +42,7 @@ class Problem:
         network = nn.Sequential(nn.Linear(width), nn.Tanh(), nn.Linear(N_CLASSES))
         network.build(N_FEATURES, dtype=np.float64)
         self.plan = compile(network, "softmax_cross_entropy").core
-        self.start = np.concatenate([one.data.ravel() for one in network.parameters().values()])
+        self.start = network._built().settle().copy()
 
     def loss(self, w):
         return self.plan.loss_gradient(w, self.X, self.y)

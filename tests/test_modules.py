@@ -109,6 +109,23 @@ def test_masks_differ_from_call_to_call_and_are_not_in_predictions():
         assert not np.array_equal(network(X).data, recorded.data)
 
 
+class Backwards(nn.Module):
+    """Its parts run in another order than they are made in."""
+
+    def __init__(self):
+        self.second, self.first = nn.Linear(2), nn.Linear(3)
+
+    def forward(self, x):
+        return self.second(self.first(x))
+
+
+def test_parameters_are_listed_in_the_order_of_the_buffer():
+    network = Backwards().build(6)
+    listed = np.concatenate([one.data.ravel() for one in network.parameters().values()])
+    np.testing.assert_array_equal(listed, network._home.flat)
+    assert next(iter(network.parameters())) == "first.weight"
+
+
 def test_parameters_are_views_of_one_buffer():
     network = NETWORKS["residual"]().build(6)
     flat, parameters = network._home.flat, network.parameters()

@@ -150,13 +150,14 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             child._walk(f"{path}.{name}" if path else name, found, met)
 
     def parameters(self) -> dict[str, Parameter]:
-        """The parameters of this module and its parts, by path and name."""
+        """The parameters of this module and its parts, by path and name, in the buffer's order."""
         self._built()
-        return {
-            f"{path}.{name}" if path else name: one
+        found = [
+            (f"{path}.{name}" if path else name, one)
             for path, module in self.modules().items()
             for name, one in module._parameters.items()
-        }
+        ]
+        return dict(sorted(found, key=lambda named: named[1]._offset))
 
     # ---- values ----
 
