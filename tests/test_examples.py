@@ -3,7 +3,6 @@
 import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
@@ -63,4 +62,3 @@ def test_the_spam():
 def test_the_fine_tuning():
     found = example("fine_tuning").main(max_epochs=40)
     assert found["fine-tuned"] > found["from scratch"] + 0.01
-    assert np.isfinite(list(found.values())).all()
