@@ -43,7 +43,7 @@ def loss_after(rate, X, y, rule="adam"):
 @pytest.mark.parametrize("rule", ["adam", "momentum", "sgd"])
 def test_the_suggestion_trains_better_than_rates_far_from_it(rule):
     X, y = problem()
-    found = find_learning_rate(network(X), "squared_error", X, y, rule=rule, high=30.0)
+    found = find_learning_rate(network(X), "squared_error", X, y, optimizer=rule, high=30.0)
     good = loss_after(found.suggestion, X, y, rule)
     assert good < 0.9 * loss_after(found.suggestion / 100, X, y, rule)
     with suppress(fastbp.NonFiniteError):  # such a rate may be past the end
@@ -65,7 +65,7 @@ def test_it_ends_where_the_loss_has_grown_or_is_no_number():
     X, y = problem()
     full = find_learning_rate(network(X), "squared_error", X, y, high=1e-2)
     assert len(full.losses) == 100 and full.rates[-1] == pytest.approx(1e-2)
-    grown = find_learning_rate(network(X), "squared_error", X, y, rule="sgd", high=1e12)
+    grown = find_learning_rate(network(X), "squared_error", X, y, optimizer="sgd", high=1e12)
     assert 20 < len(grown.losses) < 100 and np.isfinite(grown.losses).all()
     assert len(grown.rates) == len(grown.losses) == len(grown.smoothed)
     # The loss of the first step is that of the network as it is, on the first batch alone.
@@ -83,11 +83,11 @@ def test_errors():
     X, y = problem(50)
     module = network(X)
     for options, words in (
-        ({"rule": "fast"}, "rule: found 'fast', wanted one of"),
+        ({"optimizer": "fast"}, "optimizer: found 'fast', wanted one of"),
         ({"low": 0.0}, "low, high: found 0.0 and 1.0"),
         ({"low": 1.0, "high": 0.1}, "wanted 0 < low < high"),
         ({"n_steps": 5}, "n_steps: found 5, wanted at least 20"),
-        ({"low": 1e12, "high": 1e15, "rule": "sgd"}, "low: found a loss that soon grows"),
+        ({"low": 1e12, "high": 1e15, "optimizer": "sgd"}, "low: found a loss that soon grows"),
     ):
         with pytest.raises(ValueError, match=words):
             find_learning_rate(module, "squared_error", X, y, **options)

@@ -18,8 +18,9 @@ from fastbp import _core
 from fastbp.errors import NonFiniteError
 from fastbp.nn.compiled import compile
 from fastbp.nn.module import Module
-from fastbp.nn.rows import check_attributes, rows
+from fastbp.nn.rows import rows
 from fastbp.train import threads
+from fastbp.train.rules import Rule, rule_of
 
 Array = NDArray[Any]
 
@@ -86,7 +87,7 @@ def find_learning_rate(
     X: Any,
     y: Any,
     *,
-    rule: str = "adam",
+    optimizer: str = "adam",
     low: float = 1e-6,
     high: float = 1.0,
     n_steps: int = 100,
@@ -104,8 +105,8 @@ def find_learning_rate(
         As `compile` takes it.
     X, y : array or dict of arrays
         Samples and targets.
-    rule : str, default="adam"
-        The update rule.
+    optimizer : str, default="adam"
+        The update rule, as of `fit`, with the numbers that it has by itself.
     low, high : float, default=1e-6 and 1.0
         The first and the last rate; between them they grow by a constant factor.
     n_steps : int, default=100
@@ -136,8 +137,7 @@ def find_learning_rate(
     >>> 1e-4 < found.suggestion < 1.0
     True
     """
-    if rule not in rows("rule"):
-        raise ValueError(f"rule: found {rule!r}, wanted one of {[*rows('rule')]}")
+    rule = rule_of(optimizer, None, 0.0)
     if not 0 < low < high < np.inf:
         raise ValueError(f"low, high: found {low} and {high}, wanted 0 < low < high")
     if n_steps < 20:
@@ -168,7 +168,7 @@ def _losses(
     module: Module,
     samples: Any,
     targets: Any,
-    rule: str,
+    rule: Rule,
     rates: Array,
     batch_size: int,
     seed: int,
@@ -176,14 +176,14 @@ def _losses(
 ) -> Array:
     """The loss of each step before it is made, up to one that is not finite."""
     flat = module._built().settle().copy()
-    states = np.zeros((rows("rule")[rule]["n_states"], plan.n_params), flat.dtype)
+    states = np.zeros((rows("rule")[rule.row]["n_states"], plan.n_params), flat.dtype)
     training = _core.Training(
         plan,
         flat,
         samples,
         targets,
-        rule=rule,
-        attrs=check_attributes(rows("rule")[rule], None, argument="rule", user_name=rule),
+        rule=rule.row,
+        attrs=rule.attributes,
         states=states,
         batch_size=batch_size,
         seed=seed,
