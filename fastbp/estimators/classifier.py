@@ -117,7 +117,7 @@ class Classifying(ClassifierMixin, BaseTrained):
     def _answer(self) -> Callable[[Array], Any]:
         return functools.partial(self._labels.decode, threshold=_threshold(self._network.loss[0]))
 
-    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]  # scikit-learn's
     @documented
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes.
@@ -151,7 +151,7 @@ class Classifying(ClassifierMixin, BaseTrained):
             return output
         return np.concatenate([1 - output, output], axis=1)
 
-    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]
+    @available_if(_has_probabilities)  # type: ignore[untyped-decorator]  # scikit-learn's
     @documented
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the probabilities of the classes.
@@ -195,7 +195,7 @@ class Classifying(ClassifierMixin, BaseTrained):
         ]
         return np.concatenate(logarithms, axis=1)
 
-    @available_if(_has_scores)  # type: ignore[untyped-decorator]
+    @available_if(_has_scores)  # type: ignore[untyped-decorator]  # scikit-learn's
     @documented
     def decision_function(self, X: Any) -> Array:
         """Raw outputs of a model whose loss gives no probabilities, such as "hinge".
@@ -226,7 +226,7 @@ class Classifying(ClassifierMixin, BaseTrained):
         scores = self._output(X, raw=True)
         return scores[:, 0] if self._labels.kind == "binary" else scores
 
-    @available_if(by_epochs)  # type: ignore[untyped-decorator]
+    @available_if(by_epochs)  # type: ignore[untyped-decorator]  # scikit-learn's
     @documented
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train one epoch on the samples given, and keep the state of training for the next call.

@@ -84,7 +84,7 @@ class Regressing(RegressorMixin, BaseTrained):
     def _answer(self) -> Callable[[Array], Any]:
         return _values
 
-    @available_if(by_epochs)  # type: ignore[untyped-decorator]
+    @available_if(by_epochs)  # type: ignore[untyped-decorator]  # scikit-learn's
     @documented
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train one epoch on the samples given, and keep the state of training for the next call.

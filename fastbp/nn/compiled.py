@@ -18,7 +18,7 @@ from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
 from fastbp.nn.profile import Profile
 from fastbp.nn.runs import Tracing
-from fastbp.nn.tracing import Input, Traced
+from fastbp.nn.tracing import Input
 from fastbp.ops.running import integers
 
 Array = NDArray[Any]
@@ -53,8 +53,7 @@ class Plan:
         run = Tracing(module, home.flat.dtype, building=False)
         # Others than those that it was built for, where samples come in another form.
         inputs = home.inputs if inputs is None else inputs
-        made = run.trace(inputs)
-        results: dict[str, Traced] = made if isinstance(made, dict) else {"": made}
+        results = run.trace(inputs)
         self.inputs = tuple(inputs) if isinstance(inputs, Mapping) else ("",)
         self.outputs = tuple(results)
         self.losses = dict(losses)

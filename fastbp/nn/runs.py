@@ -206,14 +206,14 @@ class Tracing:
         self._paths = {id(module): path for path, module in root.modules().items()}
         self._values: dict[int, dict[str, tuple[Parameter, Traced]]] = {}  # by module and name
 
-    def trace(self, inputs: Mapping[str, Input] | Input) -> dict[str, Traced] | Traced:
-        """Runs `forward`, on the network's inputs."""
+    def trace(self, inputs: Mapping[str, Input] | Input) -> dict[str, Traced]:
+        """Runs `forward`, on the network's inputs; its outputs by name, "" for the only one."""
         with under(self):
             if isinstance(inputs, Input):
                 made = self._root(self.graph.input(inputs))
             else:
                 made = self._root(**{name: self.graph.input(one) for name, one in inputs.items()})
-        several = made if isinstance(made, dict) else {"": made}
+        several: dict[str, Traced] = made if isinstance(made, dict) else {"": made}
         for name, value in several.items():
             if not (
                 isinstance(value, Traced) and value.has_samples and value.dtype == self.graph.dtype
@@ -223,7 +223,7 @@ class Tracing:
                 raise TypeError(
                     f"{where}: found {found}, wanted a tensor made of the inputs, or a dict of them"
                 )
-        return made  # type: ignore[no-any-return]
+        return several
 
     def call(self, module: Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         graph, outer = self.graph, self.graph.path

@@ -88,7 +88,7 @@ def _is_layers(value: object) -> bool:
 
 
 def _is_dtype(value: object) -> bool:
-    try:  # what is no dtype raises, which is the question
+    try:  # what is no dtype raises, which is the question that mypy would not have asked
         return value is None or np.dtype(value) in REALS  # type: ignore[call-overload]
     except TypeError:
         return False

@@ -28,7 +28,7 @@ def sample_weights(sample_weight: Any, n_samples: int, dtype: np.dtype[Any]) -> 
         isinstance(sample_weight, np.ndarray) and sample_weight.ndim == 0
     ):
         with named(sample_weight=sample_weight):
-            # Not every Number has a float: for those that have none, the error is named.
+            # Not every Number has a float, as mypy says: for those without, the error is named.
             sample_weight = np.full(n_samples, float(sample_weight))  # type: ignore[arg-type]
     sample_weight = of_numbers(sample_weight, "sample_weight")
     with np.errstate(over="ignore"), named(sample_weight=sample_weight):
