@@ -1,7 +1,8 @@
 """Plans of graphs with values that all samples of a batch make together: batch normalisation.
 
 Such values end a segment of the rows phase, where the threads meet; what runs, and in which order
-sums are formed, is as if the nodes ran one by one.
+sums are formed, is as if the nodes ran one by one. All that such values touch is here, since each
+test leans on the same few graphs.
 """
 
 import signal

@@ -1,7 +1,8 @@
 """What an update must know before it is made: the norm of the whole gradient, or of each tensor,
 what is asked of each parameter, and the gradients of several batches.
 
-The bits are those of the same steps written out in NumPy, on any number of threads.
+The bits are those of the same steps written out in NumPy, on any number of threads. What is asked
+together (clipping beside factors, beside several batches) is tested together, in this one file.
 """
 
 import numpy as np

@@ -3,7 +3,9 @@
  * Every function that can fail returns an fbp_status; the sentence that explains a failure
  * (argument, what was found, what was wanted) is fbp_message(), kept for each thread. The core
  * never ends the process, prints, or keeps a pointer to the caller's arrays beyond a call,
- * fbp_training excepted, which says so. All matrices are row-major. */
+ * fbp_training excepted, which says so. All matrices are row-major.
+ *
+ * It is long because it is the only one: a caller needs no other header. */
 #ifndef FBP_H
 #define FBP_H
 
