@@ -206,3 +206,16 @@ def test_running_moments_leave_every_sample_alone(dtype):
 def test_errors(name, shapes, attrs, message):
     with pytest.raises(ValueError, match=message):
         _core.Node(name, shapes, dtype="float64", attrs=attrs)
+
+
+def test_running_moments_follow_by_hand_and_nothing_else_can():
+    x = np.array([[1.0], [3.0], [8.0]])
+    node = _core.Node("moments", [x.shape], dtype=x.dtype)
+    (moments,) = node.forward([x])
+    running = np.array([[0.0], [1.0]])
+    node.follow(moments, running, 0.25)
+    # A mean of 4 and, over n - 1, a variance of 13.
+    np.testing.assert_allclose(running, [[0.25 * 4], [0.75 + 0.25 * 13]], rtol=4 * 2.0**-52)
+    other = _core.Node("tanh", [(2,)], dtype=np.float64)
+    with pytest.raises(LookupError, match="tanh: found a running parameter"):
+        other.follow(np.ones(2), np.ones(2), 0.1)

@@ -360,6 +360,15 @@ static fbp_status run_alone(const fbp_node *node, const fbp_arrays *arrays, what
     return FBP_OK;
 }
 
+fbp_status fbp_node_follow(const fbp_node *node, int64_t samples, double momentum, const void *y,
+                           void *p) {
+    if (fbp_node_ops(node)->follow == NULL)
+        return fbp_fail(FBP_ABSENT, "%s: found a running parameter, which nothing of it can follow",
+                        node->row->name);
+    fbp_node_ops(node)->follow(node, samples, momentum, y, p);
+    return FBP_OK;
+}
+
 fbp_status fbp_node_forward(const fbp_node *node, const fbp_arrays *arrays) {
     return run_alone(node, arrays, FORWARD);
 }

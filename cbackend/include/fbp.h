@@ -185,6 +185,10 @@ fbp_node_info fbp_node_describe(const fbp_node *node);
  * `backward` reads x, y and dy and writes dx; `tangent` also reads tx and writes ty;
  * `backward_tangent` reads all but dx and writes tdx. */
 fbp_status fbp_node_forward(const fbp_node *node, const fbp_arrays *arrays);
+/* p, as out[0], follows the result y of so many samples by a share of `momentum`, as a running
+ * parameter of a plan does. FBP_ABSENT where nothing can follow the row. */
+fbp_status fbp_node_follow(const fbp_node *node, int64_t samples, double momentum, const void *y,
+                           void *p);
 fbp_status fbp_node_backward(const fbp_node *node, const fbp_arrays *arrays);
 fbp_status fbp_node_tangent(const fbp_node *node, const fbp_arrays *arrays);
 fbp_status fbp_node_backward_tangent(const fbp_node *node, const fbp_arrays *arrays);

@@ -64,6 +64,7 @@ class Node:
     def forward(
         self, x: Sequence[Array | None], *, draws: Draws = None, training: bool = False
     ) -> list[Array]: ...
+    def follow(self, y: Array, p: Array, momentum: float) -> None: ...
     def backward(
         self,
         x: Sequence[Array | None],

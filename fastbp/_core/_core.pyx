@@ -649,6 +649,19 @@ cdef class Node:
             _raise(status)
         return made
 
+    def follow(self, y, p, double momentum):
+        """p moves by a share of `momentum` towards what the result y says of further samples."""
+        if self.samples is None:
+            raise ValueError(f"{self.name}: found an open number of samples, wanted a known one")
+        cdef int64_t samples = self.samples
+        cdef const void *of = _data(_dense(y, "y", self.dtype, self.outputs[0]))
+        cdef void *to = _data(_dense(p, "p", self.dtype, self.outputs[0], True))
+        cdef fbp_status status
+        with nogil:
+            status = fbp_node_follow(self.node, samples, momentum, of, to)
+        if status != FBP_OK:
+            _raise(status)
+
     def backward(self, x, y, dy, wanted, *, draws=None, bint training=False):
         """Gradients of the wanted inputs along dy, the gradients of the results; the others None."""
         cdef fbp_arrays arrays

@@ -144,6 +144,8 @@ cdef extern from "fbp.h" nogil:
         double flops_forward, flops_backward
     fbp_node_info fbp_node_describe(const fbp_node *node)
     fbp_status fbp_node_forward(const fbp_node *node, const fbp_arrays *arrays)
+    fbp_status fbp_node_follow(const fbp_node *node, int64_t samples, double momentum,
+                               const void *y, void *p)
     fbp_status fbp_node_backward(const fbp_node *node, const fbp_arrays *arrays)
     fbp_status fbp_node_tangent(const fbp_node *node, const fbp_arrays *arrays)
     fbp_status fbp_node_backward_tangent(const fbp_node *node, const fbp_arrays *arrays)

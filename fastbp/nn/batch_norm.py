@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastbp import ops
 from fastbp.nn.module import Module
@@ -98,17 +96,13 @@ def _normalise(layer: Any, x: Any) -> Any:
         name = type(layer).__name__
         raise ValueError(f"{name}: momentum: found {momentum!r}, wanted a number from 0 to 1")
 
-    def of_further(moments: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        count = float(math.prod(x.shape[:-1]))
-        return moments * [[1.0], [count / (count - 1.0)]] if count > 1 else None
-
     moments = current(type(layer).__name__).follow(
         layer,
         "running_moments",
-        lambda: ops.moments(x),
+        "moments",
+        x,
         init=np.repeat([[0.0], [1.0]], channels, axis=1),
         momentum=float(momentum),
-        of_further=of_further,
     )
     scaled = affine(layer, channels) if layer.affine else ()
     return ops.normalize(x, moments, *scaled, epsilon=layer.eps)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from fastbp.autodiff import STATE
 from fastbp.nn.parameter import Home, Parameter
 from fastbp.nn.tracing import Graph, Input, Traced
-from fastbp.ops.running import Draws
+from fastbp.ops import running
+from fastbp.ops.running import Draws, call
 from fastbp.recompute import drawn
 from fastbp.tensor import Tensor
 
@@ -44,20 +45,12 @@ class Run(Protocol):
         """A row with random masks on x."""
 
     def follow(
-        self,
-        module: Module,
-        name: str,
-        value: Callable[[], Any],
-        *,
-        init: Any,
-        momentum: float,
-        of_further: Callable[[Array], Array | None],
+        self, module: Module, name: str, row: str, x: Any, *, init: Array, momentum: float
     ) -> Any:
-        """In training the value, which the parameter of this name follows; else the parameter.
+        """In training the row of x, which the parameter of this name follows; else the parameter.
 
-        It moves by a share of `momentum` towards what the value, in float64, lets expect
-        `of_further` samples; not where that is None. A frozen one stays, and is taken in training
-        too.
+        It moves by a share of `momentum`, in the way that the row has. A frozen one stays, and is
+        taken in training too.
         """
 
 
@@ -155,27 +148,17 @@ class Eager:
         return self._home.seed, self._step, self._masks - 1
 
     def follow(
-        self,
-        module: Module,
-        name: str,
-        value: Callable[[], Any],
-        *,
-        init: Any,
-        momentum: float,
-        of_further: Callable[[Array], Array | None],
+        self, module: Module, name: str, row: str, x: Any, *, init: Array, momentum: float
     ) -> Any:
         tensor = self.parameter(module, name, init.shape, init)
         one = module._parameters[name]
         if not self.training or one.frozen:
             return tensor
-        found = value()
-
-        def move() -> None:
-            new = of_further(found.data.astype(np.float64))
-            if new is not None:
-                one.data = (1.0 - momentum) * one.data.astype(np.float64) + momentum * new
-
-        drawn(move)  # once, also where a checkpointed part runs again
+        found = call(row, (x,))
+        node = running.node(row, one.tensor.dtype, (x.shape,))
+        # Once, also where a checkpointed part runs again.
+        drawn(lambda: node.follow(found.data, one.data, momentum))
+        one.tensor._changed()
         return found
 
 
@@ -270,18 +253,11 @@ class Tracing:
         return op(x, **attrs)
 
     def follow(
-        self,
-        module: Module,
-        name: str,
-        value: Callable[[], Any],
-        *,
-        init: Any,
-        momentum: float,
-        of_further: Callable[[Array], Array | None],
+        self, module: Module, name: str, row: str, x: Any, *, init: Array, momentum: float
     ) -> Any:
         stand_in = self.parameter(module, name, init.shape, init, learns=False)
         if self.known(module)[name].frozen:
             return stand_in
-        made = value()
+        made = call(row, (x,))
         self.graph.running.append((stand_in.place.number, made.place, momentum))
         return made
