@@ -26,7 +26,10 @@ class Eager:
             part = params[offset : offset + size].reshape(parameter["shape"])
             self.values.append(np.ascontiguousarray(part))
             offset += size
-        self.values += list(graph.get("constants", ()))
+        self.values += [
+            constant if constant.dtype == np.int32 else constant.astype(dtype)
+            for constant in graph.get("constants", ())
+        ]
         self.n_samples = len(inputs[0])
         self._forward()
         self.gradients = [None] * len(self.values)

@@ -469,7 +469,10 @@ def broken(**changes):
         (broken(outputs=[0]), "output 0: found value 0, wanted the result of a node"),
         (broken(losses=[{"name": "huber", "value": 2}]), "loss 'huber': found value 2"),
         (broken(losses=[{"name": "huber", "value": 7, "factor": 0.0}]), "found the weight 0"),
-        (broken(nodes=[("tanh", {}, (1,))]), "found 'tanh' of values without samples"),
+        (
+            broken(nodes=[("tanh", {}, (1,))]),
+            "found value 7, wanted the result of a node, of samples",
+        ),
         (broken(parameters=[weight(5, 0)]), r"parameter 0: found the shape \(5, 0\)"),
     ],
 )

@@ -38,6 +38,41 @@ class Tied(nn.Module):
         return ops.concatenate([first, x[:, 4:]], axis=1)
 
 
+class Autoencoder(nn.Module):
+    """Its decoder has the encoder's weights, the other way round."""
+
+    def __init__(self, width=4):
+        self.encoder = nn.Linear(width)
+
+    def forward(self, x):
+        hidden = self.encoder(x).tanh()
+        return ops.matmul(hidden, self.encoder.weight.T)
+
+
+class Normalised(nn.Module):
+    """Weights of a learnt length, g v / ||v||, some of which are masked in training."""
+
+    def __init__(self, width=3):
+        self.width = width
+        self.mask = nn.Dropout(0.3)
+
+    def forward(self, x):
+        v = self.parameter("v", (x.shape[-1], self.width), "he_normal")
+        g = self.parameter("g", (self.width,), 1.0)
+        weight = g * v / (v * v).sum(axis=0).sqrt()
+        return x @ self.mask(weight) * self.parameter("scale", (), 0.1).exp()
+
+
+class LowRank(nn.Module):
+    """Weights and a difference of low rank; part of a parameter, and a softmax of another."""
+
+    def forward(self, x):
+        w = self.parameter("w", (6, 3), "he_normal")
+        a, b = self.parameter("a", (6, 2), "he_normal"), self.parameter("b", (2, 3), "he_normal")
+        shares = self.parameter("shares", (5, 3), "he_normal").softmax(axis=0)
+        return (x @ (w + a @ b)) * shares[1] + w[0, :3]
+
+
 def shapes(x):
     """Every way of moving elements about that keeps samples apart."""
     x = x.reshape(x.shape[0], 3, 2)
@@ -56,6 +91,9 @@ NETWORKS = {
         nn.Residual(nn.Sequential(nn.Linear(5), nn.ReLU())),
         nn.Residual(nn.Linear(3), nn.Linear(3, bias=False)),
     ),
+    "tied the other way": lambda: nn.Sequential(Autoencoder(), nn.Linear(3)),
+    "normalised weights": lambda: nn.Sequential(Normalised(5), nn.ReLU(), Normalised(3)),
+    "low rank": lambda: LowRank(),
     "masks": lambda: nn.Sequential(
         nn.Dropout(0.2), nn.Linear(9), nn.SELU(), nn.AlphaDropout(0.1), nn.Linear(3)
     ),

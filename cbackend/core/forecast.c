@@ -18,16 +18,17 @@ static int64_t bytes_at(const fbp_plan *plan, int buffer) {
 
 fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
     const fbp_node *node = &plan->graph.nodes[n];
-    fbp_node_place place = {.row = node->row,
-                            .n_inputs = node->n_in,
-                            .n_results = node->n_out,
-                            .first_result = plan->graph.first_result[n],
-                            .inputs = plan->graph.inputs[n],
-                            .products = node->products,
-                            .goes_back = fbp_goes_back(&plan->graph, n),
-                            .reads_inputs = node->reads_in,
-                            .reads_results = node->reads_out & ((1u << node->n_out) - 1),
-                            .flops = {node->flops[0], fbp_backward_flops(&plan->graph, n)}};
+    fbp_node_place place = {
+        .row = node->row,
+        .n_inputs = node->n_in,
+        .n_results = node->n_out,
+        .first_result = plan->graph.first_result[n],
+        .inputs = plan->graph.inputs[n],
+        .products = node->products,
+        .goes_back = fbp_goes_back(&plan->graph, n),
+        .reads_inputs = node->reads_in,
+        .reads_results = node->reads_out & ((1u << node->n_out) - 1),
+        .flops = {node->flops[0] * fbp_node_times(node), fbp_backward_flops(&plan->graph, n)}};
     for (int i = node->n_out; i < node->n_out + node->n_kept; i++) {
         int at = plan->training.kept_at[n * FBP_MAX_OUTPUTS + i];
         place.kept += bytes_at(plan, at);
@@ -58,9 +59,10 @@ fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss) {
     return place;
 }
 
-void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward) {
-    *forward = plan->graph.flops[0];
-    *backward = plan->graph.flops[1];
+void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward) {
+    const fbp_graph *graph = &plan->graph;
+    *forward = graph->flops[0] * (double)samples + graph->flops_alone[0];
+    *backward = graph->flops[1] * (double)samples + graph->flops_alone[1];
 }
 
 /* The share of the busiest thread in the cost of the weights phase. */

@@ -40,6 +40,7 @@ static fbp_status add_parameters(fbp_graph *graph, const fbp_graph_spec *spec) {
         graph->parameters[i] = parameter;
         graph->n_params += (int64_t)elements;
         value->trainable = !from->frozen;
+        value->derived = 1;
     }
     return FBP_OK;
 }
@@ -47,6 +48,7 @@ static fbp_status add_parameters(fbp_graph *graph, const fbp_graph_spec *spec) {
 static fbp_status add_constants(fbp_graph *graph, const fbp_graph_spec *spec) {
     for (int i = 0; i < spec->n_constants; i++) {
         fbp_value *value = add_value(graph, &spec->constants[i], FBP_FROM_CONSTANT, i);
+        value->derived = 1;
         size_t size = value->is.is.content == FBP_INDEX ? sizeof(int32_t) : fbp_size(graph->dtype);
         size_t bytes = (size_t)fbp_elements(&value->is) * size;
         graph->constants[i] = fbp_alloc(bytes + FBP_ALIGN);
@@ -71,42 +73,43 @@ static const fbp_row *row_of_node(const char *name) {
 /* A row with packed copies of its weights makes them of what stays the same in a step. */
 static fbp_status check_weights(const fbp_graph *graph, int n) {
     const fbp_node *node = &graph->nodes[n];
-    for (int i = 1; i < node->n_in && fbp_node_ops(node)->pack != NULL; i++)
-        if (graph->values[graph->inputs[n][i]].source == FBP_FROM_NODE)
+    for (int i = 1; i < node->n_in && fbp_packs(node); i++) {
+        const fbp_value *w = &graph->values[graph->inputs[n][i]];
+        if (w->source == FBP_FROM_NODE && !w->derived)
             return fbp_fail(FBP_INVALID,
                             "node %d: found the result of a node as input %d of '%s', wanted a "
-                            "parameter or a constant",
+                            "parameter, a constant or what is made of these alone",
                             n, i, node->row->name);
+    }
     return FBP_OK;
 }
 
-/* What all samples of a batch make together, or what is made of that. */
-static fbp_status check_coupled(const fbp_graph *graph, int n) {
+/* A node that runs by itself, on whole arrays. Integers among them are constants. */
+static fbp_status check_alone(const fbp_graph *graph, int n) {
     const fbp_node *node = &graph->nodes[n];
-    int made = 0;
-    for (int i = 0; i < node->n_in; i++) {
-        const fbp_value *x = &graph->values[graph->inputs[n][i]];
-        made |= x->is.is.batched || x->source == FBP_FROM_NODE;
-    }
-    if (!made || fbp_node_ops(node)->pack != NULL)
+    fbp_arrays arrays = {.samples = node->samples};
+    if (node->row->couples_samples)
         return fbp_fail(FBP_INVALID,
-                        "node %d: found '%s' of values without samples, wanted "
-                        "some with",
-                        n, node->row->name);
+                        "node %d: found '%s' of values without samples, wanted some with", n,
+                        node->row->name);
     for (int i = 0; i < node->n_in; i++) {
         const fbp_value *x = &graph->values[graph->inputs[n][i]];
-        if (x->source == FBP_FROM_PARAMETER && x->trainable && node->differentiable >> i & 1u)
-            return fbp_fail(FBP_ABSENT,
-                            "node %d: found parameter %d in '%s', whose result all samples share: "
-                            "wanted a frozen one, as it would get no gradient",
-                            n, x->index, node->row->name);
+        if (x->source == FBP_FROM_CONSTANT) arrays.x[i] = graph->constants[x->index];
     }
-    return FBP_OK;
+    return fbp_node_check_indices(node, &arrays);
+}
+
+static fbp_status infer(fbp_graph *graph, fbp_node *node, const fbp_row *row,
+                        const fbp_node_spec *spec, const fbp_shape *shapes) {
+    int batched = 0;
+    for (int i = 0; i < spec->n_inputs; i++) batched |= shapes[i].batched;
+    return (batched ? fbp_node_infer : fbp_node_infer_alone)(node, row, graph->dtype, spec->numbers,
+                                                             spec->counts, spec->n_inputs, shapes);
 }
 
 static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
     fbp_shape shapes[FBP_MAX_INPUTS];
-    int n = graph->n_nodes, sparse = 0, trainable = 0;
+    int n = graph->n_nodes, sparse = 0, trainable = 0, derived = 1;
     if (spec->n_inputs > FBP_MAX_INPUTS)
         return fbp_fail(FBP_INVALID, "node %d: found %d inputs, wanted at most %d", n,
                         spec->n_inputs, FBP_MAX_INPUTS);
@@ -118,6 +121,7 @@ static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
         shapes[i] = value->is.is;
         value->n_uses++;
         sparse |= fbp_is_sparse(value);
+        derived &= value->derived;
         graph->inputs[n][i] = spec->inputs[i];
     }
     const fbp_row *row = row_of_node(spec->op);
@@ -127,8 +131,7 @@ static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
         return fbp_fail(FBP_INVALID, "node %d: found '%s', wanted an op that reads %s samples", n,
                         row->name, sparse ? "sparse" : "dense");
     fbp_node *node = &graph->nodes[n];
-    fbp_status status = fbp_node_infer(node, row, graph->dtype, spec->numbers, spec->counts,
-                                       spec->n_inputs, shapes);
+    fbp_status status = infer(graph, node, row, spec, shapes);
     if (status != FBP_OK) return status;
     if (n > 0)
         node->stream = graph->nodes[n - 1].stream + (uint32_t)graph->nodes[n - 1].row->op.random;
@@ -137,11 +140,14 @@ static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
     for (int i = 0; i < node->n_in; i++)
         trainable |= (node->differentiable >> i & 1u) && graph->values[spec->inputs[i]].trainable;
     for (int i = 0; i < node->n_out; i++) {
-        fbp_value *value = add_value(graph, &node->out[i].is, FBP_FROM_NODE, n);
+        fbp_shape whole = node->out[i].is;
+        if (node->alone) whole = fbp_whole_shape(node, &node->out[i]);
+        fbp_value *value = add_value(graph, &whole, FBP_FROM_NODE, n);
         value->output = i;
         value->trainable = trainable;
+        value->derived = derived;
     }
-    return fbp_is_coupled(node) ? check_coupled(graph, n) : check_weights(graph, n);
+    return node->alone ? check_alone(graph, n) : check_weights(graph, n);
 }
 
 /* ---- losses ---- */
@@ -156,7 +162,8 @@ static fbp_status add_loss(fbp_graph *graph, const fbp_loss_spec *spec) {
     int known = spec->value >= 0 && spec->value < graph->n_values;
     if (!known || graph->values[spec->value].source != FBP_FROM_NODE ||
         !graph->values[spec->value].is.is.batched || graph->values[spec->value].is.is.ndim < 1)
-        return fbp_fail(FBP_INVALID, "loss '%s': found value %d, wanted the result of a node",
+        return fbp_fail(FBP_INVALID,
+                        "loss '%s': found value %d, wanted the result of a node, of samples",
                         spec->name, spec->value);
     graph->values[spec->value].n_uses++;
     if (!(spec->factor > 0.0 && spec->factor < INFINITY))
@@ -245,7 +252,14 @@ int fbp_goes_back(const fbp_graph *graph, int n) {
 
 int fbp_sums_gradient(const fbp_graph *graph, int n, int i) {
     int wanted = graph->values[graph->inputs[n][i]].gradient && fbp_goes_back(graph, n);
-    return wanted && graph->nodes[n].shared >> i & 1u;
+    return wanted && !graph->nodes[n].alone && graph->nodes[n].shared >> i & 1u;
+}
+
+int fbp_yields_gradient(const fbp_graph *graph, int n, int i) {
+    const fbp_node *node = &graph->nodes[n];
+    const fbp_value *x = &graph->values[graph->inputs[n][i]];
+    int wanted = x->gradient && node->differentiable >> i & 1u && fbp_goes_back(graph, n);
+    return wanted && node->alone && x->source == FBP_FROM_PARAMETER;
 }
 
 int fbp_shares_gradient(const fbp_graph *graph, int n) {
@@ -254,61 +268,7 @@ int fbp_shares_gradient(const fbp_graph *graph, int n) {
     return 0;
 }
 
-/* ---- where elements lie ---- */
-
-/* Whether a node's result is to be laid out as its input i: where it may take its place, or the
- * result's gradient is the input's. */
-static int lies_alike(const fbp_graph *graph, int n, int i) {
-    const fbp_node *node = &graph->nodes[n];
-    if (!graph->values[graph->inputs[n][i]].is.is.batched) return 0;
-    return (i == 0 && node->in_place) || node->passes >> i & 1u;
-}
-
-/* Padding spreads from an input of node n to its result, or the other way. */
-static int spread_padding(const fbp_graph *graph, int n, char *padded) {
-    const fbp_node *node = &graph->nodes[n];
-    char *result = &padded[graph->first_result[n]];
-    int changed = 0;
-    for (int i = 0; i < node->n_in; i++) {
-        char *input = &padded[graph->inputs[n][i]];
-        int alike = lies_alike(graph, n, i), before = *input + *result;
-        if (node->row->padded >> i & 1u || (alike && *result)) *input = 1;
-        if (node->row->padded_results || (alike && *input)) *result = 1;
-        changed |= *input + *result != before;
-    }
-    return changed;
-}
-
-/* Rows of a value are padded where a node that makes or reads it, or a loss, wants that. */
-static void lay_out(fbp_graph *graph, char *padded) {
-    for (int i = 0; i < graph->n_losses; i++) padded[graph->losses[i].value] = 1;
-    for (int changed = 1; changed;) {
-        changed = 0;
-        for (int n = 0; n < graph->n_nodes; n++) changed |= spread_padding(graph, n, padded);
-    }
-    for (int v = 0; v < graph->n_values; v++) {
-        fbp_value *value = &graph->values[v];
-        int64_t width = fbp_width(&value->is);
-        int batched = value->is.is.batched && value->is.is.content == FBP_REAL;
-        fbp_lay_out(&value->is, batched && padded[v] ? fbp_leading(graph->dtype, width) : width);
-    }
-}
-
-/* The nodes see the values' layout; what they keep is dense. */
-static void settle_nodes(fbp_graph *graph) {
-    for (int n = 0; n < graph->n_nodes; n++) {
-        fbp_node *node = &graph->nodes[n];
-        for (int i = 0; i < node->n_in; i++) {
-            fbp_value *x = &graph->values[graph->inputs[n][i]];
-            node->in[i] = x->is;
-            x->ones |= (int)(node->row->ones >> i & 1u);
-        }
-        for (int i = 0; i < node->n_out; i++)
-            node->out[i] = graph->values[graph->first_result[n] + i].is;
-        for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
-            fbp_lay_out(&node->out[i], fbp_width(&node->out[i]));
-    }
-}
+/* ---- FLOPs ---- */
 
 double fbp_backward_flops(const fbp_graph *graph, int n) {
     const fbp_node *node = &graph->nodes[n];
@@ -319,7 +279,7 @@ double fbp_backward_flops(const fbp_graph *graph, int n) {
         able += can;
         wanted += can && graph->values[graph->inputs[n][i]].gradient;
     }
-    return able > 0 ? node->flops[1] * wanted / able : 0.0;
+    return able > 0 ? node->flops[1] * wanted / able * fbp_node_times(node) : 0.0;
 }
 
 double fbp_loss_flops(const fbp_graph *graph, const fbp_loss *loss) {
@@ -328,8 +288,9 @@ double fbp_loss_flops(const fbp_graph *graph, const fbp_loss *loss) {
 
 static void count_flops(fbp_graph *graph) {
     for (int n = 0; n < graph->n_nodes; n++) {
-        graph->flops[0] += graph->nodes[n].flops[0];
-        graph->flops[1] += fbp_backward_flops(graph, n);
+        double *flops = graph->nodes[n].alone ? graph->flops_alone : graph->flops;
+        flops[0] += graph->nodes[n].flops[0] * fbp_node_times(&graph->nodes[n]);
+        flops[1] += fbp_backward_flops(graph, n);
     }
     for (int i = 0; i < graph->n_losses; i++)
         graph->flops[0] += fbp_loss_flops(graph, &graph->losses[i]);
@@ -377,13 +338,8 @@ fbp_status fbp_graph_make(fbp_graph *graph, const fbp_graph_spec *spec) {
         status = add_running(graph, &spec->running[i]);
     if (status != FBP_OK) return status;
     find_gradients(graph);
-    char *padded = fbp_alloc((size_t)graph->n_values);
-    if (padded == NULL) return FBP_NO_MEMORY;
-    lay_out(graph, padded);
-    fbp_free(padded);
-    settle_nodes(graph);
     count_flops(graph);
-    return FBP_OK;
+    return fbp_graph_lay_out(graph);
 }
 
 void fbp_graph_free(fbp_graph *graph) {

@@ -18,6 +18,7 @@ typedef struct {
     int trainable; /* depends on a parameter that is not frozen */
     int gradient;  /* and a loss depends on it: its gradient is wanted */
     int ones;      /* a consumer reads a one after the last column */
+    int derived;   /* a parameter, a constant, or made of these alone */
     int parameter; /* that stands in its place in predict, and follows it in training; or -1 */
 } fbp_value;
 
@@ -44,10 +45,13 @@ typedef struct {
     void **constants;              /* (n_constants) copies */
     fbp_loss *losses;
     fbp_running_spec *running;
-    int64_t n_params; /* elements of all parameters */
-    double flops[2];  /* of one sample: forward, backward */
+    int64_t n_params;      /* elements of all parameters */
+    double flops[2];       /* of one sample: forward, backward */
+    double flops_alone[2]; /* once a step, of nodes that run by themselves */
 } fbp_graph;
 
+/* The last step of making one. */
+fbp_status fbp_graph_lay_out(fbp_graph *graph);
 fbp_status fbp_graph_make(fbp_graph *graph, const fbp_graph_spec *spec);
 void fbp_graph_free(fbp_graph *graph);
 
@@ -58,12 +62,24 @@ size_t fbp_target_bytes(const fbp_graph *graph, const fbp_loss *loss);
 static inline int fbp_is_sparse(const fbp_value *value) {
     return value->is.is.content == FBP_SPARSE;
 }
-/* A node whose results samples share, made of all samples of a batch or of such results. */
-static inline int fbp_is_coupled(const fbp_node *node) { return !node->out[0].is.batched; }
+/* A node whose results samples share: made of all samples of a batch, or of what they share. */
+static inline int fbp_is_common(const fbp_graph *graph, int n) {
+    return !graph->values[graph->first_result[n]].is.is.batched;
+}
+/* And that of parameters and constants alone: the same for all samples of a step, or of a call. */
+static inline int fbp_is_derived(const fbp_graph *graph, int n) {
+    return graph->values[graph->first_result[n]].derived;
+}
+/* What a node's FLOPs count for, where they are told for one sample. */
+static inline double fbp_node_times(const fbp_node *node) {
+    return node->alone ? (double)node->samples : 1.0;
+}
 /* Whether a loss depends on what node n makes, and that on what is trained. */
 int fbp_goes_back(const fbp_graph *graph, int n);
 /* Whether the gradient of input i is wanted of node n, as a sum over samples, if they share it. */
 int fbp_sums_gradient(const fbp_graph *graph, int n, int i);
+/* Whether node n, by itself, yields a parameter's gradient, as input i, or its part of that. */
+int fbp_yields_gradient(const fbp_graph *graph, int n, int i);
 /* Of a sample's backward through node n, to what is wanted alone: half where there are two
  * gradients and one is not. */
 double fbp_backward_flops(const fbp_graph *graph, int n);

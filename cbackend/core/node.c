@@ -172,6 +172,109 @@ fbp_status fbp_node_infer(fbp_node *node, const fbp_row *row, fbp_dtype dtype,
     return status;
 }
 
+/* ---- alone ---- */
+
+/* "a of shape (2, 3) and b of shape (2,)". */
+static fbp_status fail_to_broadcast(const fbp_row *row, int n_inputs, const fbp_lengths *shapes) {
+    char words[FBP_MAX_INPUTS * 256] = "";
+    size_t used = 0;
+    for (int i = 0; i < n_inputs && used < sizeof words; i++) {
+        int more = shapes[i].ndim > FBP_MAX_DIMS; /* its first axis is that of the samples */
+        fbp_shape shape = {.batched = more, .ndim = shapes[i].ndim - more};
+        for (int d = 0; d < shape.ndim; d++) shape.shape[d] = shapes[i].lengths[d + more];
+        used += (size_t)snprintf(words + used, sizeof words - used, "%s%s of shape %s",
+                                 i > 0 ? " and " : "", row->op.inputs[i], fbp_shape_words(&shape));
+    }
+    return fbp_fail(FBP_INVALID, "%s: found %s, wanted shapes that broadcast", row->name, words);
+}
+
+/* Those that span the first axis of the result have the samples there, or one element for all. */
+static fbp_status spanned_samples(const fbp_row *row, int n_inputs, const fbp_lengths *shapes,
+                                  fbp_sampled *found) {
+    int most = 0;
+    for (int i = 0; i < n_inputs; i++) most = shapes[i].ndim > most ? shapes[i].ndim : most;
+    for (int i = 0; i < n_inputs && most > row->op.own_axes; i++) {
+        found->leading[i] = shapes[i].ndim == most;
+        if (!found->leading[i] || shapes[i].lengths[0] == 1) continue;
+        if (found->samples != 1 && found->samples != shapes[i].lengths[0])
+            return fail_to_broadcast(row, n_inputs, shapes);
+        found->samples = shapes[i].lengths[0];
+    }
+    for (int i = 0; i < n_inputs; i++)
+        found->batched[i] = found->leading[i] && shapes[i].lengths[0] == found->samples;
+    return FBP_OK;
+}
+
+fbp_status fbp_op_samples(const fbp_row *row, int n_inputs, const fbp_lengths *shapes,
+                          fbp_sampled *found) {
+    fbp_sampled none = {.samples = 1};
+    *found = none;
+    if (row->op.axis == FBP_AXIS_SPANNED) return spanned_samples(row, n_inputs, shapes, found);
+    int any = 0;
+    for (int i = 0; i < n_inputs && row->op.axis == FBP_AXIS_DATA; i++) {
+        if (!(row->op.data >> i & 1u)) continue;
+        found->leading[i] = found->batched[i] = 1;
+        if (shapes[i].ndim == 0)
+            return fbp_fail(FBP_INVALID,
+                            "%s: found a number as input %d, wanted an array with the samples "
+                            "along its first axis",
+                            row->name, i);
+        int64_t n = shapes[i].lengths[0], before = found->samples;
+        if (any && n != before)
+            return fbp_fail(FBP_INVALID,
+                            "%s: found [%lld, %lld] samples, wanted as many in each input",
+                            row->name, (long long)(n < before ? n : before),
+                            (long long)(n < before ? before : n));
+        found->samples = n;
+        any = 1;
+    }
+    return FBP_OK;
+}
+
+fbp_status fbp_node_infer_alone(fbp_node *node, const fbp_row *row, fbp_dtype dtype,
+                                const double *numbers, const int *counts, int n_inputs,
+                                const fbp_shape *inputs) {
+    fbp_lengths whole[FBP_MAX_INPUTS] = {{0}};
+    fbp_shape shapes[FBP_MAX_INPUTS];
+    fbp_sampled found;
+    for (int i = 0; i < n_inputs; i++) {
+        whole[i].ndim = inputs[i].ndim;
+        for (int d = 0; d < inputs[i].ndim; d++) whole[i].lengths[d] = inputs[i].shape[d];
+    }
+    fbp_status status = fbp_op_samples(row, n_inputs, whole, &found);
+    if (status != FBP_OK) return status;
+    for (int i = 0; i < n_inputs; i++) {
+        shapes[i] = inputs[i];
+        shapes[i].batched = found.batched[i];
+        shapes[i].ndim -= found.leading[i];
+        for (int d = 0; d < shapes[i].ndim; d++)
+            shapes[i].shape[d] = inputs[i].shape[d + found.leading[i]];
+    }
+    status = fbp_node_infer(node, row, dtype, numbers, counts, n_inputs, shapes);
+    node->alone = 1;
+    node->samples = found.samples;
+    if (status == FBP_OK) lay_out_alone(node);
+    return status;
+}
+
+fbp_shape fbp_whole_shape(const fbp_node *node, const fbp_operand *x) {
+    fbp_shape whole = x->is;
+    if (!whole.batched) return whole;
+    whole.batched = 0;
+    whole.shape[0] = node->samples;
+    for (int d = 0; d < x->is.ndim; d++) whole.shape[d + 1] = x->is.shape[d];
+    whole.ndim++;
+    return whole;
+}
+
+fbp_operand fbp_kept_operand(const fbp_node *node, int i) {
+    fbp_operand whole = node->out[i];
+    if (!node->alone) return whole;
+    whole.is = fbp_whole_shape(node, &node->out[i]);
+    fbp_lay_out(&whole, node->out[i].row_stride);
+    return whole;
+}
+
 fbp_status fbp_node_create(const fbp_row *row, fbp_dtype dtype, const double *numbers,
                            const int *counts, int n_inputs, const fbp_shape *inputs,
                            fbp_node **out) {

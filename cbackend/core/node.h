@@ -10,7 +10,11 @@
  * Samples. A node runs on any number of consecutive samples, and what it yields for a sample
  * depends on that sample alone: not on how many run together, nor on the thread. Sums over samples
  * are formed in two places only: `backward_shared`, and the forward of a row that couples samples,
- * whose results have no sample axis. A node of such results alone runs once, on one sample. */
+ * whose results have no sample axis.
+ *
+ * A node that reads nothing of samples, but such results, parameters and constants, runs once for
+ * all, on whole dense arrays, as it does by itself (node_run.c): what it takes for samples is then
+ * the first axis of its arrays, where its row says so. */
 #ifndef FBP_CORE_NODE_H
 #define FBP_CORE_NODE_H
 
@@ -77,6 +81,9 @@ struct fbp_node {
     int64_t columns;
     /* In a plan, what tells its random masks from others: how many random nodes stand before it. */
     uint32_t stream;
+    /* In a plan, that it runs by itself, and on so many of what it takes for samples. */
+    int alone;
+    int64_t samples;
 };
 
 /* The parameters of a node, input 1 and perhaps the bias in input 2, as a call sees them. Packed
@@ -179,6 +186,11 @@ int fbp_blas_present(fbp_dtype dtype);
 
 static inline const fbp_node_kernels *fbp_node_ops(const fbp_node *node) {
     return node->row->node[node->dtype];
+}
+
+/* Whether it keeps packed copies of its weights in a plan. */
+static inline int fbp_packs(const fbp_node *node) {
+    return fbp_node_ops(node)->pack != NULL && !node->alone;
 }
 
 /* An activation or a function: each element of the result is made of one element. */

@@ -6,121 +6,13 @@
 
 #include "core/arena.h"
 
-/* ---- the order of a sum over samples ---- */
-
-/* A shared gradient of few elements, over many rows, is formed in blocks of samples: for more
- * threads than it has tiles. A block of fewer rows would cost more to add up than it saves. */
-enum { elements_in_blocks = 65536, least_block_rows = 256 };
-
-int64_t fbp_shared_blocks(const fbp_node *node, int64_t samples) {
-    if (node->shared == 0) return 1; /* no sum: the node runs once */
-    int64_t elements = 1;
-    for (int i = 0; i < node->n_in; i++) {
-        int64_t own = node->shared >> i & 1u ? fbp_elements(&node->in[i]) : 0;
-        if (own > elements) elements = own;
-    }
-    int64_t rows = samples * fbp_positions(&node->out[0]);
-    int64_t blocks = elements_in_blocks / elements;
-    if (blocks > rows / least_block_rows) blocks = rows / least_block_rows;
-    if (blocks > samples) blocks = samples;
-    return blocks < 1 ? 1 : blocks;
-}
-
-/* ---- tangents that follow from linearity ---- */
-
-int fbp_has_tangent(const fbp_row *row) { return row->infer != NULL && row->node[0] != NULL; }
-
-int fbp_has_backward_tangent(const fbp_row *row) {
-    return fbp_has_tangent(row) &&
-           (row->node[0]->tangent == NULL || row->node[0]->backward_tangent != NULL);
-}
-
-/* Of two factors one may have no gradient, as samples in compressed rows have none: then the row is
- * linear in the other. */
-static int is_bilinear(const fbp_node *node) {
-    return node->row->bilinear && (node->differentiable & 3u) == 3u;
-}
-
-/* The call with inputs that are differentiable replaced by their tangents: all, or one alone of the
- * first two. */
-static fbp_call along(const fbp_node *node, const fbp_call *call, unsigned which) {
-    fbp_call other = *call;
-    for (int i = 0; i < node->n_in; i++)
-        if (which & node->differentiable & 1u << i) other.at.x[i] = call->at.tx[i];
-    return other;
-}
-
-void fbp_run_tangent(const fbp_node *node, const fbp_call *call, void *const *again) {
-    const fbp_node_kernels *ops = fbp_node_ops(node);
-    if (ops->tangent != NULL) {
-        ops->tangent(node, call);
-        return;
-    }
-    /* f(tx0, x1, tb...) + f(x0, tx1, 0): what is added, the bias, counts once. */
-    int twice = is_bilinear(node);
-    fbp_call first = along(node, call, twice ? ~2u : ~0u);
-    for (int i = 0; i < node->n_out + node->n_kept; i++) first.at.y[i] = call->at.ty[i];
-    ops->forward(node, &first);
-    if (!twice) return;
-    fbp_call second = along(node, call, 2u);
-    second.at.x[2] = NULL;
-    for (int i = 0; i < node->n_out; i++) second.at.y[i] = again[i];
-    ops->forward(node, &second);
-    for (int i = 0; i < node->n_out; i++)
-        node->vector->add_scaled(fbp_extent(&node->out[i], call->at.samples), 1.0, again[i],
-                                 call->at.ty[i]);
-}
-
-void fbp_run_backward_tangent(const fbp_node *node, const fbp_call *call, void *const *again) {
-    const fbp_node_kernels *ops = fbp_node_ops(node);
-    if (ops->tangent != NULL) {
-        ops->backward_tangent(node, call);
-        return;
-    }
-    fbp_call first = *call;
-    for (int i = 0; i < node->n_out; i++) first.at.dy[i] = call->at.tdy[i];
-    for (int i = 0; i < node->n_in; i++) first.at.dx[i] = call->at.tdx[i];
-    ops->backward(node, &first);
-    if (!is_bilinear(node)) return;
-    fbp_call second = along(node, call, 3u);
-    int wanted = 0;
-    for (int i = 0; i < node->n_in; i++) {
-        int serves = i < 2 && call->at.tdx[i] != NULL && !(node->shared & 1u << i);
-        second.at.dx[i] = serves ? again[i] : NULL;
-        wanted |= serves;
-    }
-    if (!wanted) return;
-    ops->backward(node, &second);
-    for (int i = 0; i < 2; i++)
-        if (second.at.dx[i] != NULL)
-            node->vector->add_scaled(fbp_extent(&node->in[i], call->at.samples), 1.0, again[i],
-                                     call->at.tdx[i]);
-}
-
-void fbp_run_shared_tangent(const fbp_node *node, const fbp_call *call, int input, int64_t begin,
-                            int64_t end, int add, void *tg) {
-    const fbp_node_kernels *ops = fbp_node_ops(node);
-    if (ops->tangent != NULL) {
-        ops->shared_tangent(node, call, input, begin, end, add, tg);
-        return;
-    }
-    fbp_call first = *call;
-    for (int i = 0; i < node->n_out; i++) first.at.dy[i] = call->at.tdy[i];
-    ops->backward_shared(node, &first, input, begin, end, add, tg);
-    if (!is_bilinear(node) || input > 1) return;
-    fbp_call second = along(node, call, 3u);
-    ops->backward_shared(node, &second, input, begin, end, 1, tg);
-}
-
 /* ---- arrays as the kernels want them ---- */
-
-typedef enum { FORWARD, BACKWARD, TANGENT, BACKWARD_TANGENT } what;
 
 /* Dense arrays become padded ones where the node's operands are, and back. */
 typedef struct {
     const fbp_node *node;
     const fbp_arrays *arrays;
-    what run;
+    fbp_way run;
     fbp_call call;
     void *zeros;
     size_t zero_bytes;
@@ -192,12 +84,12 @@ static void carve_inputs(running *run, int i, fbp_carver *carver) {
     const fbp_operand *x = &run->node->in[i];
     const fbp_arrays *from = run->arrays;
     fbp_arrays *at = &run->call.at;
-    int tangents = run->run == TANGENT || run->run == BACKWARD_TANGENT;
+    int tangents = run->run == FBP_RUN_TANGENT || run->run == FBP_RUN_BACKWARD_TANGENT;
     at->x[i] = to_read(run, x, from->x[i], 1.0, carver);
     if (tangents) at->tx[i] = to_read(run, x, from->tx[i], 0.0, carver);
     at->dx[i] = at->tdx[i] = NULL;
-    if (run->run == BACKWARD) at->dx[i] = gradient_to_write(run, i, from->dx[i], carver);
-    if (run->run != BACKWARD_TANGENT) return;
+    if (run->run == FBP_RUN_BACKWARD) at->dx[i] = gradient_to_write(run, i, from->dx[i], carver);
+    if (run->run != FBP_RUN_BACKWARD_TANGENT) return;
     if (run->node->reads_dx & 1u << i) at->dx[i] = room_for(run, x, carver);
     at->tdx[i] = gradient_to_write(run, i, from->tdx[i], carver);
 }
@@ -206,15 +98,16 @@ static void carve_outputs(running *run, int i, fbp_carver *carver) {
     const fbp_operand *y = &run->node->out[i];
     const fbp_arrays *from = run->arrays;
     fbp_arrays *at = &run->call.at;
-    int back = run->run == BACKWARD || run->run == BACKWARD_TANGENT;
-    if (run->run == FORWARD)
+    int back = run->run == FBP_RUN_BACKWARD || run->run == FBP_RUN_BACKWARD_TANGENT;
+    if (run->run == FBP_RUN_FORWARD)
         at->y[i] = to_write(run, y, from->y[i], carver);
     else
         at->y[i] = to_read_again(run, y, from->y[i], carver);
-    if (run->run == TANGENT) at->ty[i] = to_write(run, y, from->ty[i], carver);
-    if (run->run == BACKWARD_TANGENT) at->ty[i] = to_read_again(run, y, from->ty[i], carver);
+    if (run->run == FBP_RUN_TANGENT) at->ty[i] = to_write(run, y, from->ty[i], carver);
+    if (run->run == FBP_RUN_BACKWARD_TANGENT)
+        at->ty[i] = to_read_again(run, y, from->ty[i], carver);
     if (back && i < run->node->n_out) at->dy[i] = to_read(run, y, from->dy[i], 0.0, carver);
-    if (run->run == BACKWARD_TANGENT && i < run->node->n_out)
+    if (run->run == FBP_RUN_BACKWARD_TANGENT && i < run->node->n_out)
         at->tdy[i] = to_read(run, y, from->tdy[i], 0.0, carver);
 }
 
@@ -230,15 +123,15 @@ static void carve(void *context, fbp_carver *carver) {
         int64_t elements = fbp_elements(&node->in[i]);
         if (node->shared & 1u << i && elements > largest) largest = elements;
         run->again[i] = NULL;
-        if (node->row->bilinear && run->run == BACKWARD_TANGENT && i < 2)
+        if (node->row->bilinear && run->run == FBP_RUN_BACKWARD_TANGENT && i < 2)
             run->again[i] = room_for(run, &node->in[i], carver);
     }
     for (int i = 0; i < node->n_out + node->n_kept; i++) {
         carve_outputs(run, i, carver);
-        if (node->row->bilinear && run->run == TANGENT)
+        if (node->row->bilinear && run->run == FBP_RUN_TANGENT)
             run->again[i] = room_for(run, &node->out[i], carver);
     }
-    int64_t sum = run->run == FORWARD || run->run == TANGENT ? 0 : largest;
+    int64_t sum = run->run == FBP_RUN_FORWARD || run->run == FBP_RUN_TANGENT ? 0 : largest;
     run->partial = fbp_carve(carver, sum + fbp_pad(node->dtype), fbp_size(node->dtype));
     size_t (*scratch)(const fbp_node *, int64_t) = fbp_node_ops(node)->scratch_bytes;
     size_t bytes = scratch == NULL ? 0 : scratch(node, run->arrays->samples);
@@ -254,13 +147,14 @@ static void give_all_back(const running *run) {
     const fbp_node *node = run->node;
     const fbp_arrays *to = run->arrays, *at = &run->call.at;
     for (int i = 0; i < node->n_out + node->n_kept; i++) {
-        if (run->run == FORWARD) give_back(run, &node->out[i], at->y[i], to->y[i]);
-        if (run->run == TANGENT) give_back(run, &node->out[i], at->ty[i], to->ty[i]);
+        if (run->run == FBP_RUN_FORWARD) give_back(run, &node->out[i], at->y[i], to->y[i]);
+        if (run->run == FBP_RUN_TANGENT) give_back(run, &node->out[i], at->ty[i], to->ty[i]);
     }
     for (int i = 0; i < node->n_in; i++) {
         if (node->shared & 1u << i) continue;
-        if (run->run == BACKWARD) give_back(run, &node->in[i], at->dx[i], to->dx[i]);
-        if (run->run == BACKWARD_TANGENT) give_back(run, &node->in[i], at->tdx[i], to->tdx[i]);
+        if (run->run == FBP_RUN_BACKWARD) give_back(run, &node->in[i], at->dx[i], to->dx[i]);
+        if (run->run == FBP_RUN_BACKWARD_TANGENT)
+            give_back(run, &node->in[i], at->tdx[i], to->tdx[i]);
     }
 }
 
@@ -300,7 +194,7 @@ static void sum_shared(const running *run, int input, void *g) {
     for (int64_t b = 0; b < blocks; b++) {
         int64_t first = samples * b / blocks, end = samples * (b + 1) / blocks;
         fbp_call part = part_of(node, &run->call, first, end - first);
-        if (run->run == BACKWARD)
+        if (run->run == FBP_RUN_BACKWARD)
             fbp_node_ops(node)->backward_shared(node, &part, input, 0, rows, 0, run->partial);
         else
             fbp_run_shared_tangent(node, &part, input, 0, rows, 0, run->partial);
@@ -318,19 +212,71 @@ static void run_backward(running *run, void *const *gradients) {
     for (int i = 0; i < node->n_in; i++)
         if (gradients[i] != NULL) wanted |= 1u << i;
     if (wanted & ~node->shared || (wanted && node->reads_dx)) {
-        if (run->run == BACKWARD || node->reads_dx) fbp_node_ops(node)->backward(node, &run->call);
-        if (run->run == BACKWARD_TANGENT) fbp_run_backward_tangent(node, &run->call, run->again);
+        if (run->run == FBP_RUN_BACKWARD || node->reads_dx)
+            fbp_node_ops(node)->backward(node, &run->call);
+        if (run->run == FBP_RUN_BACKWARD_TANGENT)
+            fbp_run_backward_tangent(node, &run->call, run->again);
     }
     for (int i = 0; i < node->n_in; i++)
         if (wanted & node->shared & 1u << i) sum_shared(run, i, gradients[i]);
 }
 
+/* How many zeros stand in place of arrays, which are carved first. */
+static void count_zeros(running *run) {
+    fbp_carver counting = {NULL, 0};
+    carve(run, &counting);
+}
+
+static void execute(running *run) {
+    const fbp_node *node = run->node;
+    memset(run->zeros, 0, run->zero_bytes);
+    if (run->run == FBP_RUN_FORWARD)
+        fbp_node_ops(node)->forward(node, &run->call);
+    else if (run->run == FBP_RUN_TANGENT)
+        fbp_run_tangent(node, &run->call, run->again);
+    else
+        run_backward(run, run->run == FBP_RUN_BACKWARD ? run->arrays->dx : run->arrays->tdx);
+    give_all_back(run);
+}
+
+/* ---- in the caller's room ---- */
+
+/* Where all arrays are given and, for results whose gradient is zero, the zeros. */
+size_t fbp_alone_bytes(const fbp_node *node, fbp_way way) {
+    fbp_arrays arrays = {.samples = node->samples};
+    char given;
+    for (int i = 0; i < node->n_in; i++) {
+        arrays.x[i] = arrays.tx[i] = &given;
+        arrays.dx[i] = arrays.tdx[i] = &given;
+    }
+    for (int i = 0; i < node->n_out + node->n_kept; i++) {
+        arrays.y[i] = arrays.ty[i] = &given;
+        arrays.dy[i] = arrays.tdy[i] = &given;
+    }
+    running run = {.node = node, .arrays = &arrays, .run = way};
+    fbp_carver counting = {NULL, 0};
+    carve(&run, &counting);
+    for (int i = 0; i < node->n_out; i++) arrays.dy[i] = arrays.tdy[i] = NULL;
+    count_zeros(&run);
+    return counting.used + fbp_carved_bytes((int64_t)run.zero_bytes, 1);
+}
+
+void fbp_run_alone(const fbp_node *node, const fbp_arrays *arrays, fbp_way way, void *room) {
+    running run = {.node = node, .arrays = arrays, .run = way};
+    fbp_carver carving = {room, 0};
+    count_zeros(&run);
+    carve(&run, &carving);
+    execute(&run);
+}
+
+/* ---- in room from a pool ---- */
+
 /* Of a gradient that passes unchanged, the kernel writes nothing. */
-static fbp_status check(const fbp_node *node, const fbp_arrays *arrays, what run) {
+static fbp_status check(const fbp_node *node, const fbp_arrays *arrays, fbp_way run) {
     if (arrays->samples < 0)
         return fbp_fail(FBP_INVALID, "%s: found %lld samples, wanted at least 0", node->row->name,
                         (long long)arrays->samples);
-    if (run == BACKWARD_TANGENT && !fbp_has_backward_tangent(node->row))
+    if (run == FBP_RUN_BACKWARD_TANGENT && !fbp_has_backward_tangent(node->row))
         return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent of its backward", node->row->name);
     for (int i = 0; i < node->n_in; i++)
         if ((arrays->dx[i] != NULL || arrays->tdx[i] != NULL) && !(node->differentiable & 1u << i))
@@ -338,24 +284,16 @@ static fbp_status check(const fbp_node *node, const fbp_arrays *arrays, what run
     return fbp_node_check_indices(node, arrays);
 }
 
-static fbp_status run_alone(const fbp_node *node, const fbp_arrays *arrays, what which) {
+static fbp_status run_in_pool(const fbp_node *node, const fbp_arrays *arrays, fbp_way which) {
     static fbp_pool pool;
     running run = {.node = node, .arrays = arrays, .run = which};
     fbp_status status = check(node, arrays, which);
     if (status != FBP_OK) return status;
-    fbp_carver counting = {NULL, 0}; /* of the zeros, which the count below begins with */
-    carve(&run, &counting);
+    count_zeros(&run);
     fbp_scratch scratch;
     status = fbp_pool_carve(&pool, carve, &run, &scratch);
     if (status != FBP_OK) return status;
-    memset(run.zeros, 0, run.zero_bytes);
-    if (which == FORWARD)
-        fbp_node_ops(node)->forward(node, &run.call);
-    else if (which == TANGENT)
-        fbp_run_tangent(node, &run.call, run.again);
-    else
-        run_backward(&run, which == BACKWARD ? arrays->dx : arrays->tdx);
-    give_all_back(&run);
+    execute(&run);
     fbp_pool_give(&pool, scratch);
     return FBP_OK;
 }
@@ -370,17 +308,17 @@ fbp_status fbp_node_follow(const fbp_node *node, int64_t samples, double momentu
 }
 
 fbp_status fbp_node_forward(const fbp_node *node, const fbp_arrays *arrays) {
-    return run_alone(node, arrays, FORWARD);
+    return run_in_pool(node, arrays, FBP_RUN_FORWARD);
 }
 
 fbp_status fbp_node_backward(const fbp_node *node, const fbp_arrays *arrays) {
-    return run_alone(node, arrays, BACKWARD);
+    return run_in_pool(node, arrays, FBP_RUN_BACKWARD);
 }
 
 fbp_status fbp_node_tangent(const fbp_node *node, const fbp_arrays *arrays) {
-    return run_alone(node, arrays, TANGENT);
+    return run_in_pool(node, arrays, FBP_RUN_TANGENT);
 }
 
 fbp_status fbp_node_backward_tangent(const fbp_node *node, const fbp_arrays *arrays) {
-    return run_alone(node, arrays, BACKWARD_TANGENT);
+    return run_in_pool(node, arrays, FBP_RUN_BACKWARD_TANGENT);
 }

@@ -3,69 +3,90 @@
 
 /* ---- packed copies ---- */
 
-static const char *parameter_at(const fbp_plan *plan, const void *params, int v) {
+/* What stays the same in a step: a parameter, a constant, or what is made of these. */
+static const char *weight_at(const fbp_plan *plan, const fbp_schedule *schedule, const void *params,
+                             const char *common, int v) {
     const fbp_value *value = &plan->graph.values[v];
     if (value->source == FBP_FROM_CONSTANT) return plan->graph.constants[value->index];
+    if (value->source == FBP_FROM_NODE)
+        return common +
+               (size_t)schedule->buffers[schedule->value_at[v]].offset * fbp_size(plan->dtype);
     return fbp_at(plan, params, plan->graph.parameters[value->index].offset);
 }
 
-/* Bytes of a node's copies. */
+/* Bytes of a node's copies for forward. */
 typedef struct {
-    size_t packed, packed_t, start;
+    size_t packed, start;
 } copy_bytes;
 
-static copy_bytes bytes_of(const fbp_plan *plan, int n, fbp_purpose purpose) {
-    const fbp_node *node = &plan->graph.nodes[n];
+static copy_bytes bytes_of(const fbp_node *node, fbp_purpose purpose) {
     const fbp_node_kernels *ops = fbp_node_ops(node);
-    copy_bytes bytes = {0, 0, 0};
-    if (purpose != FBP_FOR_TRAINING || node->products == FBP_PACKED)
-        ops->packed_bytes(node, &bytes.packed, &bytes.packed_t);
-    int back = purpose == FBP_FOR_TRAINING && plan->graph.values[plan->graph.inputs[n][0]].gradient;
-    if (!back) bytes.packed_t = 0; /* no gradient goes there */
+    copy_bytes bytes = {0, 0};
+    size_t back;
     if (purpose == FBP_FOR_FEW_ROWS) bytes.start = ops->direct_bytes(node);
-    if (bytes.start > 0) bytes.packed = 0;
+    if (bytes.start == 0 && (purpose != FBP_FOR_TRAINING || node->products == FBP_PACKED))
+        ops->packed_bytes(node, &bytes.packed, &back);
     return bytes;
 }
 
+/* And for the gradient of the input, if it is wanted. */
+static size_t bytes_for_backward(const fbp_plan *plan, int n) {
+    const fbp_node *node = &plan->graph.nodes[n];
+    size_t packed, back = 0;
+    if (node->products == FBP_PACKED && plan->graph.values[plan->graph.inputs[n][0]].gradient)
+        fbp_node_ops(node)->packed_bytes(node, &packed, &back);
+    return back;
+}
+
 static void *carve_copy(fbp_carver *carver, size_t bytes) {
-    void *at = fbp_carve(carver, (int64_t)bytes, 1);
-    return bytes > 0 ? at : NULL;
+    return bytes > 0 ? fbp_carve(carver, (int64_t)bytes, 1) : NULL;
 }
 
 /* Copies lie in the order in which a step reads them, forward and back: while a product works on
  * the end of one, it asks for the start of the next. */
-fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_purpose purpose,
-                               fbp_carver *carver) {
+fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, const char *common,
+                               fbp_purpose purpose, fbp_carver *carver) {
+    const fbp_schedule *s = purpose == FBP_FOR_TRAINING ? &plan->training : &plan->prediction;
     int n_nodes = plan->graph.n_nodes, counts = carver->base == NULL;
     fbp_weights none, *weights = fbp_carve(carver, n_nodes, sizeof *weights);
     for (int n = 0; n < n_nodes; n++) {
         const fbp_node *node = &plan->graph.nodes[n];
-        if (fbp_node_ops(node)->pack == NULL) continue;
-        copy_bytes bytes = bytes_of(plan, n, purpose);
+        if (!fbp_packs(node)) continue;
+        copy_bytes bytes = bytes_of(node, purpose);
         fbp_weights *w = counts ? &none : &weights[n];
         w->packed = carve_copy(carver, bytes.packed);
         w->start = carve_copy(carver, bytes.start);
         w->packed_t = NULL;
         if (counts) continue;
         const int *inputs = plan->graph.inputs[n];
-        w->params = parameter_at(plan, params, inputs[1]);
-        w->bias = node->n_in == 3 ? parameter_at(plan, params, inputs[2]) : NULL;
+        w->params = weight_at(plan, s, params, common, inputs[1]);
+        w->bias = node->n_in == 3 ? weight_at(plan, s, params, common, inputs[2]) : NULL;
     }
     for (int n = n_nodes - 1; purpose == FBP_FOR_TRAINING && n >= 0; n--) {
-        if (fbp_node_ops(&plan->graph.nodes[n])->pack == NULL) continue;
+        if (!fbp_packs(&plan->graph.nodes[n])) continue;
         fbp_weights *w = counts ? &none : &weights[n];
-        w->packed_t = carve_copy(carver, bytes_of(plan, n, purpose).packed_t);
+        w->packed_t = carve_copy(carver, bytes_for_backward(plan, n));
     }
     return weights;
 }
 
-void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fbp_team *team) {
-    fbp_range share = fbp_share(plan->n_copies, team);
+static void pack(const fbp_plan *plan, const fbp_weights *weights, int first, int count,
+                 const fbp_team *team) {
+    fbp_range share = fbp_share(count, team);
     for (int64_t c = share.begin; c < share.end; c++) {
-        const fbp_copies *copies = &plan->copies[c];
+        const fbp_copies *copies = &plan->copies[first + c];
         const fbp_node *node = &plan->graph.nodes[copies->node];
         fbp_node_ops(node)->pack(node, &weights[copies->node], copies->begin, copies->end);
     }
+}
+
+void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fbp_team *team) {
+    pack(plan, weights, 0, plan->n_copies, team);
+}
+
+void fbp_weights_pack_derived(const fbp_plan *plan, const fbp_weights *weights,
+                              const fbp_team *team) {
+    pack(plan, weights, plan->n_copies, plan->n_derived_copies, team);
 }
 
 /* ---- buffers ---- */
@@ -75,10 +96,19 @@ static size_t scratch_of_nodes(const fbp_plan *plan, int64_t samples) {
     for (int n = 0; n < plan->graph.n_nodes; n++) {
         const fbp_node *node = &plan->graph.nodes[n];
         size_t (*scratch)(const fbp_node *, int64_t) = fbp_node_ops(node)->scratch_bytes;
-        size_t bytes = scratch == NULL ? 0 : scratch(node, samples);
+        size_t bytes = scratch == NULL || node->alone ? 0 : scratch(node, samples);
         if (bytes > most) most = bytes;
     }
     return most;
+}
+
+/* Products may read a row of weights further than it is, by less than a cache line. */
+void fbp_pass_carve_common(fbp_pass *pass, const fbp_plan *plan, const fbp_schedule *schedule,
+                           fbp_carver *carver) {
+    if (schedule->common_elements == 0) return;
+    int64_t elements = schedule->common_elements + fbp_pad(plan->dtype);
+    pass->common_values = fbp_carve(carver, elements, fbp_size(plan->dtype));
+    pass->alone = fbp_carve(carver, plan->alone_bytes, 1);
 }
 
 static void carve_threads(fbp_pass *pass, int n_threads, size_t scratch, fbp_carver *carver) {
@@ -113,10 +143,10 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, in
     pass->params = params;
     pass->batch = batch;
     pass->tile = tile < batch ? tile : batch;
-    pass->weights = fbp_weights_carve(plan, params, FBP_FOR_TRAINING, carver);
+    fbp_pass_carve_common(pass, plan, pass->schedule, carver);
+    pass->weights = fbp_weights_carve(plan, params, pass->common_values, FBP_FOR_TRAINING, carver);
     pass->batch_values = fbp_carve(carver, batch * plan->training.batch_elements, size);
-    pass->common_values = fbp_carve(carver, plan->training.common_elements, size);
-    size_t parts = fbp_parts_bytes(plan, pass->schedule, batch);
+    size_t parts = fbp_parts_bytes(plan, pass->schedule, batch, whole);
     pass->parts = fbp_carve(carver, (int64_t)parts, 1);
     carve_losses(pass, whole, carver);
     int64_t gradient = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */

@@ -33,6 +33,7 @@ typedef struct {
     char *partials;       /* (n_tiles, most_parts): gradients of a tile */
     size_t partial_bytes; /* of each */
     fbp_counter *formed;  /* (n_tiles): how many of a tile's parts are there */
+    char *alone;          /* room for a node that runs by itself */
     char *parts;          /* of the sum that is formed at a meeting */
     fbp_counter summed;   /* how many of them are there */
     char *gradient;       /* (n_params): the sum so far, of a step of several batches; or NULL */
@@ -51,14 +52,21 @@ typedef enum {
  * with a carver of base NULL it only counts. */
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
                     int64_t whole, int n_threads, fbp_carver *carver);
+/* What all samples share, and room for what makes it; for predict, before its weights. */
+void fbp_pass_carve_common(fbp_pass *pass, const fbp_plan *plan, const fbp_schedule *schedule,
+                           fbp_carver *carver);
 void fbp_pass_carve_prediction(fbp_pass *pass, const fbp_plan *plan, int64_t tile, int n_threads,
                                fbp_carver *carver);
 
-/* The weights of each node, with room for their copies. */
-fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, fbp_purpose purpose,
-                               fbp_carver *carver);
-/* Fills the copies of this thread's share of the tiles. */
+/* The weights of each node, with room for their copies. `common` are the values that all samples
+ * share, where there are derived ones. */
+fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, const char *common,
+                               fbp_purpose purpose, fbp_carver *carver);
+/* Fills the copies of this thread's share of the tiles: those of parameters and constants; those of
+ * what is derived, too. */
 void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fbp_team *team);
+void fbp_weights_pack_derived(const fbp_plan *plan, const fbp_weights *weights,
+                              const fbp_team *team);
 
 /* ---- a thread at work on some samples of a batch ---- */
 
@@ -123,13 +131,18 @@ int fbp_first_bad_node(fbp_pass *pass, const fbp_batch *batch);
 /* The losses of a step, of so many samples, weighted and added up. */
 double fbp_step_loss(const fbp_pass *pass, int64_t rows);
 
-/* ---- meetings in the rows phase, of plans where samples are coupled ---- */
+/* ---- meetings in the rows phase, of plans with values that samples share ---- */
 
+/* All that parameters and constants alone make, and packed copies of it, for a step or a call. All
+ * threads have met before, and meet behind it before they read these. */
+void fbp_derive(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
+                const fbp_trace *trace);
 /* Steps [0, end), segment by segment. */
 void fbp_run_segments(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
                       const fbp_trace *trace);
 /* Bytes of the parts of any sum at a meeting. */
-size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch);
+size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch,
+                       int64_t whole);
 
 /* ---- weights phase ---- */
 

@@ -34,7 +34,7 @@ static int wants_blas(const fbp_plan *plan, int64_t n_in, int64_t n_out) {
 
 /* Input 1 of a node with copies is its matrix of weights. */
 static void choose_products(fbp_plan *plan, fbp_node *node) {
-    if (fbp_node_ops(node)->pack == NULL) {
+    if (!fbp_packs(node)) {
         node->products = FBP_PACKED;
         return;
     }
@@ -102,7 +102,7 @@ double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_th
         const fbp_node *node = &plan->graph.nodes[n];
         int cut = by_columns && fbp_node_ops(node)->pack != NULL;
         int back = plan->graph.values[plan->graph.inputs[n][0]].gradient;
-        if (fbp_is_elementwise(node)) continue;
+        if (fbp_is_elementwise(node) || node->alone) continue;
         double flops =
             node->row->reads_sparse ? (double)fbp_width(&node->out[0]) : fbp_product_flops(node);
         int64_t out = cut ? fbp_column_pieces(node, fbp_width(&node->out[0])) : 1;
@@ -202,6 +202,12 @@ static void measure(fbp_plan *plan) {
             n == 0 ? graph->inputs[n][0] == 0 : graph->inputs[n][0] == graph->first_result[n - 1];
         plan->is_chain &= last && (fbp_is_elementwise(node) || node->row->bias_follows);
     }
+    for (int n = 0; n < graph->n_nodes; n++)
+        for (fbp_way way = FBP_RUN_FORWARD; way <= FBP_RUN_BACKWARD; way++) {
+            const fbp_node *node = &graph->nodes[n];
+            int64_t bytes = node->alone ? (int64_t)fbp_alone_bytes(node, way) : 0;
+            if (bytes > plan->alone_bytes) plan->alone_bytes = bytes;
+        }
     plan->is_chain &= plan->most_positions == 1;
     int64_t batch = plan->training.batch_elements, tile = plan->training.tile_elements;
     plan->widest_sample = batch + tile;
@@ -224,8 +230,9 @@ static fbp_status compile(fbp_plan *plan, const fbp_graph_spec *spec) {
         int v = plan->outputs[i] = spec->outputs[i];
         if (v < 0 || v >= plan->graph.n_values || plan->graph.values[v].source != FBP_FROM_NODE ||
             !plan->graph.values[v].is.is.batched)
-            return fbp_fail(FBP_INVALID, "output %d: found value %d, wanted the result of a node",
-                            i, v);
+            return fbp_fail(FBP_INVALID,
+                            "output %d: found value %d, wanted the result of a node, of samples", i,
+                            v);
     }
     status = fbp_schedule_make(&plan->training, &plan->graph, 0, NULL);
     if (status == FBP_OK)

@@ -38,15 +38,16 @@ struct fbp_plan {
     fbp_dtype dtype;
     int uses_blas, copies_weights; /* some node: FBP_BLAS; not FBP_PACKED */
     int is_chain; /* of products and elementwise rows, each sample one row: columns can be cut */
+    int64_t alone_bytes;    /* room for any node that runs by itself */
     int64_t most_positions; /* rows of a sample in any value */
     int n_outputs;
     int *outputs;
     const fbp_variant *variant;
     const fbp_gemm_kernels *gemm;
     const fbp_vector_kernels *vector;
-    int n_tiles, n_copies, n_uses;
+    int n_tiles, n_copies, n_derived_copies, n_uses;
     fbp_tile *tiles;
-    fbp_copies *copies;
+    fbp_copies *copies;  /* those that are made of what is derived come last */
     fbp_use *uses;       /* of parameter p: uses[first_use[p]] to uses[first_use[p + 1] - 1] */
     int *first_use;      /* (n_parameters + 1) */
     int64_t tile_params; /* elements of all tiles: what is trained */
@@ -76,6 +77,18 @@ int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_th
  * layer counts for next to nothing, and is not cut: each piece would read all stored values. */
 double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
                      int by_columns);
+
+/* Blocks of samples in which a use yields its part of a gradient; a node that runs by itself yields
+ * it whole. */
+static inline int64_t fbp_use_blocks(const fbp_plan *plan, const fbp_use *use, int64_t samples) {
+    const fbp_node *node = &plan->graph.nodes[use->node];
+    return node->alone ? 1 : fbp_shared_blocks(node, samples);
+}
+
+/* Whether a use yields it but once a step, with the last of its batches. */
+static inline int fbp_comes_last(const fbp_plan *plan, const fbp_use *use) {
+    return plan->training.goes_apart && fbp_is_derived(&plan->graph, use->node);
+}
 
 /* The last step of making a plan: uses, tiles and copies. */
 fbp_status fbp_cut_parameters(fbp_plan *plan);

@@ -8,8 +8,7 @@
 typedef struct {
     fbp_pass pass;
     const fbp_samples *x;
-    fbp_weights *weights;
-    int prepared; /* the weights are, and stay */
+    const fbp_pass *frozen; /* whose weights are prepared, and stay; or NULL */
     const void *params;
     int raw, n_threads;
     void *const *out;
@@ -28,11 +27,18 @@ static fbp_purpose purpose_of(const fbp_prediction *call) {
 static void carve(void *context, fbp_carver *carver) {
     fbp_prediction *call = context;
     const fbp_plan *plan = call->pass.plan;
-    if (!call->prepared)
-        call->weights = fbp_weights_carve(plan, call->params, purpose_of(call), carver);
-    fbp_pass_carve_prediction(&call->pass, plan, call->tile, call->n_threads, carver);
-    call->pass.params = call->params;
-    call->pass.weights = call->weights;
+    fbp_pass *pass = &call->pass;
+    const fbp_pass *frozen = call->frozen;
+    pass->params = call->params;
+    if (frozen != NULL) {
+        pass->weights = frozen->weights;
+        pass->common_values = frozen->common_values;
+    } else {
+        fbp_pass_carve_common(pass, plan, &plan->prediction, carver);
+        pass->weights =
+            fbp_weights_carve(plan, call->params, pass->common_values, purpose_of(call), carver);
+    }
+    fbp_pass_carve_prediction(pass, plan, call->tile, call->n_threads, carver);
 }
 
 /* A lane's rows of an output to the caller's. */
@@ -59,19 +65,20 @@ static void run_thread(void *context, const fbp_team *team) {
     fbp_prediction *call = context;
     fbp_pass *pass = &call->pass;
     const fbp_plan *plan = pass->plan;
-    if (!call->prepared) {
-        fbp_weights_pack(plan, call->weights, team);
-        fbp_barrier(team);
-    }
     fbp_problem problem = {.x = call->x};
     fbp_batch batch = {.problem = &problem, .rows = call->x[0].rows};
+    if (call->frozen == NULL) {
+        fbp_weights_pack(plan, pass->weights, team);
+        if (plan->prediction.n_derived > 0) fbp_derive(pass, &batch, team, NULL);
+        fbp_barrier(team);
+    }
     fbp_range share = fbp_share(batch.rows, team);
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, &batch, team);
     for (int64_t begin = share.begin; begin < share.end; begin += call->tile) {
         lane.row = begin;
         lane.rows = share.end - begin < call->tile ? share.end - begin : call->tile;
-        fbp_run_steps(&lane, 0, pass->schedule->n_steps, NULL);
+        fbp_run_steps(&lane, pass->schedule->n_derived, pass->schedule->n_steps, NULL);
         for (int o = 0; o < plan->n_outputs; o++) yield_output(call, &lane, o);
         fbp_watch_work(&pass->watch, team, call->flops * (double)lane.rows);
         if (fbp_watch_stopped(&pass->watch)) return;
@@ -135,7 +142,7 @@ fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_
     plan_call(&call, plan, plan->flops, n_threads);
     fbp_carver counting = {NULL, 0}, copies = {NULL, 0};
     carve(&call, &counting);
-    fbp_weights_carve(plan, NULL, purpose_of(&call), &copies);
+    fbp_weights_carve(plan, NULL, NULL, purpose_of(&call), &copies);
     fbp_memory memory = {.weight_copies = (int64_t)copies.used,
                          .thread_scratch = (int64_t)call.pass.thread_bytes * call.n_threads,
                          .total = (int64_t)fbp_block_bytes(counting.used)};
@@ -148,13 +155,17 @@ fbp_memory fbp_plan_memory_of_predict(const fbp_plan *plan, int64_t rows, int n_
 struct fbp_frozen {
     fbp_plan *plan;
     void *params, *block;
-    fbp_weights *weights;
+    fbp_pass pass; /* its weights, and what is derived of them */
 };
 
 static void carve_frozen(fbp_frozen *frozen, fbp_carver *carver) {
-    const fbp_plan *plan = frozen->plan;
-    frozen->params = fbp_carve(carver, plan->graph.n_params, fbp_size(plan->dtype));
-    frozen->weights = fbp_weights_carve(plan, frozen->params, FBP_FOR_PREDICT, carver);
+    fbp_plan *plan = frozen->plan;
+    fbp_pass *pass = &frozen->pass;
+    pass->params = frozen->params = fbp_carve(carver, plan->graph.n_params, fbp_size(plan->dtype));
+    fbp_pass_carve_common(pass, plan, &plan->prediction, carver);
+    pass->weights =
+        fbp_weights_carve(plan, frozen->params, pass->common_values, FBP_FOR_PREDICT, carver);
+    if (plan->prediction.n_derived > 0) fbp_pass_carve_prediction(pass, plan, 1, 1, carver);
 }
 
 fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **out) {
@@ -172,7 +183,9 @@ fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **out) {
     fbp_carver carving = {frozen->block, 0};
     carve_frozen(frozen, &carving);
     memcpy(frozen->params, params, (size_t)plan->graph.n_params * fbp_size(plan->dtype));
-    fbp_weights_pack(plan, frozen->weights, &fbp_alone);
+    fbp_weights_pack(plan, frozen->pass.weights, &fbp_alone);
+    const fbp_batch none = {.rows = 1};
+    if (plan->prediction.n_derived > 0) fbp_derive(&frozen->pass, &none, &fbp_alone, NULL);
     *out = frozen;
     return FBP_OK;
 }
@@ -188,8 +201,7 @@ fbp_status fbp_frozen_predict(const fbp_frozen *frozen, const fbp_samples *x, in
                               void *const *out) {
     fbp_prediction call = {.x = x,
                            .params = frozen->params,
-                           .weights = frozen->weights,
-                           .prepared = 1,
+                           .frozen = &frozen->pass,
                            .raw = raw,
                            .out = out,
                            .pass = {.watch = {.ask = poll, .context = poll_context}}};

@@ -60,18 +60,34 @@ static void trace_before(const fbp_lane *lane, const fbp_trace *trace, int step)
 
 /* ---- steps ---- */
 
+/* On whole arrays, at a meeting. */
+static void run_alone(fbp_lane *lane, const fbp_node *node, fbp_way way) {
+    lane->call.at.samples = node->samples;
+    lane->call.at.draws.first = 0;
+    fbp_run_alone(node, &lane->call.at, way, lane->pass->alone);
+}
+
 static void run_forward(fbp_lane *lane, int n) {
     const fbp_node *node = &lane->pass->plan->graph.nodes[n];
+    if (node->alone) {
+        fbp_lane_forward(lane, n);
+        run_alone(lane, node, FBP_RUN_FORWARD);
+        return;
+    }
     fbp_node_ops(node)->forward(node, fbp_lane_forward(lane, n));
 }
 
 static void run_backward(fbp_lane *lane, const fbp_step *step) {
     const fbp_graph *graph = &lane->pass->plan->graph;
     const fbp_node *node = &graph->nodes[step->index];
+    if (node->alone) fbp_lane_forward(lane, step->index); /* it may copy what it does not read */
     fbp_call *call = fbp_lane_backward(lane, step->index);
     for (int i = 0; i < node->n_in; i++)
         if (step->to[i] >= 0) call->at.dx[i] = fbp_lane_buffer(lane, step->to[i], &node->in[i]);
-    fbp_node_ops(node)->backward(node, call);
+    if (node->alone)
+        run_alone(lane, node, FBP_RUN_BACKWARD);
+    else
+        fbp_node_ops(node)->backward(node, call);
 }
 
 static void set_padding(fbp_lane *lane, int v, double first, void *at) {

@@ -71,15 +71,18 @@ typedef struct {
 
 typedef struct {
     int n_steps, n_buffers, n_meetings;
+    int first_apart; /* the step from which on all go back through what is derived; or n_steps */
+    int goes_apart;  /* there is such a step wherever something derived goes back */
+    int n_derived;   /* the first steps: forward, of what parameters and constants alone make */
     fbp_step *steps;
     fbp_buffer *buffers;
     int first_loss;   /* a step */
     int coupled;      /* the first node that runs and reads a whole batch's samples; -1: none */
     int *complete_at; /* (n_values) the step before which a gradient is complete, or -1 */
-    int *value_at, *gradient_at;           /* (n_values) buffers; -1: none */
-    int *kept_at;                          /* (n_nodes, FBP_MAX_OUTPUTS) */
-    int *dx_at;                            /* (n_nodes, FBP_MAX_INPUTS) */
-    fbp_spots *spots;                      /* (n_nodes) */
+    int *value_at, *gradient_at; /* (n_values) buffers; -1: none */
+    int *kept_at;                /* (n_nodes, FBP_MAX_OUTPUTS) */
+    int *dx_at;       /* (n_nodes, FBP_MAX_INPUTS) gradients that the weights phase reads */
+    fbp_spots *spots; /* (n_nodes) */
     int64_t tile_elements, batch_elements; /* of one sample, in all buffers of a kind */
     int64_t common_elements;
 } fbp_schedule;

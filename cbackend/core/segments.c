@@ -1,9 +1,9 @@
-/* The rows phase of a plan where samples are coupled: its steps in segments, between which all
- * threads meet. In a segment each thread takes its tiles; at a meeting the whole batch is there,
- * and a sum over it is formed in parts, by all threads, that are added in their order by whoever
- * has formed the last, or one thread takes a step for all. Which parts there are depends on the
- * shapes alone, so the bits are the same on any number of threads. No formula is here, and no row's
- * name.
+/* The rows phase of a plan where samples share what is made: its steps in segments, between which
+ * all threads meet. First comes what parameters and constants alone make. In a segment each thread
+ * takes its tiles; at a meeting the whole batch is there, and a sum over it is formed in parts, by
+ * all threads, that are added in their order by whoever has formed the last, or one thread takes a
+ * step for all. Which parts there are depends on the shapes alone, so the bits are the same on any
+ * number of threads. No formula is here, and no row's name.
  *
  * Nobody leaves a phase early, since the others would wait: a call that is to stop skips tiles,
  * meets where the others do, and stops after the phase. */
@@ -13,89 +13,134 @@
 
 /* ---- parts ---- */
 
-/* The sum of a step over so many samples: its parts, and what each takes. */
+/* The sum of a step over so many samples: its parts, and what each takes. Parts are blocks of
+ * samples; of a gradient so many, for each of the `cuts` of its rows, of which a cut has `rows`. */
 typedef struct {
-    int64_t count;
+    int64_t count, blocks, cuts, rows;
     size_t bytes;
 } division;
 
+/* Rows of a gradient that one part forms: large ones occupy all threads so. Each element is summed
+ * by itself, unless by BLAS, whose bits hang on the cut: that is by the shapes alone. */
+static int64_t rows_of_cut(const fbp_node *node, int input) {
+    enum { elements_of_cut = 16384, rows_of_group = 16 };
+    const fbp_operand *is = &node->in[input];
+    int64_t rows = fbp_round_up(elements_of_cut / (fbp_width(is) + 1) + 1, rows_of_group);
+    return !node->row->divisible || rows > fbp_positions(is) ? fbp_positions(is) : rows;
+}
+
 static division division_of(const fbp_graph *graph, const fbp_step *step, int64_t samples) {
     const fbp_node *node = &graph->nodes[step->index];
-    division d = {0, 0};
+    division d = {.cuts = 1};
     if (step->kind == FBP_FORWARD) {
-        d.count = fbp_node_ops(node)->blocks(node, samples);
+        d.blocks = fbp_node_ops(node)->blocks(node, samples);
         d.bytes = fbp_node_ops(node)->partial_bytes(node);
     } else {
-        int64_t elements = fbp_elements(&node->in[step->from]) + fbp_pad(graph->dtype);
-        d.count = fbp_shared_blocks(node, samples); /* sums may overrun their end */
-        d.bytes = fbp_carved_bytes(elements, fbp_size(graph->dtype));
+        d.rows = rows_of_cut(node, step->from);
+        d.cuts = fbp_pieces(fbp_positions(&node->in[step->from]), d.rows);
+        d.blocks = fbp_shared_blocks(node, samples);
+        int64_t elements = d.rows * fbp_width(&node->in[step->from]) + fbp_pad(graph->dtype);
+        d.bytes = fbp_carved_bytes(elements, fbp_size(graph->dtype)); /* sums overrun their end */
     }
+    d.count = d.blocks * d.cuts;
     return d;
 }
 
-size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch) {
-    size_t most = 0;
+/* The gradient of what is derived is summed over all batches of a step, in the whole's blocks. */
+static int goes_on(const fbp_schedule *schedule, int s) { return s >= schedule->first_apart; }
+
+/* Bytes of the parts of steps [0, end): those of sums that go on lie behind the others. */
+static size_t parts_before(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch,
+                           int64_t whole, int end) {
+    size_t most = 0, going_on = 0;
     for (int s = 0; s < schedule->n_steps; s++) {
         if (schedule->steps[s].by != FBP_BY_PARTS) continue;
-        division d = division_of(&plan->graph, &schedule->steps[s], batch);
-        if ((size_t)d.count * d.bytes > most) most = (size_t)d.count * d.bytes;
+        int on = goes_on(schedule, s);
+        division d = division_of(&plan->graph, &schedule->steps[s], on ? whole : batch);
+        size_t bytes = (size_t)d.count * d.bytes;
+        if (on && s < end) going_on += bytes;
+        if (!on && bytes > most) most = bytes;
     }
-    return most;
+    return most + going_on;
 }
 
-static void form_part(fbp_lane *lane, const fbp_step *step, const division *d, int64_t part) {
+size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch,
+                       int64_t whole) {
+    return parts_before(plan, schedule, batch, whole, schedule->n_steps);
+}
+
+/* A part of a sum at a meeting: `to` is where it lies. */
+static void form_part(fbp_lane *lane, int s, const division *d, int64_t part, char *to) {
+    const fbp_batch *batch = lane->batch;
+    const fbp_step *step = &lane->pass->schedule->steps[s];
     const fbp_node *node = &lane->pass->plan->graph.nodes[step->index];
-    void *to = lane->pass->parts + (size_t)part * d->bytes;
-    int64_t all = lane->batch->rows;
     lane->row = 0;
-    lane->rows = all;
+    lane->rows = batch->rows;
     if (step->kind == FBP_FORWARD) {
         fbp_node_ops(node)->partial(node, fbp_lane_forward(lane, step->index), part, to);
         return;
     }
-    lane->row = all * part / d->count;
-    lane->rows = all * (part + 1) / d->count - lane->row;
+    const fbp_operand *is = &node->in[step->from];
+    int64_t block = part % d->blocks, begin = part / d->blocks * d->rows;
+    int64_t end = begin + d->rows < fbp_positions(is) ? begin + d->rows : fbp_positions(is);
+    int on = goes_on(lane->pass->schedule, s);
+    int64_t whole = on ? fbp_batch_whole(batch) : batch->rows, before = on ? batch->before : 0;
+    int64_t first = whole * block / d->blocks - before;
+    int64_t stop = whole * (block + 1) / d->blocks - before;
+    lane->row = first > 0 ? first : 0;
+    lane->rows = (stop < batch->rows ? stop : batch->rows) - lane->row;
+    if (lane->rows <= 0) return; /* it is of other batches */
     fbp_call *call = fbp_lane_backward(lane, step->index);
-    int64_t rows = fbp_positions(&node->in[step->from]);
-    fbp_node_ops(node)->backward_shared(node, call, step->from, 0, rows, 0, to);
+    fbp_node_ops(node)->backward_shared(node, call, step->from, begin, end, first < 0, to);
 }
 
-static void add_up(fbp_lane *lane, const fbp_step *step, const division *d) {
+static void add_up(fbp_lane *lane, const fbp_step *step, const division *d, char *parts) {
     const fbp_plan *plan = lane->pass->plan;
     const fbp_node *node = &plan->graph.nodes[step->index];
-    char *parts = lane->pass->parts;
     lane->row = 0;
     lane->rows = lane->batch->rows;
     if (step->kind == FBP_FORWARD) {
         fbp_node_ops(node)->join(node, fbp_lane_forward(lane, step->index), parts);
         return;
     }
-    int64_t n = fbp_elements(&node->in[step->from]);
-    void *g = fbp_lane_buffer(lane, step->to[0], &node->in[step->from]);
-    for (int64_t b = 1; b < d->count; b++)
-        plan->vector->add_scaled(n, 1.0, parts + (size_t)b * d->bytes, parts);
-    if (step->add)
-        plan->vector->add_scaled(n, 1.0, parts, g);
-    else
-        memcpy(g, parts, (size_t)n * fbp_size(plan->dtype));
+    const fbp_operand *is = &node->in[step->from];
+    for (int64_t cut = 0; cut < d->cuts; cut++) {
+        int64_t begin = cut * d->rows * fbp_width(is), left = fbp_elements(is) - begin;
+        int64_t n = left < d->rows * fbp_width(is) ? left : d->rows * fbp_width(is);
+        void *g = fbp_at(plan, fbp_lane_buffer(lane, step->to[0], is), begin);
+        char *first = parts + (size_t)(cut * d->blocks) * d->bytes;
+        for (int64_t b = 1; b < d->blocks; b++)
+            plan->vector->add_scaled(n, 1.0, first + (size_t)b * d->bytes, first);
+        if (step->add)
+            plan->vector->add_scaled(n, 1.0, first, g);
+        else
+            memcpy(g, first, (size_t)n * fbp_size(plan->dtype));
+    }
 }
 
 /* ---- meetings ---- */
 
-static void by_parts(fbp_pass *pass, fbp_lane *lane, const fbp_step *step, const fbp_team *team,
+static void by_parts(fbp_pass *pass, fbp_lane *lane, int s, const fbp_team *team,
                      const fbp_trace *trace) {
+    const fbp_step *step = &pass->schedule->steps[s];
     const fbp_node *node = &pass->plan->graph.nodes[step->index];
-    const division d = division_of(&pass->plan->graph, step, lane->batch->rows);
+    const fbp_batch *batch = lane->batch;
+    int on = goes_on(pass->schedule, s);
+    int64_t whole = fbp_batch_whole(batch);
+    const division d = division_of(&pass->plan->graph, step, on ? whole : batch->rows);
+    char *parts = pass->parts;
+    if (on) parts += parts_before(pass->plan, pass->schedule, pass->batch, whole, s);
     fbp_range share = fbp_share(d.count, team);
     if (share.begin == share.end) return;
-    double flops = node->flops[step->kind == FBP_FORWARD ? 0 : 1] * (double)lane->batch->rows;
+    double flops = node->flops[step->kind == FBP_FORWARD ? 0 : 1] * (double)batch->rows;
     for (int64_t part = share.begin; part < share.end; part++) {
-        form_part(lane, step, &d, part);
+        form_part(lane, s, &d, part, parts + (size_t)part * d.bytes);
         fbp_watch_work(&pass->watch, team, flops / (double)d.count);
     }
     if (fbp_counter_add(&pass->summed, share.end - share.begin) < d.count) return;
     fbp_counter_set(&pass->summed, 0);
-    add_up(lane, step, &d);
+    if (on && batch->after > 0) return;
+    add_up(lane, step, &d, parts);
     if (trace != NULL && step->kind == FBP_FORWARD) fbp_trace_results(lane, trace, step->index);
 }
 
@@ -111,15 +156,27 @@ static void meet(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, i
                  const fbp_trace *trace) {
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, batch, team);
-    fbp_barrier(team);
     if (pass->schedule->steps[step].by != FBP_BY_PARTS) {
+        if (goes_on(pass->schedule, step) && batch->after > 0) return;
         by_one(&lane, step, team, trace);
         return;
     }
     double *seconds = fbp_trace_seconds(pass->plan, trace, &pass->schedule->steps[step]);
     double before = seconds == NULL ? 0.0 : fbp_seconds();
-    by_parts(pass, &lane, &pass->schedule->steps[step], team, trace);
+    by_parts(pass, &lane, step, team, trace);
     if (seconds != NULL) *seconds += fbp_seconds() - before;
+}
+
+/* ---- what is derived ---- */
+
+void fbp_derive(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
+                const fbp_trace *trace) {
+    fbp_lane lane;
+    fbp_lane_begin(&lane, pass, batch, team);
+    for (int s = 0; s < pass->schedule->n_derived; s++) by_one(&lane, s, team, trace);
+    if (pass->plan->n_derived_copies == 0) return;
+    fbp_barrier(team);
+    fbp_weights_pack_derived(pass->plan, pass->weights, team);
 }
 
 /* ---- the phase ---- */
@@ -127,12 +184,20 @@ static void meet(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, i
 void fbp_run_segments(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
                       const fbp_trace *trace) {
     const fbp_step *steps = pass->schedule->steps;
-    for (int s = 0, next; s < end; s = next) {
+    int first = pass->schedule->n_derived;
+    if (first > 0) {
+        fbp_derive(pass, batch, team, trace);
+        fbp_barrier(team);
+    }
+    for (int s = first, next; s < end; s = next) {
         for (next = s; next < end && steps[next].by == FBP_BY_TILES; next++) continue;
         fbp_run_tiles(pass, batch, team, s, next, trace);
-        int first = next;
-        for (; next < end && steps[next].by != FBP_BY_TILES; next++)
+        int meeting = next;
+        for (; next < end && steps[next].by != FBP_BY_TILES; next++) {
+            int alone = next > meeting && steps[next - 1].by == FBP_BY_ONE;
+            if (!alone || steps[next].by != FBP_BY_ONE) fbp_barrier(team); /* else one goes on */
             meet(pass, batch, team, next, trace);
-        if (next > first && next < end) fbp_barrier(team);
+        }
+        if (next > meeting && next < end) fbp_barrier(team);
     }
 }

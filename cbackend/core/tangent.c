@@ -1,42 +1,23 @@
-/* Forward mode, and forward over reverse: the derivative of a pass along one direction of the
- * parameters (and, in forward mode, of the samples). One thread, tile by tile, every value in a
- * buffer of its own, without packed copies. */
+/* Forward mode: the derivative of a pass along one direction of the parameters and of the samples.
+ * One thread, tile by tile, every value in a buffer of its own, without packed copies. What
+ * parameters and constants alone make goes forward before the first tile. */
 #include <string.h>
 
-#include "core/pass.h"
 #include "core/status.h"
+#include "core/tangents.h"
 
 enum { most_tangent_rows = 64 };
-
-/* Of a value: what it is and its tangent, its gradient and the tangent of that; and whether a
- * gradient has come yet. */
-typedef struct {
-    void *x, *tx, *d, *td;
-    int reached;
-} strand;
-
-typedef struct {
-    const fbp_plan *plan;
-    const void *params, *tparams;
-    int64_t tile;
-    int back;       /* gradients too */
-    strand *values; /* (n_values) */
-    strand *kept;   /* (n_nodes, FBP_MAX_OUTPUTS) */
-    void *zeros;    /* of the largest parameter or constant, for a constant's tangent */
-    void *again[FBP_MAX_INPUTS + FBP_MAX_OUTPUTS]; /* the largest operand each */
-    void *scratch, *scale, *loss, *target;
-} fbp_tangents;
 
 /* ---- memory ---- */
 
 static void *carve_one(const fbp_tangents *call, const fbp_operand *x, fbp_carver *carver) {
-    int64_t n = call->tile * x->sample_stride + fbp_pad(call->plan->dtype);
+    int64_t n = fbp_extent(x, call->tile) + fbp_pad(call->plan->dtype);
     return fbp_carve(carver, n, fbp_size(call->plan->dtype));
 }
 
-static void carve_strand(const fbp_tangents *call, const fbp_operand *x, strand *s,
+static void carve_strand(const fbp_tangents *call, const fbp_operand *x, fbp_strand *s,
                          fbp_carver *carver) {
-    strand made = {carve_one(call, x, carver), carve_one(call, x, carver), NULL, NULL, 0};
+    fbp_strand made = {carve_one(call, x, carver), carve_one(call, x, carver), NULL, NULL, 0};
     if (call->back) {
         made.d = carve_one(call, x, carver);
         made.td = carve_one(call, x, carver);
@@ -49,12 +30,15 @@ static void carve_strands(fbp_tangents *call, fbp_carver *carver) {
     call->values = fbp_carve(carver, graph->n_values, sizeof *call->values);
     call->kept = fbp_carve(carver, (int64_t)graph->n_nodes * FBP_MAX_OUTPUTS, sizeof *call->kept);
     for (int v = 0; v < graph->n_values; v++)
-        if (graph->values[v].is.is.batched && !fbp_is_sparse(&graph->values[v]))
+        if ((graph->values[v].is.is.batched && !fbp_is_sparse(&graph->values[v])) ||
+            graph->values[v].source == FBP_FROM_NODE)
             carve_strand(call, &graph->values[v].is, &call->values[v], carver);
     for (int n = 0; n < graph->n_nodes; n++) {
         const fbp_node *node = &graph->nodes[n];
-        for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
-            carve_strand(call, &node->out[i], &call->kept[n * FBP_MAX_OUTPUTS + i], carver);
+        for (int i = node->n_out; i < node->n_out + node->n_kept; i++) {
+            fbp_operand kept = fbp_kept_operand(node, i);
+            carve_strand(call, &kept, &call->kept[n * FBP_MAX_OUTPUTS + i], carver);
+        }
     }
 }
 
@@ -71,10 +55,14 @@ static void carve(void *context, fbp_carver *carver) {
         if (x->sample_stride * call->tile > widest) widest = x->sample_stride * call->tile;
         if (!x->is.batched && elements > unbatched) unbatched = elements;
     }
+    if (graph->flops_alone[0] > 0.0 && unbatched > widest) widest = unbatched;
     for (int n = 0; n < graph->n_nodes; n++) {
         const fbp_node *node = &graph->nodes[n];
-        if (fbp_node_ops(node)->scratch_bytes == NULL) continue;
-        size_t bytes = fbp_node_ops(node)->scratch_bytes(node, call->tile);
+        size_t bytes = 0;
+        for (fbp_way way = FBP_RUN_FORWARD; node->alone && way <= FBP_RUN_BACKWARD_TANGENT; way++)
+            if (fbp_alone_bytes(node, way) > bytes) bytes = fbp_alone_bytes(node, way);
+        if (!node->alone && fbp_node_ops(node)->scratch_bytes != NULL)
+            bytes = fbp_node_ops(node)->scratch_bytes(node, call->tile);
         if (bytes > scratch) scratch = bytes;
     }
     for (int i = 0; i < graph->n_losses; i++) {
@@ -94,7 +82,8 @@ static void carve(void *context, fbp_carver *carver) {
     if (carver->base != NULL) memset(call->zeros, 0, (size_t)unbatched * size);
 }
 
-static fbp_status start(fbp_tangents *call, fbp_plan *plan, int64_t rows, fbp_scratch *scratch) {
+fbp_status fbp_tangents_start(fbp_tangents *call, fbp_plan *plan, int64_t rows,
+                              fbp_scratch *scratch) {
     if (plan->training.coupled >= 0)
         return fbp_fail(FBP_ABSENT,
                         "the row '%s' couples the samples of a batch: tangents take them in tiles",
@@ -107,9 +96,8 @@ static fbp_status start(fbp_tangents *call, fbp_plan *plan, int64_t rows, fbp_sc
 
 /* ---- forward ---- */
 
-/* Padding behind rows: a one behind those of values, none behind tangents and gradients. */
-static void set_padding(const fbp_tangents *call, const fbp_operand *x, int64_t rows, double first,
-                        void *at) {
+void fbp_tangents_pad(const fbp_tangents *call, const fbp_operand *x, int64_t rows, double first,
+                      void *at) {
     if (x->row_stride == fbp_width(x)) return;
     call->plan->vector->set_bias_input(rows * fbp_positions(x), fbp_width(x), x->row_stride, first,
                                        at);
@@ -127,14 +115,14 @@ static void take_tangent(const fbp_tangents *call, const fbp_value *value, const
                fbp_at(plan, tx, first * fbp_elements(x) + r * fbp_width(x)), width);
 }
 
-static void fill_inputs(fbp_tangents *call, int n, const fbp_batch *batch, fbp_call *to,
-                        fbp_sparse_rows *sparse) {
+void fbp_tangents_fill(fbp_tangents *call, int n, const fbp_batch *batch, fbp_call *to,
+                       fbp_sparse_rows *sparse) {
     const fbp_plan *plan = call->plan;
     const fbp_graph *graph = &plan->graph;
     const fbp_node *node = &graph->nodes[n];
     for (int i = 0; i < node->n_in; i++) {
         const fbp_value *value = &graph->values[graph->inputs[n][i]];
-        const strand *s = &call->values[graph->inputs[n][i]];
+        const fbp_strand *s = &call->values[graph->inputs[n][i]];
         if (value->source == FBP_FROM_PARAMETER) {
             int64_t offset = graph->parameters[value->index].offset;
             to->at.x[i] = fbp_at(plan, call->params, offset);
@@ -151,8 +139,8 @@ static void fill_inputs(fbp_tangents *call, int n, const fbp_batch *batch, fbp_c
         }
     }
     for (int i = 0; i < node->n_out + node->n_kept; i++) {
-        const strand *s = i < node->n_out ? &call->values[graph->first_result[n] + i]
-                                          : &call->kept[n * FBP_MAX_OUTPUTS + i];
+        const fbp_strand *s = i < node->n_out ? &call->values[graph->first_result[n] + i]
+                                              : &call->kept[n * FBP_MAX_OUTPUTS + i];
         to->at.y[i] = s->x;
         to->at.ty[i] = s->tx;
         to->at.dy[i] = s->d;
@@ -166,9 +154,23 @@ static void fill_inputs(fbp_tangents *call, int n, const fbp_batch *batch, fbp_c
     to->scratch = call->scratch;
 }
 
-/* Through all nodes for the samples of a tile; tx0 holds, for each input, NULL or the tangent of
- * all samples (n_samples, elements), dense. */
-static void forward(fbp_tangents *call, const fbp_batch *batch, const void *const *tx0) {
+fbp_call fbp_tangents_alone(fbp_tangents *call, int n, const fbp_batch *batch) {
+    fbp_sparse_rows none[FBP_MAX_INPUTS];
+    fbp_call one = {.begin = 0};
+    fbp_tangents_fill(call, n, batch, &one, none);
+    one.at.samples = call->plan->graph.nodes[n].samples;
+    one.at.draws.first = 0;
+    return one;
+}
+
+static void forward_alone(fbp_tangents *call, int n, const fbp_batch *batch) {
+    const fbp_node *node = &call->plan->graph.nodes[n];
+    fbp_call one = fbp_tangents_alone(call, n, batch);
+    fbp_run_alone(node, &one.at, FBP_RUN_FORWARD, call->scratch);
+    fbp_run_alone(node, &one.at, FBP_RUN_TANGENT, call->scratch);
+}
+
+void fbp_tangents_forward(fbp_tangents *call, const fbp_batch *batch, const void *const *tx0) {
     const fbp_plan *plan = call->plan;
     const fbp_graph *graph = &plan->graph;
     for (int v = 0; v < graph->n_inputs; v++) {
@@ -180,15 +182,19 @@ static void forward(fbp_tangents *call, const fbp_batch *batch, const void *cons
     }
     for (int n = 0; n < graph->n_nodes; n++) {
         const fbp_node *node = &graph->nodes[n];
+        if (node->alone) {
+            if (batch->first == 0) forward_alone(call, n, batch);
+            continue;
+        }
         fbp_sparse_rows sparse[FBP_MAX_INPUTS];
         fbp_call one = {.begin = 0};
-        fill_inputs(call, n, batch, &one, sparse);
+        fbp_tangents_fill(call, n, batch, &one, sparse);
         fbp_node_ops(node)->forward(node, &one);
         fbp_run_tangent(node, &one, call->again);
         for (int i = 0; i < node->n_out; i++) {
             const fbp_operand *y = &node->out[i];
-            set_padding(call, y, batch->rows, 1.0, one.at.y[i]);
-            set_padding(call, y, batch->rows, 0.0, one.at.ty[i]);
+            fbp_tangents_pad(call, y, batch->rows, 1.0, one.at.y[i]);
+            fbp_tangents_pad(call, y, batch->rows, 0.0, one.at.ty[i]);
         }
     }
 }
@@ -209,13 +215,13 @@ fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
     if (status != FBP_OK || x[0].rows == 0) return status;
     fbp_tangents call = {.params = params, .tparams = tparams};
     fbp_scratch scratch;
-    status = start(&call, plan, x[0].rows, &scratch);
+    status = fbp_tangents_start(&call, plan, x[0].rows, &scratch);
     if (status != FBP_OK) return status;
     fbp_problem problem = {.x = x};
     for (int64_t first = 0; first < x[0].rows; first += call.tile) {
         int64_t left = x[0].rows - first, rows = left < call.tile ? left : call.tile;
         fbp_batch batch = {.problem = &problem, .first = first, .rows = rows};
-        forward(&call, &batch, tx);
+        fbp_tangents_forward(&call, &batch, tx);
         for (int o = 0; o < plan->n_outputs; o++) {
             const fbp_operand *z = &plan->graph.values[plan->outputs[o]].is;
             int64_t k = fbp_width(z), positions = fbp_positions(z);
@@ -224,140 +230,6 @@ fbp_status fbp_tangent(fbp_plan *plan, const void *params, const fbp_samples *x,
                        fbp_at(plan, call.values[plan->outputs[o]].tx, r * z->row_stride),
                        (size_t)k * fbp_size(plan->dtype));
         }
-    }
-    fbp_pool_give(&plan->pool, scratch);
-    return FBP_OK;
-}
-
-/* ---- forward over reverse ---- */
-
-/* A gradient with its tangent arrives at a value: written where none has come, else added. */
-static void arrive(fbp_tangents *call, int v, int64_t rows, const void *d, const void *td) {
-    strand *s = &call->values[v];
-    int64_t n = rows * call->plan->graph.values[v].is.sample_stride;
-    size_t bytes = (size_t)n * fbp_size(call->plan->dtype);
-    if (s->reached) {
-        call->plan->vector->add_scaled(n, 1.0, d, s->d);
-        call->plan->vector->add_scaled(n, 1.0, td, s->td);
-    } else {
-        memcpy(s->d, d, bytes);
-        memcpy(s->td, td, bytes);
-    }
-    s->reached = 1;
-}
-
-static void start_at_losses(fbp_tangents *call, const fbp_batch *batch) {
-    const fbp_plan *plan = call->plan;
-    for (int v = 0; v < plan->graph.n_values; v++) call->values[v].reached = 0;
-    for (int i = 0; i < plan->graph.n_losses; i++) {
-        const fbp_loss *loss = &plan->graph.losses[i];
-        const fbp_loss_kernels *kernels = loss->row->kernels[plan->dtype];
-        const fbp_operand *z = &plan->graph.values[loss->value].is;
-        int64_t rows = batch->rows * fbp_positions(z), k = fbp_width(z), ld = z->row_stride;
-        const strand *s = &call->values[loss->value];
-        fbp_batch_targets(plan, batch, i, 0, batch->rows, call->target);
-        fbp_batch_scales(plan, batch, loss, 0, batch->rows, call->scale);
-        kernels->forward(rows, k, ld, s->x, call->target, call->scale, call->loss, call->again[0],
-                         loss->attrs);
-        kernels->tangent(rows, k, ld, s->x, s->tx, call->target, call->scale, NULL, call->again[1],
-                         loss->attrs);
-        if (plan->graph.values[loss->value].gradient)
-            arrive(call, loss->value, batch->rows, call->again[0], call->again[1]);
-    }
-}
-
-/* Gradients of a node's inputs and their tangents, in buffers of their own until they arrive. */
-static void node_backward(fbp_tangents *call, int n, const fbp_batch *batch, fbp_call *one) {
-    const fbp_plan *plan = call->plan;
-    const fbp_graph *graph = &plan->graph;
-    const fbp_node *node = &graph->nodes[n];
-    for (int i = 0; i < node->n_in; i++) {
-        int v = graph->inputs[n][i];
-        int wanted = (node->differentiable & ~node->shared) >> i & 1u && graph->values[v].gradient;
-        unsigned reads = node->reads_dx >> i & 1u;
-        if (!wanted && !reads) continue;
-        /* One input at a time: two buffers, and two for what a bilinear row yields again; two stay
-         * as they are, for the gradients that are made of them. */
-        one->at.dx[i] = call->again[reads ? 4 : 0];
-        one->at.tdx[i] = call->again[reads ? 5 : 1];
-        void *again[FBP_MAX_INPUTS] = {call->again[2], call->again[3]};
-        fbp_node_ops(node)->backward(node, one);
-        fbp_run_backward_tangent(node, one, again);
-        if (wanted) arrive(call, v, batch->rows, one->at.dx[i], one->at.tdx[i]);
-        if (!reads) one->at.dx[i] = one->at.tdx[i] = NULL;
-    }
-}
-
-static void backward(fbp_tangents *call, const fbp_batch *batch, void *product) {
-    const fbp_plan *plan = call->plan;
-    const fbp_graph *graph = &plan->graph;
-    start_at_losses(call, batch);
-    for (int n = graph->n_nodes - 1; n >= 0; n--) {
-        const fbp_node *node = &graph->nodes[n];
-        int reached = 0;
-        for (int i = 0; i < node->n_out; i++) {
-            strand *s = &call->values[graph->first_result[n] + i];
-            size_t bytes =
-                (size_t)(batch->rows * node->out[i].sample_stride) * fbp_size(plan->dtype);
-            reached |= s->reached;
-            if (!s->reached) memset(s->d, 0, bytes), memset(s->td, 0, bytes);
-            set_padding(call, &node->out[i], batch->rows, 0.0, s->d);
-            set_padding(call, &node->out[i], batch->rows, 0.0, s->td);
-        }
-        if (!reached) continue;
-        fbp_sparse_rows sparse[FBP_MAX_INPUTS];
-        fbp_call one = {.begin = 0};
-        fill_inputs(call, n, batch, &one, sparse);
-        node_backward(call, n, batch, &one);
-        for (int i = 0; i < node->n_in; i++) {
-            const fbp_value *value = &graph->values[graph->inputs[n][i]];
-            if (!(node->shared >> i & 1u) || !value->gradient) continue;
-            fbp_run_shared_tangent(node, &one, i, 0, fbp_positions(&value->is), 1,
-                                   fbp_at(plan, product, graph->parameters[value->index].offset));
-        }
-    }
-}
-
-static fbp_status check_backward_tangents(const fbp_plan *plan) {
-    for (int i = 0; i < plan->graph.n_losses; i++) {
-        const fbp_row *row = plan->graph.losses[i].row;
-        if (((const fbp_loss_kernels *)row->kernels[plan->dtype])->tangent == NULL)
-            return fbp_fail(FBP_ABSENT, "the loss '%s' has no tangent", row->name);
-    }
-    for (int n = 0; n < plan->graph.n_nodes; n++)
-        if (!fbp_has_backward_tangent(plan->graph.nodes[n].row))
-            return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent of its backward",
-                            plan->graph.nodes[n].row->name);
-    return FBP_OK;
-}
-
-fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_problem *problem,
-                               const void *v, void *product) {
-    double weight = 0.0;
-    fbp_status status = fbp_check_problem(plan, problem, &weight);
-    if (status == FBP_OK) status = check_backward_tangents(plan);
-    if (status != FBP_OK) return status;
-    int64_t n = fbp_problem_rows(problem);
-    fbp_tangents call = {.params = params, .tparams = v, .back = 1};
-    fbp_scratch scratch;
-    status = start(&call, plan, n, &scratch);
-    if (status != FBP_OK) return status;
-    memset(product, 0, (size_t)plan->graph.n_params * fbp_size(plan->dtype));
-    for (int64_t first = 0; first < n; first += call.tile) {
-        int64_t rows = n - first < call.tile ? n - first : call.tile;
-        fbp_batch batch = {.problem = problem,
-                           .first = first,
-                           .rows = rows,
-                           .weight = weight,
-                           .masks = problem->masks,
-                           .draws = problem->draws};
-        forward(&call, &batch, NULL);
-        backward(&call, &batch, product);
-    }
-    for (int t = 0; t < plan->n_tiles; t++) {
-        int64_t offset = plan->tiles[t].offset;
-        plan->vector->add_scaled(plan->tiles[t].weights, problem->alpha / weight,
-                                 fbp_at(plan, v, offset), fbp_at(plan, product, offset));
     }
     fbp_pool_give(&plan->pool, scratch);
     return FBP_OK;

@@ -7,7 +7,7 @@
 int fbp_parts_of(const fbp_plan *plan, int p, int64_t samples) {
     int64_t parts = 0;
     for (int u = plan->first_use[p]; u < plan->first_use[p + 1]; u++)
-        parts += fbp_shared_blocks(&plan->graph.nodes[plan->uses[u].node], samples);
+        parts += fbp_use_blocks(plan, &plan->uses[u], samples);
     return (int)parts;
 }
 
@@ -72,7 +72,8 @@ static int64_t tile_rows(const fbp_plan *plan, int p) {
 static int is_divisible(const fbp_plan *plan, int p) {
     int divisible = 1;
     for (int u = plan->first_use[p]; u < plan->first_use[p + 1]; u++)
-        divisible &= plan->graph.nodes[plan->uses[u].node].row->divisible;
+        divisible &= plan->graph.nodes[plan->uses[u].node].row->divisible ||
+                     plan->graph.nodes[plan->uses[u].node].alone;
     return divisible;
 }
 
@@ -122,7 +123,7 @@ static fbp_status find_uses(fbp_plan *plan) {
         for (int n = graph->n_nodes - 1; n >= 0; n--)
             for (int i = 0; i < graph->nodes[n].n_in; i++) {
                 int used = graph->inputs[n][i] == graph->parameters[p].value &&
-                           fbp_sums_gradient(graph, n, i);
+                           (fbp_sums_gradient(graph, n, i) || fbp_yields_gradient(graph, n, i));
                 fbp_use use = {n, i};
                 if (used) plan->uses[plan->n_uses++] = use;
             }
@@ -131,23 +132,41 @@ static fbp_status find_uses(fbp_plan *plan) {
     return FBP_OK;
 }
 
+static int packs_derived(const fbp_plan *plan, int n) {
+    const fbp_graph *graph = &plan->graph;
+    int derived = 0;
+    for (int i = 1; i < graph->nodes[n].n_in; i++)
+        derived |= graph->values[graph->inputs[n][i]].source == FBP_FROM_NODE;
+    return derived;
+}
+
+/* Counts tiles of copies behind the first `count` or, with room for them, makes them; returns how
+ * many there are then. */
+static int cut_copies_of(fbp_plan *plan, int n, int count) {
+    enum { rows_of_a_tile = 64 };
+    const fbp_node *node = &plan->graph.nodes[n];
+    int64_t rows = fbp_positions(&node->in[1]) + (node->n_in == 3);
+    for (int64_t begin = 0; begin < rows; begin += rows_of_a_tile, count++) {
+        int64_t end = begin + rows_of_a_tile < rows ? begin + rows_of_a_tile : rows;
+        fbp_copies copies = {n, begin, end};
+        if (plan->copies != NULL) plan->copies[count] = copies;
+    }
+    return count;
+}
+
 /* Copies of weights are packed by several threads: in tiles of their rows. */
 static fbp_status cut_copies(fbp_plan *plan) {
-    enum { rows_of_a_tile = 64 };
     for (int pass = 0; pass < 2; pass++) {
-        int count = 0;
-        for (int n = 0; n < plan->graph.n_nodes; n++) {
-            const fbp_node *node = &plan->graph.nodes[n];
-            if (fbp_node_ops(node)->pack == NULL) continue;
-            int64_t rows = fbp_positions(&node->in[1]) + (node->n_in == 3);
-            for (int64_t begin = 0; begin < rows; begin += rows_of_a_tile, count++) {
-                int64_t end = begin + rows_of_a_tile < rows ? begin + rows_of_a_tile : rows;
-                fbp_copies copies = {n, begin, end};
-                if (pass == 1) plan->copies[count] = copies;
-            }
+        int count[2] = {0, 0};
+        for (int derived = 0, all = 0; derived < 2; derived++) {
+            for (int n = 0; n < plan->graph.n_nodes; n++)
+                if (fbp_packs(&plan->graph.nodes[n]) && packs_derived(plan, n) == derived)
+                    all = cut_copies_of(plan, n, all);
+            count[derived] = all;
         }
-        plan->n_copies = count;
-        if (pass == 0) plan->copies = fbp_alloc((size_t)count * sizeof *plan->copies);
+        plan->n_copies = count[0];
+        plan->n_derived_copies = count[1] - count[0];
+        if (pass == 0) plan->copies = fbp_alloc((size_t)count[1] * sizeof *plan->copies);
         if (plan->copies == NULL) return FBP_NO_MEMORY;
     }
     return FBP_OK;

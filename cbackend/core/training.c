@@ -176,7 +176,7 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, 
     int64_t params = plan->graph.n_params * (int64_t)fbp_size(plan->dtype);
     fbp_memory memory = {0};
     fbp_carver copies = {NULL, 0};
-    fbp_weights_carve(plan, NULL, FBP_FOR_TRAINING, &copies);
+    fbp_weights_carve(plan, NULL, NULL, FBP_FOR_TRAINING, &copies);
     memory.weight_copies = (int64_t)copies.used;
     count_values(plan, spec->batch, &memory);
     fbp_training training = {.spec = *spec, .n_samples = n_samples};

@@ -64,7 +64,7 @@ static void renew_copies(const fbp_training *training, const fbp_tile *tile) {
         const fbp_use *use = &plan->uses[u];
         const fbp_node *node = &plan->graph.nodes[use->node];
         int64_t above = use->input == 2 ? fbp_positions(&node->in[1]) : 0;
-        if (fbp_node_ops(node)->pack != NULL)
+        if (fbp_packs(node))
             fbp_node_ops(node)->pack(node, &training->pass.weights[use->node], above + tile->begin,
                                      above + tile->end);
     }

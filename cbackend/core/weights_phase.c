@@ -15,16 +15,17 @@ static int uses_of(const fbp_plan *plan, int p) {
 
 /* What a unit of a tile costs, in 1/64 of an element over all samples. */
 static int64_t unit_cost(const fbp_plan *plan, const fbp_tile *tile, int parts) {
-    return 64 * tile->cost * uses_of(plan, tile->parameter) / parts;
+    return parts == 0 ? 0 : 64 * tile->cost * uses_of(plan, tile->parameter) / parts;
 }
 
 /* Of the blocks of samples in which a use's gradient is formed over the whole step, those that have
  * rows in the batch. */
 static fbp_range blocks_in(const fbp_plan *plan, const fbp_batch *batch, const fbp_use *use) {
     int64_t whole = fbp_batch_whole(batch), end = batch->before + batch->rows;
-    int64_t blocks = fbp_shared_blocks(&plan->graph.nodes[use->node], whole);
+    int64_t blocks = fbp_use_blocks(plan, use, whole);
     fbp_range in = {0, blocks};
-    if (whole == batch->rows) return in;
+    if (fbp_comes_last(plan, use)) in.begin = batch->after > 0;
+    if (whole == batch->rows || fbp_comes_last(plan, use)) return in;
     while (whole * (in.begin + 1) / blocks <= batch->before) in.begin++;
     while (whole * (in.end - 1) / blocks >= end) in.end--;
     return in;
@@ -92,11 +93,26 @@ void fbp_units_next(const fbp_plan *plan, const fbp_batch *batch, fbp_units *uni
     units->left--;
     if (++units->part < units->n_parts || units->left == 0) return;
     units->part = 0;
-    units->tile++;
-    if (units->most_parts > 1) units->n_parts = parts_of(plan, &plan->tiles[units->tile], batch);
+    do {
+        units->tile++;
+        if (units->most_parts > 1)
+            units->n_parts = parts_of(plan, &plan->tiles[units->tile], batch);
+    } while (units->n_parts == 0);
 }
 
 /* ---- gradients ---- */
+
+/* Of a gradient that a node by itself has yielded. */
+static void take(const fbp_lane *lane, const fbp_tile *tile, const fbp_use *use, int add, void *g) {
+    const fbp_plan *plan = lane->pass->plan;
+    const fbp_operand *is = &plan->graph.values[plan->graph.inputs[use->node][use->input]].is;
+    int at = lane->pass->schedule->dx_at[use->node * FBP_MAX_INPUTS + use->input];
+    const void *from = fbp_at(plan, fbp_lane_buffer(lane, at, is), tile->begin * fbp_width(is));
+    if (add)
+        plan->vector->add_scaled(tile->cost, 1.0, from, g);
+    else
+        memcpy(g, from, (size_t)tile->cost * fbp_size(plan->dtype));
+}
 
 /* The part of a tile's gradient that one use has, over rows of the batch. */
 static void form(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile,
@@ -106,6 +122,10 @@ static void form(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *t
     fbp_lane_begin(&lane, pass, batch, team);
     lane.row = rows.begin;
     lane.rows = rows.end - rows.begin;
+    if (node->alone) {
+        take(&lane, tile, use, add, g);
+        return;
+    }
     fbp_call *call = fbp_lane_backward(&lane, use->node);
     fbp_node_ops(node)->backward_shared(node, call, use->input, tile->begin, tile->end, add, g);
 }
@@ -132,7 +152,7 @@ static void *add_up(const fbp_pass *pass, int t, int64_t rows) {
     const fbp_tile *tile = &plan->tiles[t];
     int part = 0;
     for (int u = plan->first_use[tile->parameter]; u < plan->first_use[tile->parameter + 1]; u++) {
-        int64_t blocks = fbp_shared_blocks(&plan->graph.nodes[plan->uses[u].node], rows);
+        int64_t blocks = fbp_use_blocks(plan, &plan->uses[u], rows);
         void *first = partial_of(pass, t, part);
         for (int64_t b = 1; b < blocks; b++)
             plan->vector->add_scaled(tile->cost, 1.0, partial_of(pass, t, part + (int)b), first);
@@ -146,7 +166,7 @@ fbp_part fbp_unit_part(const fbp_plan *plan, const fbp_batch *batch, const fbp_u
     fbp_part part = {.use = &plan->uses[plan->first_use[plan->tiles[unit->tile].parameter]]};
     for (int64_t skipped = unit->part;; part.use++) {
         fbp_range in = blocks_in(plan, batch, part.use);
-        part.blocks = fbp_shared_blocks(&plan->graph.nodes[part.use->node], fbp_batch_whole(batch));
+        part.blocks = fbp_use_blocks(plan, part.use, fbp_batch_whole(batch));
         part.block = in.begin + skipped;
         if (part.block < in.end) break;
         skipped -= in.end - in.begin;
@@ -162,7 +182,9 @@ static void *form_alone(const fbp_pass *pass, const fbp_batch *batch, const fbp_
     const fbp_plan *plan = pass->plan;
     void *g = fbp_thread_gradient(pass, team);
     void *sum = fbp_at(plan, pass->gradient, tile->offset);
-    if (batch->before > 0) {
+    int last = fbp_comes_last(plan, &plan->uses[plan->first_use[tile->parameter]]);
+    if (last && batch->after > 0) return NULL;
+    if (batch->before > 0 && !last) {
         fbp_tile_gradient(pass, batch, tile, 1, sum, team);
         g = sum;
     } else {
@@ -181,7 +203,8 @@ void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units 
     if (n_parts == 1) return form_alone(pass, batch, tile, team);
     fbp_part part = fbp_unit_part(plan, batch, unit);
     fbp_range rows = {whole * part.block / part.blocks, whole * (part.block + 1) / part.blocks};
-    int begun = rows.begin < batch->before, done = rows.end <= end;
+    int begun = rows.begin < batch->before && !fbp_comes_last(plan, part.use);
+    int done = rows.end <= end;
     rows.begin = begun ? 0 : rows.begin - batch->before;
     rows.end = (done ? rows.end : end) - batch->before;
     form(pass, batch, tile, part.use, rows, begun, partial_of(pass, unit->tile, part.part), team);

@@ -146,7 +146,8 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     if (status != FBP_OK) return status;
     int64_t n = fbp_problem_rows(problem);
     fbp_full call = {.pass = {.plan = plan}, .params = params, .n_threads = 1};
-    call.rows = rows_of_block(plan, n);
+    /* What samples share has one gradient, over all of them. */
+    call.rows = plan->training.n_meetings > 0 ? n : rows_of_block(plan, n);
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;

@@ -138,6 +138,21 @@ typedef struct {
 } fbp_op_info;
 fbp_op_info fbp_op_describe(const fbp_row *row);
 
+/* The shape of an array that has the samples along an axis of it. */
+typedef struct {
+    int ndim;
+    int64_t lengths[FBP_MAX_DIMS + 1];
+} fbp_lengths;
+/* Which of the inputs of a single op give their first axis away as that of the samples, and which
+ * of these have one array for each (where it broadcasts, its only element is for all); how many
+ * samples there are, 1 where no input has any. */
+typedef struct {
+    int leading[FBP_MAX_INPUTS], batched[FBP_MAX_INPUTS];
+    int64_t samples;
+} fbp_sampled;
+fbp_status fbp_op_samples(const fbp_row *row, int n_inputs, const fbp_lengths *shapes,
+                          fbp_sampled *found);
+
 /* What random masks are functions of: sample s of a call is sample first + s of its batch. */
 typedef struct {
     uint64_t seed;
@@ -336,7 +351,8 @@ typedef struct {
     unsigned reads_inputs, reads_results; /* and its backward reads these */
     int64_t kept;         /* bytes of a sample that it keeps for backward beside its results */
     int kept_whole_batch; /* all samples of a batch, as whole_batch below */
-    double flops[2];      /* of one sample: forward, backward to what is wanted */
+    double flops[2]; /* of one sample: forward, backward to what is wanted; of all at once, where
+                           * the results have no samples */
 } fbp_node_place;
 fbp_node_place fbp_plan_node(const fbp_plan *plan, int node);
 
@@ -358,8 +374,8 @@ typedef struct {
 } fbp_loss_place;
 fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss);
 
-/* FLOPs of one sample's forward and backward, known before anything runs. */
-void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward);
+/* FLOPs of forward and backward on so many samples, known before anything runs. */
+void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward);
 
 /* How evenly a step on `batch` dense samples spreads over so many threads, if it gets them (small
  * steps run on fewer): in each phase the mean thread's work over the busiest one's, 1 where it is

@@ -545,34 +545,25 @@ cdef class Node:
         """Which operands have the samples along their first axis, and whose first axis is therefore
         none of their own, which is also so where one element stands for all samples; sets the number
         of samples."""
-        cdef fbp_op_info op = fbp_op_describe(row)
         shapes = self.shapes
         open_axis = [bool(shape) and shape[0] is None for shape in shapes]
         if any(open_axis):
             self.samples = None
             return open_axis, open_axis
-        batched = leading = [False] * len(shapes)
-        most = max((len(shape) for shape in shapes), default=0)
-        if op.axis == FBP_AXIS_DATA:
-            batched = leading = [bool(op.data >> i & 1) for i in range(len(shapes))]
-            for i, shape in enumerate(shapes):
-                if batched[i] and not shape:
-                    raise ValueError(f"{self.name}: found a number as input {i}, wanted an array "
-                                     "with the samples along its first axis")
-        elif op.axis == FBP_AXIS_SPANNED and most > op.own_axes:
-            leading = [len(shape) == most for shape in shapes]
-            lengths = [shape[0] for shape, has in zip(shapes, leading) if has]
-            spanned = next((length for length in lengths if length != 1), 1)
-            if not set(lengths) <= {1, spanned}:
-                found = " and ".join(f"{op.inputs[i].decode()} of shape {shape}"
-                                     for i, shape in enumerate(shapes))
-                raise ValueError(f"{self.name}: found {found}, wanted shapes that broadcast")
-            batched = [has and shape[0] == spanned for shape, has in zip(shapes, leading)]
-        lengths = {shape[0] for shape, has in zip(shapes, batched) if has}
-        if len(lengths) > 1:
-            raise ValueError(f"{self.name}: found {sorted(lengths)} samples, wanted as many in each input")
-        self.samples = lengths.pop() if lengths else 1
-        return batched, leading
+        cdef fbp_lengths whole[FBP_MAX_INPUTS]
+        cdef fbp_sampled found
+        for i, shape in enumerate(shapes):
+            if len(shape) > FBP_MAX_DIMS + 1:
+                raise ValueError(f"shape: found {len(shape)} dimensions, wanted at most {FBP_MAX_DIMS}")
+            whole[i].ndim = len(shape)
+            for axis, length in enumerate(shape):
+                whole[i].lengths[axis] = length
+        cdef fbp_status status = fbp_op_samples(row, len(shapes), whole, &found)
+        if status != FBP_OK:
+            _raise(status)
+        self.samples = found.samples
+        n = len(shapes)
+        return [bool(found.batched[i]) for i in range(n)], [bool(found.leading[i]) for i in range(n)]
 
     cdef object _describe(self):
         self.info = fbp_node_describe(self.node)
@@ -894,7 +885,8 @@ cdef class Plan:
             if len(node["inputs"]) < 2:
                 continue
             shape = self.values[node["inputs"][1]]["shape"]
-            if self.values[node["inputs"][1]]["offset"] < 0 or len(shape) != 2:
+            batched = self.values[node["results"][0]]["batched"]
+            if self.values[node["inputs"][1]]["offset"] < 0 or len(shape) != 2 or not batched:
                 continue
             for name, v in zip(("weight", "bias"), node["inputs"][1:]):
                 tensors.append({"name": f"layer{len(layers)}.{name}", "layer": len(layers),
@@ -1128,10 +1120,10 @@ cdef class Plan:
 
     def flops(self, batch_size):
         """FLOPs of one batch's forward and of its backward."""
-        batch_size = _whole(batch_size, "batch_size", 1)
+        cdef int64_t samples = _whole(batch_size, "batch_size", 1)
         cdef double forward = 0.0, backward = 0.0
-        fbp_plan_flops(self.plan, &forward, &backward)
-        return {"forward": forward * batch_size, "backward": backward * batch_size}
+        fbp_plan_flops(self.plan, samples, &forward, &backward)
+        return {"forward": forward, "backward": backward}
 
     def order(self):
         """What one training step runs, in order: the rows phase, then the weights phase."""

@@ -110,6 +110,18 @@ cdef extern from "fbp.h" nogil:
         int own_axes, random
     fbp_op_info fbp_op_describe(const fbp_row *row)
 
+    ctypedef struct fbp_lengths:
+        int ndim
+        int64_t lengths[9]
+
+    ctypedef struct fbp_sampled:
+        int leading[8]
+        int batched[8]
+        int64_t samples
+
+    fbp_status fbp_op_samples(const fbp_row *row, int n_inputs, const fbp_lengths *shapes,
+                              fbp_sampled *found)
+
     ctypedef struct fbp_draws:
         uint64_t seed
         uint64_t step
@@ -268,7 +280,7 @@ cdef extern from "fbp.h" nogil:
         double factor, flops
     fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss)
 
-    void fbp_plan_flops(const fbp_plan *plan, double *forward, double *backward)
+    void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward)
 
     ctypedef struct fbp_balance:
         double rows, weights

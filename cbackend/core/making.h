@@ -1,0 +1,70 @@
+/* Making a schedule, in two halves that grow it together: forward (schedule.c) and back
+ * (schedule_back.c). What both need of it is here; nobody else includes this. */
+#ifndef FBP_CORE_MAKING_H
+#define FBP_CORE_MAKING_H
+
+#include "core/schedule.h"
+
+/* What is known while a schedule grows. */
+typedef struct {
+    fbp_schedule *out;
+    const fbp_graph *graph;
+    int training;
+    char *clean;  /* (n_values) the gradient's padding holds zeros */
+    char *needed; /* (n_values) for what a schedule for predict yields */
+    int *summed; /* (n_values) of its uses, those by this node and later ones are in the gradient */
+} fbp_making;
+
+/* ---- buffers ---- */
+
+static inline int fbp_new_buffer(fbp_making *m, const fbp_operand *x) {
+    fbp_buffer *buffer = &m->out->buffers[m->out->n_buffers];
+    int64_t elements = x->is.batched ? x->sample_stride : fbp_elements(x);
+    buffer->elements = fbp_round_up(elements, fbp_pad(m->graph->dtype));
+    buffer->begin = buffer->end = m->out->n_steps;
+    buffer->where = x->is.batched ? FBP_IN_TILE : FBP_IN_COMMON;
+    return m->out->n_buffers++;
+}
+
+/* The step that is being made reads or writes it. */
+static inline void fbp_touch(fbp_making *m, int buffer) {
+    if (buffer >= 0) m->out->buffers[buffer].end = m->out->n_steps;
+}
+
+/* The weights phase reads it. */
+static inline void fbp_keep(fbp_making *m, int buffer) {
+    if (buffer >= 0) m->out->buffers[buffer].kept = 1;
+}
+
+static inline const fbp_value *fbp_value_of(const fbp_making *m, int v) {
+    return &m->graph->values[v];
+}
+
+/* Whether the elements of one can lie where those of the other do. */
+static inline int fbp_fits(const fbp_operand *x, const fbp_operand *y) {
+    return x->is.batched == y->is.batched && fbp_extent(x, 1) == fbp_extent(y, 1);
+}
+
+/* ---- steps ---- */
+
+static inline fbp_step *fbp_add_step(fbp_making *m, fbp_step_kind kind, int index) {
+    fbp_step *step = &m->out->steps[m->out->n_steps];
+    step->kind = kind;
+    step->index = index;
+    for (int i = 0; i < FBP_MAX_INPUTS; i++) step->to[i] = -1;
+    return step;
+}
+
+static inline void fbp_end_step(fbp_making *m) { m->out->n_steps++; }
+
+/* Whether a value's producer reads it again in backward. */
+static inline int fbp_read_by_producer(const fbp_making *m, int v) {
+    const fbp_value *value = fbp_value_of(m, v);
+    return value->source == FBP_FROM_NODE &&
+           m->graph->nodes[value->index].reads_out >> value->output & 1u;
+}
+
+/* The losses, and all nodes back from them. */
+void fbp_make_backward(fbp_making *m);
+
+#endif
