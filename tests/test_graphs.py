@@ -123,6 +123,18 @@ def half_read(width=6):
     return graph
 
 
+def bias_first(n_in=5, n_out=10):
+    """Weights that end where the flat buffer does: behind them nothing may be read."""
+    graph = dense(n_in, n_out, n_out)
+    graph["parameters"] = graph["parameters"][::-1]
+    graph["nodes"] = [
+        ("linear", {}, (0, 4, 3)),
+        ("gelu", {}, (5,)),
+        ("linear", {}, (6, 2, 1)),
+    ]
+    return graph
+
+
 def positions(n_steps=9, n_in=4, hidden=5, classes=3):
     """The same layers at every step of a sequence, and a loss at each."""
     graph = dense(n_in, hidden, classes)
@@ -275,6 +287,7 @@ GRAPHS = {
     "dense": dense(),
     "two heads": two_heads(),
     "tied": tied(),
+    "bias first": bias_first(),
     "positions": positions(),
     "half read": half_read(),
     "frozen": frozen(),

@@ -161,8 +161,9 @@ struct fbp_node_kernels {
 
     /* Rows that keep copies of input 1 in a plan, and whose products can be cut by columns: */
     void (*packed_bytes)(const fbp_node *node, size_t *packed, size_t *packed_t);
-    /* Bytes that forward needs to read params as they lie, worth it for few rows; 0: it cannot. */
-    size_t (*direct_bytes)(const fbp_node *node);
+    /* Bytes that forward needs to read params as they lie, worth it for few rows; 0: it cannot. So
+     * many elements behind them may be read as well. */
+    size_t (*direct_bytes)(const fbp_node *node, int64_t behind);
     /* Renews the copies of rows [begin, end) of the parameters, the bias being the last. */
     void (*pack)(const fbp_node *node, const fbp_weights *weights, int64_t begin, int64_t end);
 };

@@ -14,16 +14,27 @@ static const char *weight_at(const fbp_plan *plan, const fbp_schedule *schedule,
     return fbp_at(plan, params, plan->graph.parameters[value->index].offset);
 }
 
+/* Elements behind its array that may be read. */
+static int64_t behind(const fbp_plan *plan, int v) {
+    const fbp_value *value = &plan->graph.values[v];
+    if (value->source == FBP_FROM_CONSTANT) return 0;
+    if (value->source == FBP_FROM_NODE) return fbp_pad(plan->dtype) - 1; /* fbp_pass_carve_common */
+    const fbp_parameter *parameter = &plan->graph.parameters[value->index];
+    return plan->graph.n_params - parameter->offset - fbp_elements(&value->is);
+}
+
 /* Bytes of a node's copies for forward. */
 typedef struct {
     size_t packed, start;
 } copy_bytes;
 
-static copy_bytes bytes_of(const fbp_node *node, fbp_purpose purpose) {
+static copy_bytes bytes_of(const fbp_plan *plan, int n, fbp_purpose purpose) {
+    const fbp_node *node = &plan->graph.nodes[n];
     const fbp_node_kernels *ops = fbp_node_ops(node);
     copy_bytes bytes = {0, 0};
     size_t back;
-    if (purpose == FBP_FOR_FEW_ROWS) bytes.start = ops->direct_bytes(node);
+    if (purpose == FBP_FOR_FEW_ROWS)
+        bytes.start = ops->direct_bytes(node, behind(plan, plan->graph.inputs[n][1]));
     if (bytes.start == 0 && (purpose != FBP_FOR_TRAINING || node->products == FBP_PACKED))
         ops->packed_bytes(node, &bytes.packed, &back);
     return bytes;
@@ -52,7 +63,7 @@ fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, const c
     for (int n = 0; n < n_nodes; n++) {
         const fbp_node *node = &plan->graph.nodes[n];
         if (!fbp_packs(node)) continue;
-        copy_bytes bytes = bytes_of(node, purpose);
+        copy_bytes bytes = bytes_of(plan, n, purpose);
         fbp_weights *w = counts ? &none : &weights[n];
         w->packed = carve_copy(carver, bytes.packed);
         w->start = carve_copy(carver, bytes.start);

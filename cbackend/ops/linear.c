@@ -50,11 +50,11 @@ static void linear_packed_bytes(const fbp_node *node, size_t *packed, size_t *pa
 }
 
 /* The bias, padded to whole vectors. Reading the weights overruns their last row by less than a
- * vector: as far as the bias reaches, unless it is shorter. */
-static size_t linear_direct_bytes(const fbp_node *node) {
+ * vector. */
+static size_t linear_direct_bytes(const fbp_node *node, int64_t behind) {
     int64_t padded = fbp_round_up(n_out(node), fbp_pad(node->dtype));
-    int overrun = padded - n_out(node) > n_out(node) || node->n_in < 3;
-    return overrun ? 0 : bytes_of(node, padded);
+    int can = padded - n_out(node) <= behind && node->n_in == 3;
+    return can ? bytes_of(node, padded) : 0;
 }
 
 static void linear_pack(const fbp_node *node, const fbp_weights *weights, int64_t begin,
