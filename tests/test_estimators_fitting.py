@@ -29,7 +29,7 @@ def test_sgd_is_the_update_by_hand(dtype):
     )
     model.partial_fit(X, Y, classes=np.unique(Y))
     rate = gradient.dtype.type(0.25)
-    np.testing.assert_array_equal(model._parameters.flat, problem.params - rate * gradient)
+    np.testing.assert_array_equal(model._views.flat, problem.params - rate * gradient)
     assert model.loss_ == pytest.approx(loss, rel=1e-14)
 
 
@@ -41,7 +41,7 @@ def test_adamw_decays_instead_of_penalising():
     plain.fit(X, Y)
     decayed = MLPRegressor(3, alpha=0.5, **given).fit(X, Y)
     assert plain.loss_curve_ == decayed.loss_curve_
-    difference = plain._parameters.flat - decayed._parameters.flat
+    difference = plain._views.flat - decayed._views.flat
     np.testing.assert_allclose(difference, 0.05 * start, rtol=1e-9, atol=1e-15)
 
 
@@ -56,7 +56,7 @@ def test_looking_changes_nothing_and_nothing_accumulates():
         watched.score(X, Y)
         assert np.array_equal(watched.predict_proba(X), first)
         alone.partial_fit(X, Y, classes=np.unique(Y))
-    assert np.array_equal(watched._parameters.flat, alone._parameters.flat)
+    assert np.array_equal(watched._views.flat, alone._views.flat)
 
 
 def test_epochs_run_in_blocks(monkeypatch):

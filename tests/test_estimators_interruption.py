@@ -80,7 +80,7 @@ def test_an_exception_of_a_signal_leaves_a_warm_started_model_consistent(given):
     else:
         assert model.best_loss_ == min(model.loss_curve_)
         whole = MLPRegressor((60, 60), **ENDLESS).set_params(max_iter=made).fit(LONG, LONG_Y)
-        assert np.array_equal(model._parameters.flat, whole._parameters.flat)
+        assert np.array_equal(model._views.flat, whole._views.flat)
         assert model.loss_curve_ == whole.loss_curve_
     model.set_params(max_iter=1).fit(LONG, LONG_Y)
     assert len(model.loss_curve_) == made + 1
@@ -108,10 +108,10 @@ def test_an_exception_of_a_signal_leaves_a_fresh_fit_undone(given):
 def test_an_exception_of_a_signal_leaves_partial_fit_consistent():
     features, y = np.tile(LONG, (20, 1)), np.tile(LONG_Y, 20)
     model = MLPRegressor((400, 400), n_threads=1, random_state=0).partial_fit(LONG, LONG_Y)
-    weights = model._parameters.flat.copy()
+    weights = model._views.flat.copy()
     with ended_by_a_signal(0.2):
         model.partial_fit(features, y)
-    assert np.array_equal(model._parameters.flat, weights)
+    assert np.array_equal(model._views.flat, weights)
     assert (model.n_iter_, model.t_, len(model.loss_curve_)) == (0, 3000, 1)
     model.partial_fit(LONG, LONG_Y)
     assert (model.n_iter_, model.t_, len(model.loss_curve_)) == (1, 6000, 2)
@@ -137,7 +137,7 @@ def test_ctrl_c_leaves_a_model_of_whole_epochs(given):
         n = model.n_iter_
         whole = MLPRegressor((60, 60), max_iter=n, n_iter_no_change=n, random_state=0)
         whole.fit(LONG, LONG_Y)
-        assert np.array_equal(model._parameters.flat, whole._parameters.flat)
+        assert np.array_equal(model._views.flat, whole._views.flat)
         assert model._training_state.vectors is None  # the optimiser starts anew
         model.set_params(max_iter=1).fit(LONG, LONG_Y)
         assert len(model.loss_curve_) == n + 1

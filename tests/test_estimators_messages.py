@@ -104,7 +104,7 @@ def test_a_wrong_tolerance_of_a_gradient_check(value):
 @BOTH
 def test_weights_are_real_numbers(kind, wrong, found):
     model = kind(3, max_iter=1, random_state=0).fit(X, Y)
-    flat = model._parameters.flat.copy()
+    flat = model._views.flat.copy()
     model.intercepts_[0] = wrong
     with pytest.raises(
         ValueError, match=rf"^intercepts_\[0\] is {found}.*; .* real numbers .*\(3,\)"
@@ -114,7 +114,7 @@ def test_weights_are_real_numbers(kind, wrong, found):
     model.coefs_ = [coef + 0j for coef in model.coefs_]
     with pytest.raises(ValueError, match=r"^coefs_\[0\] is an array of dtype complex128"):
         model.predict(X)
-    np.testing.assert_array_equal(model._parameters.flat, flat)
+    np.testing.assert_array_equal(model._views.flat, flat)
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
@@ -266,7 +266,7 @@ def test_ctrl_c_before_the_first_epoch_is_complete(given, monkeypatch):
     assert "weights are those from before training" in str(caught[0].message)
     assert caught[0].filename == __file__
     assert model.n_iter_ == 0
-    np.testing.assert_array_equal(model._parameters.flat, start)
+    np.testing.assert_array_equal(model._views.flat, start)
 
 
 def test_ctrl_c_names_the_epoch_whose_weights_are_shown(monkeypatch):
@@ -275,7 +275,7 @@ def test_ctrl_c_names_the_epoch_whose_weights_are_shown(monkeypatch):
     monkeypatch.setattr(regressor, "r2", press_ctrl_c)
     with pytest.warns(UserWarning, match="weights are those from before training"):
         model.fit(X, Y)  # an epoch was made, but none has a score
-    np.testing.assert_array_equal(model._parameters.flat, start)
+    np.testing.assert_array_equal(model._views.flat, start)
     scores = iter([0.5, 0.4])
     monkeypatch.setattr(regressor, "r2", lambda *_: next(scores, None) or press_ctrl_c())
     with pytest.warns(UserWarning, match="after 3 whole epochs; .* one with the best score"):

@@ -44,7 +44,7 @@ def test_the_starting_weights_are_left_if_the_first_epoch_fails():
     with pytest.raises(NonFiniteError) as raised:
         model.set_params(batch_size=10).fit(X, Y)
     assert raised.value.epoch == 0
-    assert np.array_equal(model._parameters.flat, start)
+    assert np.array_equal(model._views.flat, start)
     assert np.isnan(model.loss_)
     assert model.loss_curve_ == []
 
@@ -61,7 +61,7 @@ def test_the_epochs_before_are_kept_with_their_losses():
     whole = MLPRegressor((), max_iter=epochs, **given)
     whole.fit(1.5 * X, Y)
     assert model.loss_curve_ == whole.loss_curve_
-    assert np.array_equal(model._parameters.flat, whole._parameters.flat)
+    assert np.array_equal(model._views.flat, whole._views.flat)
     assert model.t_ == whole.t_
     # It can go on, at a milder rate, with an optimiser that starts anew.
     model.set_params(warm_start=True, learning_rate_init=1e-5, max_iter=2).fit(1.5 * X, Y)
@@ -72,7 +72,7 @@ def test_lbfgs_with_a_loss_that_is_not_finite():
     model = MLPRegressor(4, "identity", solver="lbfgs", random_state=0)
     with pytest.raises(NonFiniteError, match="L-BFGS"):
         model.fit(1e200 * X, 1e200 * Y)
-    assert np.isfinite(model._parameters.flat).all()
+    assert np.isfinite(model._views.flat).all()
     model.predict(X)
 
 

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.utils._param_validation import InvalidParameterError
 
 from fastbp import MLPClassifier, MLPRegressor
-from fastbp.estimators import dense
+from fastbp.nn import module
 from fastbp.train.options import OPTIONS
 
 pytestmark = short_training
@@ -108,7 +108,7 @@ def test_a_network_beyond_any_memory_is_refused_before_weights_are_drawn(monkeyp
     def none(*_):
         raise AssertionError("drawn before the network was found to be possible")
 
-    monkeypatch.setattr(dense, "draw", none)
+    monkeypatch.setattr(module, "_start", none)
     model = MLPRegressor((2**31 - 1,) * 4)
     with pytest.raises(ValueError, match="found"):
         model.fit(X, Y)

@@ -129,7 +129,7 @@ def test_the_number_of_threads_changes_no_bit(kind, solver):
         for n in (1, 2, 5)
     ]
     for model in models[1:]:
-        assert np.array_equal(model._parameters.flat, models[0]._parameters.flat)
+        assert np.array_equal(model._views.flat, models[0]._views.flat)
         assert model.history_ == models[0].history_
         assert np.array_equal(model.predict(X), models[0].predict(X))
 
@@ -154,7 +154,7 @@ def test_a_forked_child_trains_on_one_thread_with_the_same_bits():
         asked = pool.apply_async(fitted, (MLPRegressor,), {"n_threads": 2})
         with pytest.raises(RuntimeError, match="fork"):
             asked.get(timeout=60)
-    assert np.array_equal(model._parameters.flat, wanted._parameters.flat)
+    assert np.array_equal(model._views.flat, wanted._views.flat)
     assert told == [[], []]  # since the fit before was told
 
 

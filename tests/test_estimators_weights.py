@@ -39,6 +39,23 @@ def test_weight_init(name):
         assert biases.any() == (name == "glorot_uniform")  # scikit-learn draws them
 
 
+@over_estimators
+def test_the_weights_are_those_of_the_module(kind):
+    model = kind((5, 4), "tanh", max_iter=3, random_state=0).fit(X, Y)
+    names = [f"{i}.{what}" for i in (0, 2, 4) for what in ("weight", "bias")]
+    for one in (model, pickle.loads(pickle.dumps(model))):
+        views = [view for pair in zip(one.coefs_, one.intercepts_, strict=True) for view in pair]
+        parameters = one.module_.parameters()
+        assert [*parameters] == names
+        for name, view in zip(names, views, strict=True):
+            assert np.shares_memory(parameters[name].data, view)
+        before = one.predict(X)
+        raw = one.module_(X).data  # a network of its own, run at once
+        np.testing.assert_array_equal(one._output(X, raw=True), raw)
+        parameters["4.bias"].data += 100.0 * np.eye(len(one.intercepts_[-1]))[0]
+        assert (one.predict(X) != before).any()
+
+
 @pytest.mark.parametrize(
     ("name", "activation"),
     [("he_normal", "relu"), ("he_uniform", "relu"), ("lecun_normal", "selu")],
@@ -70,7 +87,7 @@ def test_glorot_keeps_the_signal_of_tanh():
 def test_edits_of_the_weights_take_effect():
     model = fitted(MLPRegressor)
     for array in model.coefs_ + model.intercepts_:
-        assert np.shares_memory(array, model._parameters.flat)
+        assert np.shares_memory(array, model._views.flat)
         assert array.flags.writeable
     before, bias = model.predict(X), model.intercepts_[1].copy()
     model.coefs_[1] *= 2  # in place, through the list
@@ -84,7 +101,7 @@ def test_edits_of_the_weights_take_effect():
     model.intercepts_ = (np.ones(6), np.zeros(1))
     assert np.array_equal(model.predict(X), np.full(150, 6.0))
     for array in model.coefs_ + list(model.intercepts_):
-        assert np.shares_memory(array, model._parameters.flat)
+        assert np.shares_memory(array, model._views.flat)
 
 
 def test_swapped_layers_are_copied_with_care():

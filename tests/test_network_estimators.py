@@ -168,7 +168,7 @@ def test_without_arguments_it_is_a_multilayer_perceptron():
         bias[...] = values[f"{2 * i}.bias"].data
     twin._training_state = TrainingState(0)  # as if these had been drawn
     twin.fit(X, Y)
-    np.testing.assert_array_equal(flat(model), twin._parameters.flat)
+    np.testing.assert_array_equal(flat(model), twin._views.flat)
     assert model.loss_curve_ == twin.loss_curve_
 
 

@@ -15,9 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp import _core
 from fastbp.estimators import fitting, preparation
+from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.predictor import Predictor
-from fastbp.estimators.trainable import Start, Trainable
-from fastbp.nn.network import Array
+from fastbp.nn.module import Module
+from fastbp.nn.parameter import Array
 from fastbp.train import locking, threads
 from fastbp.train.rates import Rates
 from fastbp.train.rules import Rule
@@ -96,14 +97,6 @@ class BaseTrained(BaseEstimator, ABC):
         """The fitted network, or an error where it does not fit the data."""
 
     @abstractmethod
-    def _show(self, start: Start) -> None:
-        """Hold the network that was trained, as fitted attributes."""
-
-    @abstractmethod
-    def _flat(self) -> Array:
-        """The weights, with what the user has put in their place."""
-
-    @abstractmethod
     def _rule(self) -> Rule:
         """The update rule, and the penalty."""
 
@@ -119,9 +112,10 @@ class BaseTrained(BaseEstimator, ABC):
     def _by_lbfgs(self) -> bool:
         return False
 
-    # What training leaves; absent before.
+    # What training leaves; absent before. The module belongs to the user as well.
 
-    _network: Trainable
+    module_: Module
+    _network: BuiltNetwork
     _plans: dict[bool, _core.Plan]
     _training_state: TrainingState
 
@@ -177,6 +171,15 @@ class BaseTrained(BaseEstimator, ABC):
         with locking.exclusively(self, type(self).__name__):
             fitting.train(self, X, y, sample_weight, targets, incremental=incremental)
         return self
+
+    def _show(self, start: Start) -> None:
+        """Hold the network that was trained, as fitted attributes."""
+        self.module_ = start.network.module
+        start.network.home.note_change()
+
+    def _flat(self) -> Array:
+        """The weights, with what the user has put in their place."""
+        return self._network.settle()
 
     # Prediction.
 

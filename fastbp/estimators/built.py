@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from fastbp import _core
 from fastbp.nn.compiled import Plan
 from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
+from fastbp.nn.runs import Tracing
 from fastbp.nn.tracing import Input
 
 _MASK = "mask"
@@ -46,6 +47,14 @@ def named_inputs(module: Module, X: Any, mask_value: float | None) -> Any:
     return {names[0]: X, _MASK: key_mask(X, mask_value)}
 
 
+class Start(NamedTuple):
+    """What a training call begins with: a network, its plans by `sparse`, and its weights."""
+
+    network: BuiltNetwork
+    plans: dict[bool, _core.Plan]
+    flat: Array
+
+
 class BuiltNetwork:
     """A built Module with a loss on its one output.
 
@@ -58,6 +67,8 @@ class BuiltNetwork:
         What fills samples up, where a mask is to be made of that.
     n_outputs : int
         Numbers that the loss wants of each sample.
+    traced : Tracing, default=None
+        The run that has just built the module.
     """
 
     def __init__(
@@ -66,22 +77,25 @@ class BuiltNetwork:
         loss: tuple[str, Mapping[str, float]],
         mask_value: float | None,
         n_outputs: int,
+        traced: Tracing | None = None,
     ) -> None:
         self.module, self.loss = module, loss
-        self._mask_value, self.n_outputs = mask_value, n_outputs
+        self.home = module._built()
+        self._mask_value, self.n_outputs, self._traced = mask_value, n_outputs, traced
         self._compiled: dict[bool, Plan] = {}
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the weights and of all arithmetic."""
-        dtype: np.dtype[Any] = self.module._built().flat.dtype
+        dtype: np.dtype[Any] = self.home.flat.dtype
         return dtype
 
     def plan(self, *, sparse: bool = False) -> _core.Plan:
         """The network compiled, for dense or for CSR inputs."""
         name, attributes = self.loss
         loss: Loss = loss_of(name).set_params(**attributes)
-        plan = Plan(self.module, {"": (loss, 1.0)}, self._inputs(sparse))
+        plan = Plan(self.module, {"": (loss, 1.0)}, self._inputs(sparse), self._traced)
+        self._traced = None  # the module may change from now on
         shapes = dict(zip(plan.outputs, plan.core.output_shapes, strict=True))
         if shapes != {"": (self.n_outputs,)}:
             found = shapes.get("", shapes)
@@ -100,10 +114,18 @@ class BuiltNetwork:
             return replace(built, content="sparse" if sparse else "real")
         return built
 
+    def start(self, sparse: bool) -> Start:
+        """What a training call begins with."""
+        return Start(self, {sparse: self.plan(sparse=sparse)}, self.settle())
+
+    def settle(self) -> Array:
+        """The weights, with what a user has put in their place."""
+        return self.module._built().settle()
+
     def samples(self, X: Any) -> Any:
         """Checked features as plans take them."""
         plan = next(iter(self._compiled.values()))
         return plan.samples(named_inputs(self.module, X, self._mask_value))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_compiled": {}}
+        return {**self.__dict__, "_compiled": {}, "_traced": None}

@@ -14,7 +14,7 @@ from fastbp.estimators.base import BaseTrained, by_epochs
 from fastbp.estimators.dense import BaseMLP
 from fastbp.estimators.docs import documented
 from fastbp.estimators.preparation import Target
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 from fastbp.nn.rows import check_attributes, rows
 
 

@@ -13,10 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastbp.estimators import inputs, preparation
 from fastbp.estimators.base import BaseTrained
-from fastbp.estimators.trainable import Start
-from fastbp.nn.network import Array, Network, Parameters
+from fastbp.estimators.built import Start
+from fastbp.estimators.multilayer import MultilayerNetwork
+from fastbp.estimators.views import Views
+from fastbp.nn.parameter import Array
 from fastbp.nn.rows import check_attributes, rows
-from fastbp.nn.starting import draw
 from fastbp.train.options import STOCHASTIC_SOLVERS
 from fastbp.train.rates import Adaptive, InverseOfSamples, Steady
 from fastbp.train.rules import Rule
@@ -114,8 +115,8 @@ class BaseMLP(BaseTrained):
 
     coefs_: list[Array]
     intercepts_: list[Array]
-    _parameters: Parameters
-    _network: Network
+    _views: Views
+    _network: MultilayerNetwork
 
     # The network.
 
@@ -129,18 +130,11 @@ class BaseMLP(BaseTrained):
             row, given, argument="activation_params", user_name=self.activation
         )
 
-    def _described(
-        self, n_inputs: int, target: preparation.Target, dtype: np.dtype[Any]
-    ) -> Network:
+    def _sizes(self, X: Any, target: preparation.Target) -> tuple[int, ...]:
+        """Units of every layer, the inputs first."""
         sizes = self.hidden_layer_sizes
-        return Network(
-            n_inputs=n_inputs,
-            n_outputs=target.n_outputs,
-            hidden=tuple(map(int, sizes)) if isinstance(sizes, Iterable) else (int(sizes),),
-            activation=self._activation(),
-            loss=(target.loss, self._loss_attributes()),
-            dtype=dtype,
-        )
+        hidden = map(int, sizes) if isinstance(sizes, Iterable) else (int(sizes),)
+        return (X.shape[1], *hidden, target.n_outputs)
 
     def _data(self, X: Any, y: Any, *, fresh: bool) -> tuple[Any, Any, np.dtype[Any]]:
         dtype = preparation.wanted_dtype(self, fresh)
@@ -151,26 +145,36 @@ class BaseMLP(BaseTrained):
         return inputs.features(self, X, self._network.dtype)
 
     def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:
-        network, sparse = self._described(X.shape[1], target, dtype), scipy.sparse.issparse(X)
-        # The plan first, since it refuses sizes that cannot be.
-        plans = {sparse: network.plan(sparse=sparse)}
-        return Start(network, plans, draw(network, self.weight_init, seed))
+        sparse = scipy.sparse.issparse(X)
+        network = MultilayerNetwork(
+            self._sizes(X, target),
+            self._activation(),
+            (target.loss, self._loss_attributes()),
+            self.weight_init,
+            seed,
+            dtype,
+            sparse=sparse,
+        )
+        return network.start(sparse)
 
     def _go_on(self, X: Any, target: preparation.Target) -> Start:
-        network = self._described(X.shape[1], target, self._network.dtype)
-        if network.sizes != self._network.sizes:
+        before, sizes, sparse = self._network, self._sizes(X, target), scipy.sparse.issparse(X)
+        if sizes != before.sizes:
             raise ValueError(
-                f"hidden_layer_sizes and the data ask for layers of {network.sizes} units, which"
-                f" cannot go on with the weights of {self._network.sizes}; fit anew with"
+                f"hidden_layer_sizes and the data ask for layers of {sizes} units, which"
+                f" cannot go on with the weights of {before.sizes}; fit anew with"
                 " warm_start=False."
             )
-        plans = self._plans if network == self._network else {}
-        sparse = scipy.sparse.issparse(X)
-        if sparse not in plans:
-            plans[sparse] = network.plan(sparse=sparse)
-        flat = np.require(self._flat(), requirements="W")  # a copy if memory-mapped
-        self._parameters.refuse_what_is_not_finite()
-        return Start(network, plans, flat)
+        self._flat()
+        self._views.refuse_what_is_not_finite()
+        flat = np.require(self._views.flat, requirements="W")  # a copy if memory-mapped
+        activation, loss = self._activation(), (target.loss, self._loss_attributes())
+        if (activation, loss) == (before.activation, before.loss) and flat is self._views.flat:
+            return Start(before, {**self._plans, sparse: self._plan(sparse)}, flat)
+        network = MultilayerNetwork(
+            sizes, activation, loss, self.weight_init, 0, flat.dtype, sparse=sparse
+        )
+        return network.lying_in(flat).start(sparse)
 
     def _rule(self) -> Rule:
         row = self.solver
@@ -246,22 +250,26 @@ class BaseMLP(BaseTrained):
     # The weights.
 
     def _show(self, start: Start) -> None:
-        network, plans, flat = start
-        if not self.__sklearn_is_fitted__() or flat is not self._parameters.flat:
-            self._parameters = Parameters(flat, next(iter(plans.values())).tensors)
-            self._show_views(anew=True)
-        self.n_layers_ = len(cast(Network, network).sizes)
+        super()._show(start)
+        if not self.__sklearn_is_fitted__() or start.flat is not self._views.flat:
+            self._show_weights(cast(MultilayerNetwork, start.network))
+        self.n_layers_ = len(self._views.sizes)
 
     def _flat(self) -> Array:
         """The weights, with what the user has put in the place of views copied in."""
-        if self._parameters.absorb(self.coefs_, self.intercepts_):
+        flat = super()._flat()
+        if self._views.absorb(self.coefs_, self.intercepts_):
             self._show_views()
-        return self._parameters.flat
+        return flat
+
+    def _show_weights(self, network: MultilayerNetwork) -> None:
+        self._views = Views(network.settle(), network.sizes)
+        self._show_views(anew=True)
 
     def _show_views(self, *, anew: bool = False) -> None:
         """Have `coefs_` and `intercepts_` list the views of the buffer, as new lists if `anew`."""
         for name in ("coefs_", "intercepts_"):
-            views = getattr(self._parameters, name.rstrip("_"))
+            views = getattr(self._views, name.rstrip("_"))
             shown = getattr(self, name, None)
             if isinstance(shown, list) and not anew:
                 shown[:] = views  # the same list, since the user may hold it
@@ -272,14 +280,14 @@ class BaseMLP(BaseTrained):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in ("coefs_", "intercepts_"):  # made anew from the flat buffer
+        for name in ("coefs_", "intercepts_", "_views"):  # made anew from the flat buffer
             state.pop(name, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if self.__sklearn_is_fitted__():
-            self._show_views()
+            self._show_weights(self._network)
 
     def _is_stochastic(self) -> bool:
         """For `available_if`: whether `partial_fit` can be had."""

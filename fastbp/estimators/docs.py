@@ -278,6 +278,10 @@ n_params_ : int
 n_layers_ : int
     Number of layers, inputs and outputs included.
 
+module_ : Module
+    The network that was trained, a `Sequential`, whose parameters are `coefs_` and `intercepts_`:
+    to look at and to build on.
+
 n_outputs_ : int
     Number of outputs.
 

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.errors import NonFiniteError
+from fastbp.estimators.built import Start
 from fastbp.estimators.preparation import (
     Sample,
     Target,
@@ -22,7 +23,6 @@ from fastbp.estimators.preparation import (
     settings_of,
     split,
 )
-from fastbp.estimators.trainable import Start
 from fastbp.nn.rows import rows
 from fastbp.train import lbfgs, locking, stochastic, threads
 from fastbp.train.notices import warn

@@ -14,7 +14,7 @@ from sklearn import get_config
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 from fastbp.train.reading import dtypes_of, named, of_numbers, without_dates
 
 FLOATS = (np.float64, np.float32)

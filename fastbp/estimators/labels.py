@@ -12,7 +12,7 @@ import scipy.sparse
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 
 
 class Labels(NamedTuple):

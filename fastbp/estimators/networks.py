@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -16,14 +16,13 @@ import scipy.sparse
 from fastbp import nn
 from fastbp.estimators import inputs, preparation
 from fastbp.estimators.base import BaseTrained
-from fastbp.estimators.built import BuiltNetwork, named_inputs
+from fastbp.estimators.built import BuiltNetwork, Start, named_inputs
 from fastbp.estimators.classifier import Classifying
 from fastbp.estimators.dense import with_default
 from fastbp.estimators.docs import documented
 from fastbp.estimators.regressor import Regressing
-from fastbp.estimators.trainable import Start
 from fastbp.nn.module import Module
-from fastbp.nn.network import Array
+from fastbp.nn.runs import Tracing
 from fastbp.train.rates import Rates, rates_of
 from fastbp.train.rules import Rule, rule_of
 
@@ -92,11 +91,6 @@ class BaseNetwork(BaseTrained):
         self.dtype = dtype
         self.history = history
 
-    # What training leaves; absent before. The module belongs to the user as well.
-
-    module_: Module
-    _network: BuiltNetwork
-
     # Data.
 
     def _check(self) -> None:
@@ -141,8 +135,7 @@ class BaseNetwork(BaseTrained):
     def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:
         module = self._module_for(X, target.n_outputs)
         samples = named_inputs(module, X, self.mask_value)
-        module.build(samples, seed=seed, dtype=dtype)
-        return self._start(module, X, target)
+        return self._start(module, X, target, module._build(samples, seed, dtype))
 
     def _go_on(self, X: Any, target: preparation.Target) -> Start:
         if not self.module_._built().flat.flags.writeable:  # memory-mapped
@@ -155,19 +148,13 @@ class BaseNetwork(BaseTrained):
                 )
         return self._start(self.module_, X, target)
 
-    def _start(self, module: Module, X: Any, target: preparation.Target) -> Start:
+    def _start(
+        self, module: Module, X: Any, target: preparation.Target, traced: Tracing | None = None
+    ) -> Start:
         # Plans anew at each call: which parameters are frozen may have changed.
         loss = target.loss, self._loss_attributes()
-        network = BuiltNetwork(module, loss, self.mask_value, target.n_outputs)
-        sparse = scipy.sparse.issparse(X)
-        return Start(network, {sparse: network.plan(sparse=sparse)}, module._built().settle())
-
-    def _show(self, start: Start) -> None:
-        self.module_ = cast(BuiltNetwork, start.network).module
-        self.module_._built().note_change()
-
-    def _flat(self) -> Array:
-        return self.module_._built().settle()
+        network = BuiltNetwork(module, loss, self.mask_value, target.n_outputs, traced)
+        return network.start(scipy.sparse.issparse(X))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

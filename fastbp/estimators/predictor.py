@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.estimators.trainable import Trainable
-from fastbp.nn.network import Array
+from fastbp.estimators.built import BuiltNetwork
+from fastbp.nn.parameter import Array
 from fastbp.train import threads
 
 # More rows than these may be worth a second thread; asking how many are granted takes 1 us.
@@ -25,7 +25,7 @@ class Predictor:
 
     Parameters
     ----------
-    network : Network, or what a Module comes to
+    network : BuiltNetwork
         What runs.
     flat : ndarray of shape (n_params,)
         Its weights; they are copied.
@@ -46,7 +46,11 @@ class Predictor:
     """
 
     def __init__(
-        self, network: Trainable, flat: Array, answer: Callable[[Array], Any], n_threads: int | None
+        self,
+        network: BuiltNetwork,
+        flat: Array,
+        answer: Callable[[Array], Any],
+        n_threads: int | None,
     ) -> None:
         self._origin = network, flat.copy(), answer, n_threads
         self._predict = network.plan().freeze(flat).predict

@@ -5,7 +5,6 @@ validation notes on them.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -15,7 +14,7 @@ from sklearn.base import clone
 
 from fastbp import _core
 from fastbp.estimators import inputs
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 from fastbp.train import locking, threads
 from fastbp.train.options import check_options
 from fastbp.train.reading import sample_weights
@@ -160,7 +159,6 @@ def gradient_problem(
         sample, target, _ = prepare(estimator, X, y, sample_weight, estimator._targets, True)
         seed = draw_seed(estimator.random_state)
         _, plans, flat = estimator._begin(sample.X, target, dtype, seed)
-        (plan,) = plans.values()
     else:
         X, y = inputs.training_data(
             estimator, X, y, dtype=dtype, reset=False, y_numeric=estimator._y_numeric
@@ -168,8 +166,9 @@ def gradient_problem(
         weight = sample_weights(sample_weight, X.shape[0], dtype)
         with locking.swapping:
             target = estimator._targets(y, dtype, fresh=False, complete=False)
-            network = replace(estimator._network, dtype=dtype)
-            flat = estimator._flat().astype(dtype)
+            estimator._flat()
+            network = estimator._network.in_dtype(dtype)
         sample = Sample(X, target.values, weight)
-        plan = network.plan(sparse=scipy.sparse.issparse(sample.X))
+        _, plans, flat = network.start(scipy.sparse.issparse(sample.X))
+    (plan,) = plans.values()
     return Problem(plan, flat, *sample, estimator._rule().alpha)

@@ -48,12 +48,20 @@ class Plan:
         module: Module,
         losses: Mapping[str, tuple[Loss, float]],
         inputs: Mapping[str, Input] | Input | None = None,
+        traced: Tracing | None = None,
     ) -> None:
         home = module._built()
-        run = Tracing(module, home.flat.dtype, building=False)
         # Others than those that it was built for, where samples come in another form.
         inputs = home.inputs if inputs is None else inputs
-        results = run.trace(inputs)
+        # The run that has just built the module, if there was one: it took what is frozen for free.
+        if (
+            traced is None
+            or inputs != home.inputs
+            or any(p.frozen for p, _, _ in traced.parameters)
+        ):
+            traced = Tracing(module, home.flat.dtype, building=False)
+            traced.trace(inputs)
+        run, results = traced, traced.results
         self.inputs = tuple(inputs) if isinstance(inputs, Mapping) else ("",)
         self.outputs = tuple(results)
         self.losses = dict(losses)

@@ -100,11 +100,13 @@ def _initialiser(attrs: tuple[Mapping[str, Any], ...]) -> Callable[..., None]:
 
 
 def _made(base: type, row: Row) -> type:
-    formula = row["doc"]
+    formula, names = row["doc"], sorted(attr["name"] for attr in row["attrs"])
     body = {
         "__module__": "fastbp.nn",
         "__doc__": _described(row, formula),
         "__init__": _initialiser(row["attrs"]),
+        # What scikit-learn would find out from __init__ at each call.
+        "_get_param_names": classmethod(lambda cls: names),
         "_row": row,
     }
     return type(spelt(row["name"]), (base,), body)

@@ -189,25 +189,31 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             Shapes do not fit, a part has values of another shape (`reset` forgets them), or what
             `forward` does is not the same for each sample.
         """
+        self._build(inputs, seed, np.dtype(dtype))
+        return self
+
+    def _build(self, inputs: Any, seed: int, dtype: np.dtype[Any]) -> Tracing:
+        """`build`; the run that found out what there is, for who compiles it at once."""
         given = inputs_like(inputs)
-        run = Tracing(self, np.dtype(dtype), building=True)
+        run = Tracing(self, dtype, building=True)
         run.trace(given)
         found_out = run.graph.inputs
         given = (
             dict(zip(given, found_out, strict=True)) if isinstance(given, dict) else found_out[0]
         )
         found = run.parameters
-        home = Home((one for one, _, _ in found), given, seed, np.dtype(dtype))
+        home = Home((one for one, _, _ in found), given, seed, dtype)
         # All are drawn before any module lets go of what it has.
         for place, (one, owner, name) in enumerate(found):
             home.view(one)[...] = _start(one, owner._parameters.get(name), home, place)
-        for module in self.modules().values():
+        modules = [*self.modules().values()]
+        for module in modules:
             module._home, module._parameters = home, {}
         for one, owner, name in found:
             owner._parameters = {**owner._parameters, name: one}
-        for module in self.modules().values():
+        for module in modules:
             module._freeze_parameters(module._frozen)
-        return self
+        return run
 
     def reset(self) -> Self:
         """Forget all values: the module is a description again."""

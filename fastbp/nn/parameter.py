@@ -7,6 +7,7 @@ initializers.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ class Parameter:
     @property
     def size(self) -> int:
         """Its number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def tensor(self) -> Tensor:
@@ -148,6 +149,12 @@ class Home:
             if one._tensor is not None:
                 _ = one.tensor
         return self.flat
+
+    def lie_in(self, flat: Array) -> None:
+        """Have another array of that length hold the values, as they are there."""
+        self.flat, self._views = flat, {}
+        for one in self.parameters.values():
+            one._tensor = None
 
     def note_change(self) -> None:
         """Tell those who recorded the parameters' values that they are others now."""

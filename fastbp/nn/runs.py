@@ -180,17 +180,20 @@ class Tracing:
     graph : Graph
     parameters : list of (Parameter, Module, str)
         In the order of the graph's, with the module that has it and its name there.
+    results : dict of str to Traced
+        The outputs by name, "" for the only one, once there has been a trace.
     """
 
     def __init__(self, root: Module, dtype: np.dtype[Any], *, building: bool) -> None:
         self.graph = Graph(dtype)
         self.parameters: list[tuple[Parameter, Module, str]] = []
+        self.results: dict[str, Traced] = {}
         self._root, self._building = root, building
         self._paths = {id(module): path for path, module in root.modules().items()}
         self._values: dict[int, dict[str, tuple[Parameter, Traced]]] = {}  # by module and name
 
-    def trace(self, inputs: Mapping[str, Input] | Input) -> dict[str, Traced]:
-        """Runs `forward`, on the network's inputs; its outputs by name, "" for the only one."""
+    def trace(self, inputs: Mapping[str, Input] | Input) -> None:
+        """Runs `forward`, on the network's inputs."""
         with under(self):
             if isinstance(inputs, Input):
                 made = self._root(self.graph.input(inputs))
@@ -206,7 +209,7 @@ class Tracing:
                 raise TypeError(
                     f"{where}: found {found}, wanted a tensor made of the inputs, or a dict of them"
                 )
-        return several
+        self.results = several
 
     def call(self, module: Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         graph, outer = self.graph, self.graph.path

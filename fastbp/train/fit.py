@@ -17,8 +17,7 @@ import numpy as np
 
 from fastbp.nn.compiled import Plan, compile
 from fastbp.nn.module import Module
-from fastbp.nn.network import Array
-from fastbp.nn.parameter import Home
+from fastbp.nn.parameter import Array, Home
 from fastbp.train import lbfgs, locking, stochastic, threads
 from fastbp.train.groups import factors_of
 from fastbp.train.limits import fitting

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import _core
 from fastbp.errors import NonFiniteError
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 from fastbp.ops.running import ROWS
 from fastbp.train.notices import warn, warn_of_interruption
 from fastbp.train.state import Problem, taken

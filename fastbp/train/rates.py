@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 from fastbp.optim import ReduceOnPlateau, Schedule
 from fastbp.train.state import TrainingState
 

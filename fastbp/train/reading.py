@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils import check_array
 
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 
 
 def sample_weights(sample_weight: Any, n_samples: int, dtype: np.dtype[Any]) -> Array | None:

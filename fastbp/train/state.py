@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from fastbp import _core
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 
 if TYPE_CHECKING:
     from fastbp.train.rates import Rates

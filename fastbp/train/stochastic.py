@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import _core
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 from fastbp.nn.rows import rows
 from fastbp.train.notices import warn, warn_of_interruption
 from fastbp.train.rates import Adaptive

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from fastbp import _core
-from fastbp.nn.network import Array
+from fastbp.nn.parameter import Array
 from fastbp.train.reading import check_total
 from fastbp.train.state import Problem, split_seed, taken
 

@@ -1,98 +1,43 @@
-"""A dense network: the description that plans are compiled from, and its weights in one flat
-buffer.
+"""`coefs_` and `intercepts_`: views of a dense network's flat buffer that a user may edit.
 
-Holds no data and trains nothing. A `Network` is a small value that pickles; plans, which hold
-scratch memory, are compiled from it on demand.
+What is put in their place is copied into the buffer, or refused. Trains nothing.
 """
 
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from collections.abc import Iterable, Sized
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastbp import _core
-
 Array = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Network:
-    """Linear layers with one activation between them, and a loss on the raw output of the last.
-
-    Parameters
-    ----------
-    n_inputs, n_outputs : int
-        Features of a sample; outputs of the last layer.
-    hidden : tuple of int
-        Units of each hidden layer; empty for a linear model.
-    activation, loss : tuple of (str, dict of str to float)
-        A row of the engine's table and those of its attributes that are not at their default.
-    dtype : numpy.dtype
-        float32 or float64: of the weights, the data and all arithmetic.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastbp.nn.network import Network
-    >>> network = Network(2, 1, (3,), ("tanh", {}), ("squared_error", {}), np.dtype("float32"))
-    >>> network.plan().n_params
-    13
-    """
-
-    n_inputs: int
-    n_outputs: int
-    hidden: tuple[int, ...]
-    activation: tuple[str, Mapping[str, float]]
-    loss: tuple[str, Mapping[str, float]]
-    dtype: np.dtype[Any]
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Units of every layer, the inputs first."""
-        return (self.n_inputs, *self.hidden, self.n_outputs)
-
-    def samples(self, X: Any) -> Any:
-        """Features as plans take them: as they are."""
-        return X
-
-    def plan(self, *, sparse: bool = False) -> _core.Plan:
-        """Compile the network for dense or for CSR inputs."""
-        layers: list[tuple[str, Mapping[str, float]]] = []
-        for units in self.hidden:
-            layers += [("linear", {"units": units}), self.activation]
-        layers.append(("linear", {"units": self.n_outputs}))
-        return _core.Plan(self.n_inputs, layers, self.loss, dtype=self.dtype, sparse=sparse)
-
-
-class Parameters:
-    """All weights of a network in one flat buffer, and the views of it that a user may edit.
+class Views:
+    """The weights of each layer of a dense network, as views of its flat buffer.
 
     Attributes
     ----------
     flat : ndarray of shape (n_params,)
         The weights of layer 0 row by row, its biases, then those of layer 1, and so on.
+    sizes : tuple of int
+        Units of every layer, the inputs first.
     coefs : tuple of ndarray of shape (n_in, n_out)
         Writable views of the weights, one a layer.
     intercepts : tuple of ndarray of shape (n_out,)
         Writable views of the biases, one a layer.
     """
 
-    def __init__(self, flat: Array, tensors: Sequence[Mapping[str, Any]]) -> None:
-        self.flat = flat
-        self._tensors = tuple(tensors)
-        views = []
-        for tensor in self._tensors:
-            start, size = tensor["offset"], int(np.prod(tensor["shape"]))
-            views.append(flat[start : start + size].reshape(tensor["shape"]))
-        self.coefs = tuple(view for view in views if view.ndim == 2)
-        self.intercepts = tuple(view for view in views if view.ndim == 1)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The views are made anew from the flat buffer, which therefore is pickled once.
-        return Parameters, (self.flat, self._tensors)
+    def __init__(self, flat: Array, sizes: tuple[int, ...]) -> None:
+        self.flat, self.sizes = flat, sizes
+        coefs, intercepts, offset = [], [], 0
+        for n_in, n_out in pairwise(sizes):
+            end = offset + n_in * n_out
+            coefs.append(flat[offset:end].reshape(n_in, n_out))
+            intercepts.append(flat[end : end + n_out])
+            offset = end + n_out
+        self.coefs, self.intercepts = tuple(coefs), tuple(intercepts)
 
     def absorb(self, coefs: object, intercepts: object) -> bool:
         """Copy arrays that a user put in the place of views into the buffer; tell if there were
