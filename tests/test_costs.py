@@ -45,6 +45,22 @@ def test_flops_of_a_dense_network():
     assert plan.flops(256)["forward"] == 2 * flops["forward"]
 
 
+@pytest.mark.parametrize(
+    ("row", "shapes", "backward"),
+    [
+        ("add", ((None, 3), (None, 3)), 0),  # both gradients are the result's
+        ("add", ((None, 3), (3,)), 1),  # one is summed
+        ("subtract", ((None, 3), (None, 3)), 1),  # one changes its sign
+        ("multiply", ((None, 3), (None, 3)), 2),
+        ("multiply", ((None, 3), (3,)), 3),
+        ("divide", ((None, 3), (None, 3)), 4),
+    ],
+)
+def test_flops_of_arithmetic(row, shapes, backward):
+    node = _core.Node(row, shapes, dtype=np.float32)
+    assert (node.flops_forward, node.flops_backward) == (3, 3 * backward)
+
+
 def test_memory_is_planned():
     """R14: the tensors that backward reads are listed, and the total is the sum of its parts."""
     plan = network((64, 100, 10), ("relu", {}), dtype=np.float32).plan

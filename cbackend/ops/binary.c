@@ -30,21 +30,28 @@ typedef struct {
 
 static const kernels *kernels_of(const fbp_node *node) { return node->row->kernels[node->dtype]; }
 
+/* Of an element's gradient by input i: none where it is the result's, one product where the row is
+ * linear, else two, and an addition where it is summed. */
+static double slope_flops(const fbp_node *node, int i) {
+    double own = node->row->reads == FBP_READS_INPUT && !node->row->bilinear ? 2.0 : 1.0;
+    if (kernels_of(node)->passes >> i & 1u) own = 0.0;
+    return own * node->row->flops + (fbp_spans_result(node, i) ? 0.0 : 1.0);
+}
+
 static fbp_status infer(fbp_node *node) {
     fbp_status status = fbp_broadcast(node);
     if (status != FBP_OK) return status;
-    int gradients = 0;
+    double elements = (double)fbp_elements(&node->out[0]);
     for (int i = 0; i < node->n_in; i++) {
         if (kernels_of(node)->slope[i] == NULL) {
             node->differentiable &= ~(1u << i);
             continue;
         }
-        gradients++;
+        node->flops[1] += slope_flops(node, i) * elements;
         if (fbp_spans_result(node, i)) node->passes |= kernels_of(node)->passes & 1u << i;
     }
     if (node->row->reads == FBP_READS_INPUT) node->reads_in = (1u << node->n_in) - 1;
-    node->flops[0] = node->row->flops * (double)fbp_elements(&node->out[0]);
-    node->flops[1] = 2.0 * gradients * node->flops[0];
+    node->flops[0] = node->row->flops * elements;
     return FBP_OK;
 }
 
