@@ -174,6 +174,58 @@ def test_memory_grows_with_the_batch_alone_where_it_has_to():
     assert kept(24) - kept(16) == kept(16) - kept(8) > 0
 
 
+def planned(shape, *layers, batch_size=8):
+    """What training of a network of these layers takes, for samples of this shape."""
+    network = nn.Sequential(*layers).build(shape)
+    return fastbp.compile(network, "squared_error").memory(batch_size)
+
+
+def blocks(n, width, length, batch_size=8):
+    layers = [nn.TransformerBlock(2) for _ in range(n)]
+    shape = (length, 16)
+    return planned(shape, nn.Linear(width), *layers, nn.Flatten(), batch_size=batch_size)
+
+
+def scan(length):
+    return planned((length, 4), nn.LSTM(8, output="last"), nn.Linear(1))
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda k: blocks(2, 16, 32, batch_size=64 * k),
+        lambda k: blocks(2, 16, 128 * k),
+        lambda k: blocks(2, 16 * k, 32),
+        lambda k: blocks(2 * k, 16, 32),
+        lambda k: scan(16 * k),
+    ],
+    ids=["samples", "positions", "width", "layers", "steps"],
+)
+def test_what_is_kept_is_linear(kept):
+    """R97: in samples, in their length, in the width and in the number of layers."""
+    activations = [kept(k)["activations"] for k in (1, 2, 3, 4)]
+    (slope,) = set(np.diff(activations))
+    # Of the largest most is proportional; the rest belongs to the ends of the network.
+    assert 0.75 * activations[-1] < 4 * slope <= activations[-1]
+
+
+def test_attention_takes_memory_in_proportion_to_the_length():
+    """R22: a softmax of all pairs written out takes that of their number."""
+
+    class Pairs(nn.Module):
+        def forward(self, x):
+            return (x @ x.transpose(0, 2, 1)).softmax(axis=2) @ x
+
+    def total(length, mixing):
+        return planned((length, 16), nn.Linear(16), mixing, nn.Flatten())["total"]
+
+    rows = [total(length, nn.Lambda(lambda x: ops.attention(x, x, x))) for length in (512, 2048)]
+    pairs = [total(length, Pairs()) for length in (512, 2048)]
+    assert rows[1] / rows[0] < 4.1
+    assert pairs[1] / pairs[0] > 10
+    assert rows[1] < pairs[1] / 5
+
+
 def test_the_steady_state_allocates_nothing():
     net = network((20, 30, 3), n_samples=100)
     run = Run(net, batch_size=20)

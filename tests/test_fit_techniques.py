@@ -3,9 +3,10 @@ memory, clipping, and rates and decays by the names of parameters."""
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp import compile, fit, nn, optim
+from fastbp import NonFiniteError, compile, fit, nn, optim
 from fastbp.train.limits import fitting
 
 
@@ -154,6 +155,41 @@ def test_gradients_are_clipped_and_their_norms_noted():
     assert norm > 1e-2 and moved == pytest.approx(1e-3, rel=1e-3)
     with pytest.raises(ValueError, match="clip_norm"):
         fit(network, "softmax_cross_entropy", X, y, clip_norm=1.0, clip_value=1.0)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_recurrent_network_remembers_where_its_gradients_are_clipped(clip_norm):
+    """R23: a sign is to be remembered over 30 steps of noise, at a rate at which steps leap."""
+    rng = np.random.default_rng(0)
+    X = np.zeros((1000, 30, 2), np.float32)
+    X[:, :, 0] = 0.3 * rng.standard_normal((1000, 30))
+    y = X[:, 0, 1:] = rng.choice(np.float32([-1, 1]), (1000, 1))
+    layer = nn.RNN(32, output="last", recurrent_init="orthogonal")
+    network = nn.Sequential(layer, nn.Linear(1)).build(X, seed=0)
+    given = {"optimizer": "sgd", "learning_rate_init": 0.3, "batch_size": 50, "max_epochs": 15}
+    if clip_norm is None:
+        with pytest.raises(NonFiniteError):
+            fit(network, "squared_error", X, y, **given)
+    else:
+        losses = fit(network, "squared_error", X, y, clip_norm=clip_norm, **given).history["loss"]
+        assert losses[-1] < 0.01  # of 0.5 for who has forgotten
+
+
+def test_lamb_learns_from_a_few_steps_of_all_samples():
+    """R63: at one rate for all layers, where gradient descent does not, whatever its rate is."""
+    X, y = load_digits(return_X_y=True)
+
+    def loss(optimizer, rate):
+        layers = [layer for _ in range(3) for layer in (nn.Linear(64), nn.ReLU())]
+        network = nn.Sequential(*layers, nn.Linear(10)).build(64, seed=0)
+        steps = {"batch_size": len(X), "max_epochs": 40, "learning_rate_init": rate}
+        result = fit(
+            network, "softmax_cross_entropy", X / 16, y, optimizer=optimizer, tol=0, **steps
+        )
+        return result.history["loss"][-1]
+
+    descent = [loss("sgd", rate) for rate in (0.01, 0.03, 0.1, 0.3, 1.0)]
+    assert loss("lamb", 0.03) < 0.05 < 0.3 < min(descent)
 
 
 def test_groups_have_rates_and_decays_of_their_own():

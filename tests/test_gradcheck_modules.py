@@ -79,6 +79,30 @@ def test_several_inputs_and_losses():
     assert found(report) == ["table"]
 
 
+class Reader(nn.Module):
+    """A causal transformer on words, with a loss at each position and its table as its head."""
+
+    def __init__(self):
+        self.table, self.position = nn.Embedding(7, 4), nn.LearntEncoding()
+        self.blocks = [nn.TransformerBlock(2, causal=True, dropout=0.1) for _ in range(2)]
+        self.norm = nn.LayerNorm()
+
+    def forward(self, words):
+        x = self.position(self.table(words))
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x) @ self.table.weight.transpose(1, 0)
+
+
+def test_a_transformer_from_end_to_end():
+    """R29."""
+    words = RNG.integers(0, 7, (8, 5))
+    network = Reader().build(words)
+    report = check_gradients(plan(network), words, np.roll(words, -1, axis=1))
+    assert report.ok, str(report)
+    assert found(report) == [*network.parameters()]
+
+
 def test_what_is_frozen_is_left_out():
     network = blocks().freeze("0", "4.gain")
     report = check_gradients(plan(network), X, CLASSES)

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from fastbp import Tensor
+from fastbp import Tensor, nn, ops
 from fastbp.autodiff import Entry
 
 
@@ -40,6 +40,18 @@ def test_every_node_runs_backward_once(backwards):
     h.sum().backward()
     assert len(backwards) == len(set(backwards)) == 30 * 4 + 1
     assert backwards == sorted(backwards, reverse=True)
+
+
+def test_backward_of_a_two_layer_relu_network_goes_from_the_loss_to_the_first_layer(backwards):
+    """R13: dy, then dW2 and dh, then dz1, then dW1; by x, which wants none, there is none."""
+    x, t = leaf([[0.3, -0.2]]).detach(), leaf([[1.0]]).detach()
+    w1, b1 = leaf([[0.1, 0.4, -0.3], [0.2, 0.1, 0.5]]), leaf([0.1, 0.2, 0.3])
+    w2, b2 = leaf([[0.3], [0.2], [-0.1]]), leaf([0.1])
+    h = ops.linear(x, w1, b1).relu()
+    nn.SquaredError()(ops.linear(h, w2, b2), t).backward()
+    names = [name for _, name in backwards]
+    assert names == ["mean", "squared_error", "linear", "relu", "linear"]
+    assert all(one.grad.any() for one in (w1, b1, w2, b2)) and x.grad is None
 
 
 def test_gradients_are_added_in_the_reverse_order_of_uses():
