@@ -2,6 +2,7 @@
 
     python -m benchmarks.zero_order                     two tables, about a minute
     python -m benchmarks.zero_order --plot cost.png     and a picture of the first
+    python -m benchmarks.zero_order --quick             small networks alone
 
 One table has the time of all gradients by one backward pass, and by central differences, which take
 two forward passes for each parameter: the ratio grows with the number of parameters. Up to a
@@ -19,7 +20,7 @@ from time import perf_counter
 
 import numpy as np
 
-WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+WIDTHS, OF_DESCENTS = (2, 4, 8, 16, 32, 64, 128, 256, 512), (2, 8, 32, 128)
 TAKEN = 1000  # parameters up to which all differences are taken
 N_SAMPLES, N_FEATURES, N_CLASSES = 200, 20, 3
 STEP = 1e-6  # of central differences in float64, near the cube root of its rounding
@@ -111,10 +112,10 @@ def descent(problem, passes):
     return problem.loss(w)
 
 
-def table_of_costs():
+def table_of_costs(widths):
     print("| parameters | backpropagation, us | central differences, us | ratio |")
     print("| ---: | ---: | ---: | ---: |")
-    rows = [costs(width) for width in WIDTHS]
+    rows = [costs(width) for width in widths]
     for n, backward, one_by_one in rows:
         print(
             f"| {n} | {1e6 * backward:.0f} | {1e6 * one_by_one:.0f} | {one_by_one / backward:.0f} |"
@@ -122,11 +123,11 @@ def table_of_costs():
     return rows
 
 
-def table_of_descents():
+def table_of_descents(widths):
     passes = 2 * PAIRS * STEPS
     print(f"| parameters | loss at first | evolution, {passes} passes | descent, as many |")
     print("| ---: | ---: | ---: | ---: |")
-    for width in WIDTHS[:7:2]:
+    for width in widths:
         problem = Problem(width)
         evolved = evolution(problem, np.random.default_rng(1), passes)
         first, last = problem.loss(problem.start), descent(problem, passes)
@@ -151,10 +152,12 @@ def plot(rows, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--plot", metavar="FILE", help="where to write a picture")
+    parser.add_argument("--quick", action="store_true", help="small networks alone, for seconds")
     given = parser.parse_args()
-    rows = table_of_costs()
+    count = 2 if given.quick else None
+    rows = table_of_costs(WIDTHS[:count])
     print()
-    table_of_descents()
+    table_of_descents(OF_DESCENTS[:count])
     if given.plot:
         plot(rows, given.plot)
 
