@@ -60,8 +60,8 @@ PLANS = {"dense": dense, "heads": heads, "deep": deep}
 
 # Of float32, 4 bytes each; room is in whole cache lines, and a one follows the inputs of products.
 # Linear reads its input to form the gradient of its weights, relu its output, gelu its input: the
-# sum past gelu is of the former kind, and its gradient is passed on. ReLU takes the place of what it
-# is made of.
+# sum past gelu is of the former kind, and its gradient is passed on. ReLU takes the place of what
+# it is made of.
 TABLE = """\
 Sequential, float32
 
