@@ -316,6 +316,22 @@ def test_a_plan_has_the_bits_of_its_nodes(graph, dtype, n_samples):
         np.testing.assert_array_equal(found, eager.gradients[v], err_msg=f"gradient {v}")
 
 
+@over_graphs
+def test_each_node_runs_once_forward_and_once_back(graph):
+    """R12, also where a value is used several times: its gradient is complete before it is read."""
+    case = Case(graph)
+    order, n_nodes = case.plan.order(), len(graph["nodes"])
+    forward = [node for what, node in order if what == "forward"]
+    backward = [node for what, node in order if what == "backward"]
+    assert forward == [*range(n_nodes)]
+    assert backward == sorted(set(backward), reverse=True)  # no user comes after its operand
+    losses = [i for i, (what, _) in enumerate(order) if what == "loss"]
+    assert len(losses) == len(graph["losses"])
+    assert order.index(("forward", n_nodes - 1)) < losses[0]
+    if backward:
+        assert losses[-1] < order.index(("backward", backward[0]))
+
+
 @pytest.mark.threads
 @over_dtypes
 @over_graphs

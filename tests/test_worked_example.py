@@ -107,14 +107,15 @@ def test_order_of_a_two_layer_relu_network():
         ("squared_error", {}),
         dtype=np.float64,
     )
+    first, relu, second = range(3)
+    assert [node["name"] for node in plan.nodes] == ["linear", "relu", "linear"]
     assert plan.order() == (
-        "linear0.forward",
-        "relu0.forward",
-        "linear1.forward",
-        "squared_error.forward",
-        "squared_error.backward",
-        "linear1.backward_input",
-        "relu0.backward",
-        "linear0.backward_params",
-        "linear1.backward_params",
+        ("forward", first),
+        ("forward", relu),
+        ("forward", second),
+        ("loss", 0),  # and dy
+        ("backward", second),  # dh
+        ("backward", relu),  # dz1
+        *[("backward_shared", first)] * 2,  # dW1 and db1
+        *[("backward_shared", second)] * 2,  # dW2 and db2
     )

@@ -59,6 +59,39 @@ fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss) {
     return place;
 }
 
+/* ---- the order of a pass ---- */
+
+static const char *const told[] = {[FBP_FORWARD] = "forward",
+                                   [FBP_LOSS_OF] = "loss",
+                                   [FBP_BACKWARD] = "backward",
+                                   [FBP_SUM] = "backward_shared"};
+
+/* The step before which `count` are told, of those that are. */
+static int find_told(const fbp_schedule *schedule, int count) {
+    int s = 0;
+    for (; s < schedule->n_steps; s++)
+        if (told[schedule->steps[s].kind] != NULL && count-- == 0) break;
+    return s;
+}
+
+int fbp_plan_n_steps(const fbp_plan *plan) {
+    int count = plan->n_uses;
+    for (int s = 0; s < plan->training.n_steps; s++)
+        count += told[plan->training.steps[s].kind] != NULL;
+    return count;
+}
+
+fbp_planned fbp_plan_step(const fbp_plan *plan, int step) {
+    int in_rows_phase = fbp_plan_n_steps(plan) - plan->n_uses;
+    if (step >= in_rows_phase) {
+        fbp_planned shared = {"backward_shared", plan->uses[step - in_rows_phase].node};
+        return shared;
+    }
+    const fbp_step *found = &plan->training.steps[find_told(&plan->training, step)];
+    fbp_planned planned = {told[found->kind], found->index};
+    return planned;
+}
+
 void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward) {
     const fbp_graph *graph = &plan->graph;
     *forward = graph->flops[0] * (double)samples + graph->flops_alone[0];

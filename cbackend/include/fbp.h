@@ -374,6 +374,15 @@ typedef struct {
 } fbp_loss_place;
 fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss);
 
+/* What a pass in training runs, in order: forward, losses and back, then the gradients of
+ * parameters. Moves of data are not told. */
+typedef struct {
+    const char *what; /* "forward", "backward" and "backward_shared", of a node; "loss" */
+    int index;        /* of the node or the loss */
+} fbp_planned;
+int fbp_plan_n_steps(const fbp_plan *plan);
+fbp_planned fbp_plan_step(const fbp_plan *plan, int step);
+
 /* FLOPs of forward and backward on so many samples, known before anything runs. */
 void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward);
 

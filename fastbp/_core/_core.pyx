@@ -1126,19 +1126,16 @@ cdef class Plan:
         return {"forward": forward, "backward": backward}
 
     def order(self):
-        """What one training step runs, in order: the rows phase, then the weights phase."""
-        names = [(f"{layer['op']}{i}", layer["activation"]) for i, layer in enumerate(self.layers)]
+        """What a pass in training runs, in order: pairs of what is done, and of which node or loss.
+
+        "forward", "backward" and "loss" are the rows phase; "backward_shared", once for each use of
+        a parameter, the weights phase.
+        """
+        cdef fbp_planned planned
         steps = []
-        for i, (op, act) in enumerate(names):
-            steps.append(f"{op}.forward")
-            if act is not None:
-                steps.append(f"{act}{i}.forward")
-        steps += [f"{self.loss}.forward", f"{self.loss}.backward"]
-        for i in range(len(names) - 1, 0, -1):
-            steps.append(f"{names[i][0]}.backward_input")
-            if names[i - 1][1] is not None:
-                steps.append(f"{names[i - 1][1]}{i - 1}.backward")
-        steps += [f"{op}.backward_params" for op, _ in names]
+        for i in range(fbp_plan_n_steps(self.plan)):
+            planned = fbp_plan_step(self.plan, i)
+            steps.append((planned.what.decode(), planned.index))
         return tuple(steps)
 
 

@@ -279,6 +279,11 @@ cdef extern from "fbp.h" nogil:
         int value
         double factor, flops
     fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss)
+    ctypedef struct fbp_planned:
+        const char *what
+        int index
+    int fbp_plan_n_steps(const fbp_plan *plan)
+    fbp_planned fbp_plan_step(const fbp_plan *plan, int step)
 
     void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward)
 
