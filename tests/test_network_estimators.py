@@ -25,6 +25,7 @@ from fastbp import (
     MLPRegressor,
     NetworkClassifier,
     NetworkRegressor,
+    _core,
     fit,
     nn,
     ops,
@@ -64,7 +65,14 @@ def assert_same(a, b):
 # ---------------------------------------------------------------------------------- scikit-learn's
 
 
-@parametrize_with_checks([NetworkClassifier(), NetworkRegressor()])
+@parametrize_with_checks(
+    [
+        NetworkClassifier(),
+        NetworkRegressor(),
+        NetworkClassifier(optimizer="lbfgs", alpha=1.0),
+        NetworkRegressor(clip_norm=1.0, memory_limit=10**8, decay_factors={"*.bias": 0.0}),
+    ]
+)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
@@ -105,7 +113,7 @@ def test_docstrings_tell_every_parameter_with_its_default(kind):
             assert re.search(rf"^{name} : ", doc, re.MULTILINE), name
     for row in rows("rule"):
         assert f"'{row}'" in doc
-    assert not re.search(r"<\w+>|<shared|lbfgs|max_iter", doc)
+    assert not re.search(r"<\w+>|<shared|max_iter|max_fun|solver", doc)
 
 
 # ------------------------------------------------------------------------------------- the network
@@ -149,6 +157,87 @@ def test_training_is_that_of_fit():
     )
     np.testing.assert_array_equal(flat(model), module._home.flat)
     assert model.loss_curve_ == result.history["loss"]
+
+
+TECHNIQUES = {
+    "clipped": {"clip_norm": 0.1},
+    "clipped elements": {"clip_value": 0.01, "optimizer": "sgd"},
+    "groups": {"rate_factors": {"*": 0.5, "0": 0.0}, "decay_factors": {"*.bias": 3.0, "3": 0.0}},
+    "several batches": {"accumulate": 3, "history": "step"},
+    "decay": {"optimizer": "adamw", "decay_factors": {"0": 0.0}},
+}
+
+
+@pytest.mark.parametrize("given", TECHNIQUES.values(), ids=TECHNIQUES)
+def test_techniques_are_those_of_fit(given):
+    given = {"alpha": 0.3, "learning_rate_init": 0.05} | given
+    model = small(max_epochs=3, dtype="float32", **given).fit(X, Y)
+    module = network().build(4, seed=5)
+    given = {"batch_size": 16, "max_epochs": 3} | given
+    result = fit(module, "softmax_cross_entropy", X.astype(np.float32), Y, **given)
+    np.testing.assert_array_equal(flat(model), module._home.flat)
+    assert model.history_ == result.history
+    plain = {"alpha": 0.3, "learning_rate_init": 0.05, "optimizer": given.get("optimizer", "adam")}
+    without = small(max_epochs=3, dtype="float32", **plain).fit(X, Y)
+    assert not np.array_equal(flat(model), flat(without))
+
+
+def test_a_limit_of_memory_is_kept_with_the_bits_of_none(monkeypatch):
+    cut = []
+
+    class Spy(_core.Training):
+        def __init__(self, *data, **given):
+            cut.append((given["batch_size"], given["accumulate"]))
+
+    monkeypatch.setattr("fastbp.train.stochastic._core.Training", Spy)
+    rng = np.random.default_rng(0)
+    many, y = rng.standard_normal((1024, 4)).astype(np.float32), rng.integers(0, 3, 1024)
+    given = {"batch_size": 1024, "max_epochs": 2, "n_threads": 1}
+    free = small(**given).fit(many, y)
+    # Of twice 512 samples: the plan says what is taken, the data not counted.
+    total = free._network.compiled.memory(512, accumulate=2, optimizer="adam", n_samples=1024)
+    limit = total["total"]
+    held = small(memory_limit=limit, **given).fit(many, y)
+    np.testing.assert_array_equal(flat(free), flat(held))
+    assert cut == [(1024, 1), (512, 2)]
+    with pytest.raises(ValueError, match=r"memory_limit: found 1000 bytes, wanted at least"):
+        small(memory_limit=1000, **given).fit(many, y)
+
+
+def test_lbfgs_is_that_of_fit():
+    def quiet(n_outputs=3):
+        return nn.Sequential(nn.Linear(8), nn.Tanh(), nn.Linear(n_outputs))
+
+    model = NetworkClassifier(quiet(), optimizer="lbfgs", tol=1e-3, random_state=5).fit(X, Y)
+    module = quiet().build(4, seed=5, dtype=np.float64)
+    result = fit(
+        module,
+        "softmax_cross_entropy",
+        X,
+        Y,
+        optimizer="lbfgs",
+        alpha=0.0001,
+        tol=1e-3,
+        max_epochs=200,
+    )
+    np.testing.assert_array_equal(flat(model), module._home.flat)
+    assert model.history_ == result.history == {"loss": model.history_["loss"]}
+    assert model.n_iter_ == result.n_epochs < 200
+    assert model.score(X, Y) > 0.95
+    for name in ("loss_curve_", "best_loss_", "validation_scores_", "partial_fit"):
+        assert not hasattr(model, name)
+    before = pickle.loads(pickle.dumps(model))
+    model.set_params(warm_start=True).fit(X, Y)
+    assert model.loss_ <= before.loss_ and model.n_iter_ < before.n_iter_
+    # What it cannot do leaves the model as it was.
+    history = model.history_
+    model.module_ = network().build(4, dtype=np.float64)
+    with pytest.raises(ValueError, match="found 'lbfgs' for a network with 'dropout'"):
+        model.fit(X, Y)
+    assert model.history_ is history
+    for name, value in {"batch_size": 16, "early_stopping": True, "clip_norm": 1.0}.items():
+        with pytest.raises(ValueError, match=f"{name}: found {value} beside optimizer='lbfgs'"):
+            NetworkClassifier(quiet(), optimizer="lbfgs", **{name: value}).fit(X, Y)
 
 
 def test_without_arguments_it_is_a_multilayer_perceptron():
@@ -320,6 +409,8 @@ CASES = {
     "early stopping": {"early_stopping": True, "learning_rate_init": 0.5},
     "score": {"early_stopping": True, "schedule": optim.ReduceOnPlateau(0.5, "max", patience=0)},
     "float32": {"dtype": "float32", "optimizer": "lion", "history": "step"},
+    "groups": {"rate_factors": {"0": 0.3}, "decay_factors": {"*": 2.0}, "clip_norm": 0.5},
+    "several batches": {"accumulate": 2, "optimizer": "nadam"},
 }
 
 
@@ -402,7 +493,13 @@ BAD = {
     "learning_rate_init": [0.0, np.nan],
     "schedule": [0.1, "constant"],
     "alpha": [-1.0],
+    "rate_factors": [{"hidden": 2.0}, {"*": -1.0}, 0.5],
+    "decay_factors": [{"hidden": 2.0}, {"*": np.nan}, [1.0]],
+    "clip_norm": [0.0, np.inf, "1"],
+    "clip_value": [0.0, -1],
     "batch_size": [0, "all"],
+    "accumulate": [0, 1.5],
+    "memory_limit": [0, 1e6],
     "max_epochs": [0, 2.5],
     "shuffle": [1],
     "random_state": [-1],
@@ -422,6 +519,7 @@ BAD = {
 def test_every_parameter_has_a_rule():
     assert set(BAD) == set(NetworkClassifier().get_params()) == set(NetworkRegressor().get_params())
     told = {"network", "loss", "loss_params", "optimizer", "optimizer_params", "schedule"}
+    told |= {"rate_factors", "decay_factors"}
     assert set(BAD) - told <= set(OPTIONS)
 
 
@@ -454,6 +552,8 @@ class Pair(nn.Module):
         ),
         (NetworkRegressor(Pair()), ["loss", "'one', 'two'"]),
         (NetworkRegressor(lambda *_: None), ["network", "NoneType", "Module"]),
+        (NetworkClassifier(clip_norm=1.0, clip_value=1.0), ["clip_norm", "clip_value"]),
+        (NetworkClassifier(accumulate=2), ["accumulate", "found 2", "1 batches"]),
         (NetworkClassifier(loss="huber"), ["NetworkClassifier", "'huber'", "MLPRegressor"]),
         (
             NetworkRegressor(schedule=optim.ReduceOnPlateau(1.0, mode="max")),

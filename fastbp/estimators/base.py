@@ -22,7 +22,7 @@ from fastbp.nn.parameter import Array
 from fastbp.train import locking, threads
 from fastbp.train.rates import Rates
 from fastbp.train.rules import Rule
-from fastbp.train.state import TrainingState
+from fastbp.train.state import Settings, TrainingState
 
 
 class BaseTrained(BaseEstimator, ABC):
@@ -109,8 +109,18 @@ class BaseTrained(BaseEstimator, ABC):
         """The parameter that bounds epochs, and its value."""
 
     @property
+    @abstractmethod
     def _by_lbfgs(self) -> bool:
-        return False
+        """Whether L-BFGS takes the place of an update rule."""
+
+    @property
+    def _most_evaluations(self) -> int | None:
+        """A limit for L-BFGS beside that of its iterations."""
+        return None
+
+    def _adapted(self, settings: Settings, network: BuiltNetwork, n_samples: int) -> Settings:
+        """The choices of a training call, with those that only this kind of network has."""
+        return settings
 
     # What training leaves; absent before. The module belongs to the user as well.
 
@@ -250,9 +260,9 @@ class BaseTrained(BaseEstimator, ABC):
         if self.__sklearn_is_fitted__():
             self._plans = {}
 
+    @abstractmethod
     def _is_stochastic(self) -> bool:
         """Whether `partial_fit` can be had; otherwise an AttributeError."""
-        return True
 
 
 def by_epochs(estimator: BaseTrained) -> bool:

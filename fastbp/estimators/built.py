@@ -122,10 +122,14 @@ class BuiltNetwork:
         """The weights, with what a user has put in their place."""
         return self.module._built().settle()
 
+    @property
+    def compiled(self) -> Plan:
+        """What it was compiled to last, with the names of its parameters."""
+        return next(reversed(self._compiled.values()))
+
     def samples(self, X: Any) -> Any:
         """Checked features as plans take them."""
-        plan = next(iter(self._compiled.values()))
-        return plan.samples(named_inputs(self.module, X, self._mask_value))
+        return self.compiled.samples(named_inputs(self.module, X, self._mask_value))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": {}, "_traced": None}

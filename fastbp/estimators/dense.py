@@ -204,6 +204,10 @@ class BaseMLP(BaseTrained):
     def _by_lbfgs(self) -> bool:
         return self.solver == "lbfgs"
 
+    @property
+    def _most_evaluations(self) -> int:
+        return int(self.max_fun)
+
     def inspect(self, X: Any, y: Any, sample_weight: Any = None) -> list[dict[str, Array]]:
         """Show one forward and one backward pass: what every unit says, and what it is blamed for.
 

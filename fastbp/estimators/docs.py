@@ -131,8 +131,8 @@ dtype : {{'float32', 'float64'}} or None, default=None
     that features are not copied and no digits are lost.
 
 history : {{'epoch', 'step'}}, default='epoch'
-    Whether `history_` has the loss of every step as well as of every epoch. Steps are not kept by
-    default because their number, unlike that of epochs, grows with the data.
+    Whether `history_` has the loss and the gradient's norm of every step as well. Steps are not
+    kept by default because their number, unlike that of epochs, grows with the data.
 """
 
 NETWORK = """\
@@ -147,7 +147,11 @@ network : Module, callable or None, default=None
 NETWORK_TRAINING = """\
 optimizer : str, default='adam'
     The update rule, by which weights follow gradients:
-{rules}.
+{rules};
+    or 'lbfgs', SciPy's L-BFGS-B on all samples at once, for small data. It has no steps: what
+    belongs to them, `batch_size` and all that is said of rates and gradients, has to be at its
+    default, and random masks or batch normalisation are an error. A warm start begins at the
+    weights that there are, with an empty memory of gradients.
 
 optimizer_params : dict or None, default=None
     Numbers that the rule takes, by name; None leaves every number at its default.
@@ -165,10 +169,32 @@ alpha : float, default=0.0001
     excluded), divided by the sum of the batch's sample weights. Rules with a decay of their own,
     such as 'adamw', take it as that.
 
+rate_factors : dict of str to float or None, default=None
+    Of parameters by their names, or those of parts, in which ``*`` stands for anything: what their
+    rate is multiplied by, at least 0. Of several patterns for one parameter the last counts.
+
+decay_factors : dict of str to float or None, default=None
+    What the penalty or decay on them is multiplied by, likewise.
+
+clip_norm : float or None, default=None
+    Where the norm of the whole gradient, with the penalty's, is larger, it is made as long
+    (Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063); above 0.
+
+clip_value : float or None, default=None
+    What each element of the gradient is held to, above 0. Not both.
+
 <batch_size>
 
+accumulate : int, default=1
+    So many batches make a step, with the memory of one of them: the step of a batch as large as all
+    of them; see `fastbp.fit`. At most the batches of an epoch.
+
+memory_limit : int or None, default=None
+    Bytes that the engine may take in training, beside the data. Where a batch takes more, a step is
+    made of as many smaller ones as keep to it; see `fastbp.fit`.
+
 max_epochs : int, default=200
-    The most epochs of one call.
+    The most epochs, or iterations of 'lbfgs', of one call.
 
 <shuffle>
 
@@ -176,7 +202,7 @@ max_epochs : int, default=200
 
 tol : float, default=1e-4
     An epoch counts as an improvement if the loss falls (or the validation score rises) by more than
-    this.
+    this. For 'lbfgs', the largest gradient component at a minimum.
 
 <n_iter_no_change>
 
@@ -263,8 +289,8 @@ best_validation_score_ : float or None
 
 history_ : dict of str to list of float
     "loss" and "learning_rate" of each epoch; with `early_stopping` "validation_loss" (without the
-    penalty) and "validation_score"; with ``history='step'`` "step_loss". For 'lbfgs', "loss" after
-    each iteration.
+    penalty) and "validation_score"; with ``history='step'`` "step_loss" and "step_gradient_norm",
+    before it is clipped. For 'lbfgs', "loss" after each iteration.
 
 n_iter_ : int
     Epochs of the last call. For 'lbfgs', its iterations.
@@ -320,7 +346,7 @@ NonFiniteError
 RuntimeError
     Another thread is training this estimator.
 AttributeError
-    The solver is 'lbfgs', which has no epochs.
+    The solver or optimizer is 'lbfgs', which has no epochs.
 """
 
 _Documented = TypeVar("_Documented")
@@ -331,8 +357,7 @@ def _with_entries(text: str, *sources: str) -> str:
     for source in sources:
         for entry in re.split(r"\n\n(?=\w)", source.rstrip()):
             text = text.replace(f"<{entry.split(' :')[0]}>", entry)
-    # Sentences there that speak of L-BFGS do not concern those who cannot choose it.
-    return re.sub(r"\s+[A-Z][^.]*'lbfgs'[^.]*\.", "", text)
+    return text
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -7,13 +7,13 @@ fails before training leaves the estimator as it was.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 
 from fastbp.errors import NonFiniteError
-from fastbp.estimators.built import Start
+from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.preparation import (
     Sample,
     Target,
@@ -32,7 +32,6 @@ from fastbp.train.validation import LossTerm
 
 if TYPE_CHECKING:
     from fastbp.estimators.base import BaseTrained
-    from fastbp.estimators.dense import BaseMLP
 
 
 # Fitted attributes that only update rules leave; L-BFGS has none of them.
@@ -71,10 +70,10 @@ def train(
             start = estimator._go_on(sample.X, target)
         problem = _problem(start, sample, estimator._rule().alpha)
         if estimator._by_lbfgs:
-            fitted, error = _train_lbfgs(cast("BaseMLP", estimator), problem, state)
+            fitted, error = _train_lbfgs(estimator, problem, state)
         else:
             fitted, error = _train_stochastic(
-                estimator, problem, target, start.network.loss, state, incremental
+                estimator, problem, target, start.network, state, incremental
             )
         if fresh and not (error is None or isinstance(error, NonFiniteError)):
             raise error
@@ -102,9 +101,10 @@ def _problem(start: Start, sample: Sample, alpha: float) -> Problem:
 
 
 def _train_lbfgs(
-    estimator: "BaseMLP", problem: Problem, state: TrainingState
+    estimator: "BaseTrained", problem: Problem, state: TrainingState
 ) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that L-BFGS leaves, and the error it ended with."""
+    lbfgs.refuse_what_varies(problem.plan)
     n_threads = threads.resolve(estimator.n_threads)
     state.drop_arrays()
     state.monitored, state.history = (), {}
@@ -114,8 +114,8 @@ def _train_lbfgs(
         n_iterations, loss = lbfgs.minimise(
             problem,
             losses,
-            max_iterations=estimator.max_iter,
-            max_evaluations=estimator.max_fun,
+            max_iterations=estimator._limit()[1],
+            max_evaluations=estimator._most_evaluations,
             tol=estimator.tol,
             verbose=bool(estimator.verbose),
             n_threads=n_threads,
@@ -130,44 +130,46 @@ def _train_stochastic(
     estimator: "BaseTrained",
     problem: Problem,
     target: Target,
-    loss: tuple[str, Any],
+    network: BuiltNetwork,
     state: TrainingState,
     incremental: bool,
 ) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that an update rule leaves, and the error it ended with."""
-    held_out, term = None, LossTerm(*loss)
+    held_out, term = None, LossTerm(*network.loss)
     if estimator.early_stopping:
         problem, held_out = split(estimator, problem, target, term, state)
     batch_size = batch_size_of(estimator.batch_size, problem.n_samples)
-    _tell_if_sorted(estimator, target, problem.n_samples, batch_size)
     settings = settings_of(estimator, term, batch_size, incremental)
+    settings = estimator._adapted(settings, network, problem.n_samples)
+    step_size = min(settings.batch_size * settings.accumulate, problem.n_samples)
+    _tell_if_sorted(estimator, target, problem.n_samples, step_size)
     first_epoch, error = state.epoch, None
     try:
         stochastic.train(problem, settings, state, held_out)
     except BaseException as raised:
         error = raised
-        _tell_of_small_weights(raised, problem, batch_size)
+        _tell_of_small_weights(raised, problem, step_size)
     return _logged(state, state.epoch - first_epoch, held_out is not None), error
 
 
 def _tell_if_sorted(
-    estimator: "BaseTrained", target: Target, n_samples: int, batch_size: int
+    estimator: "BaseTrained", target: Target, n_samples: int, step_size: int
 ) -> None:
-    if target.sorted and not estimator.shuffle and batch_size < n_samples:
+    if target.sorted and not estimator.shuffle and step_size < n_samples:
         warn(
             "The samples are sorted by class and shuffle=False: most batches hold a single class,"
             " and training will hardly converge. Shuffle them."
         )
 
 
-def _tell_of_small_weights(error: BaseException, problem: Problem, batch_size: int) -> None:
+def _tell_of_small_weights(error: BaseException, problem: Problem, step_size: int) -> None:
     """Say so where not the learning rate or the data but the sample weights blew up the penalty.
 
-    A batch's penalty is alpha / 2 times the squared weights over the sum of its sample weights.
+    A step's penalty is alpha / 2 times the squared weights over the sum of its sample weights.
     """
     if problem.sample_weight is None or not isinstance(error, NonFiniteError):
         return
-    total = batch_size * float(problem.sample_weight.mean(dtype=np.float64))
+    total = step_size * float(problem.sample_weight.mean(dtype=np.float64))
     if total < problem.alpha:
         error.args = (
             f"{str(error).rstrip('.')}. The penalty may outweigh the loss, since it is divided by"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,12 @@ from fastbp.estimators.docs import documented
 from fastbp.estimators.regressor import Regressing
 from fastbp.nn.module import Module
 from fastbp.nn.runs import Tracing
+from fastbp.train import lbfgs
+from fastbp.train.groups import factors_of
+from fastbp.train.limits import within
 from fastbp.train.rates import Rates, rates_of
 from fastbp.train.rules import Rule, rule_of
+from fastbp.train.state import Settings
 
 
 def dense(n_inputs: Any, n_outputs: int) -> Module:
@@ -53,7 +58,13 @@ class BaseNetwork(BaseTrained):
         learning_rate_init: float = 0.001,
         schedule: Any = None,
         alpha: float = 0.0001,
+        rate_factors: dict[str, float] | None = None,
+        decay_factors: dict[str, float] | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
         batch_size: int | str = "auto",
+        accumulate: int = 1,
+        memory_limit: int | None = None,
         max_epochs: int = 200,
         shuffle: bool = True,
         random_state: int | np.random.RandomState | None = None,
@@ -76,7 +87,13 @@ class BaseNetwork(BaseTrained):
         self.learning_rate_init = learning_rate_init
         self.schedule = schedule
         self.alpha = alpha
+        self.rate_factors = rate_factors
+        self.decay_factors = decay_factors
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
         self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.memory_limit = memory_limit
         self.max_epochs = max_epochs
         self.shuffle = shuffle
         self.random_state = random_state
@@ -94,6 +111,19 @@ class BaseNetwork(BaseTrained):
     # Data.
 
     def _check(self) -> None:
+        if self._by_lbfgs:
+            lbfgs.refuse_steps(
+                optimizer_params=(self.optimizer_params, None),
+                schedule=(self.schedule, None),
+                rate_factors=(self.rate_factors, None),
+                decay_factors=(self.decay_factors, None),
+                clip_norm=(self.clip_norm, None),
+                clip_value=(self.clip_value, None),
+                batch_size=(self.batch_size, "auto"),
+                accumulate=(int(self.accumulate), 1),
+                memory_limit=(self.memory_limit, None),
+                early_stopping=(bool(self.early_stopping), False),
+            )
         self._rule()
         self._rates()
         if not (self.network is None or callable(self.network)):
@@ -164,7 +194,8 @@ class BaseNetwork(BaseTrained):
     # Training.
 
     def _rule(self) -> Rule:
-        return rule_of(self.optimizer, self.optimizer_params, self.alpha)
+        optimizer = "sgd" if self._by_lbfgs else self.optimizer
+        return rule_of(optimizer, self.optimizer_params, self.alpha)
 
     def _rates(self) -> Rates:
         rate = float(self.learning_rate_init)
@@ -172,6 +203,27 @@ class BaseNetwork(BaseTrained):
 
     def _limit(self) -> tuple[str, int]:
         return "max_epochs", int(self.max_epochs)
+
+    def _adapted(self, settings: Settings, network: BuiltNetwork, n_samples: int) -> Settings:
+        plan = network.compiled
+        settings = replace(
+            settings,
+            accumulate=int(self.accumulate),
+            clip_norm=self.clip_norm,
+            clip_value=self.clip_value,
+            rate_factors=factors_of(self.rate_factors, plan.parameters, "rate_factors"),
+            decay_factors=factors_of(self.decay_factors, plan.parameters, "decay_factors"),
+        )
+        return within(self.memory_limit, settings, plan, n_samples)
+
+    @property
+    def _by_lbfgs(self) -> bool:
+        return isinstance(self.optimizer, str) and self.optimizer == "lbfgs"
+
+    def _is_stochastic(self) -> bool:
+        if self._by_lbfgs:
+            raise AttributeError("partial_fit takes an update rule; found optimizer='lbfgs'.")
+        return True
 
 
 @documented

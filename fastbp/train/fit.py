@@ -20,7 +20,7 @@ from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array, Home
 from fastbp.train import lbfgs, locking, stochastic, threads
 from fastbp.train.groups import factors_of
-from fastbp.train.limits import fitting
+from fastbp.train.limits import within
 from fastbp.train.options import batch_size_of, check_options
 from fastbp.train.rates import rates_of
 from fastbp.train.reading import sample_weights
@@ -233,27 +233,11 @@ def fit(
         elif early_stopping:
             problem, held = hold_out(problem, validation_fraction, state.seed)
         terms = _terms(plan)
-        size, times = batch_size_of(batch_size, problem.n_samples), accumulate
-        granted = threads.resolve(n_threads)
-        if memory_limit is not None:
-            size, times = fitting(
-                memory_limit,
-                size,
-                times,
-                lambda size, times: plan.memory(
-                    size,
-                    accumulate=times,
-                    optimizer=rule.row,
-                    clip_norm=clip_norm,
-                    n_samples=problem.n_samples,
-                    n_threads=granted,
-                )["total"],
-            )
         settings = Settings(
             loss=tuple(term.identity for term in terms),
             rule=rule.row,
             attributes=rule.attributes,
-            batch_size=size,
+            batch_size=batch_size_of(batch_size, problem.n_samples),
             shuffle=bool(shuffle),
             rates=rates,
             max_epochs=int(max_epochs),
@@ -262,13 +246,14 @@ def fit(
             patience=n_iter_no_change if early_stopping else math.inf,
             verbose=bool(verbose),
             keep_steps=history == "step",
-            n_threads=granted,
-            accumulate=times,
+            n_threads=threads.resolve(n_threads),
+            accumulate=int(accumulate),
             clip_norm=clip_norm,
             clip_value=clip_value,
             rate_factors=factors_of(rate_factors, plan.parameters, "rate_factors"),
             decay_factors=factors_of(decay_factors, plan.parameters, "decay_factors"),
         )
+        settings = within(memory_limit, settings, plan, problem.n_samples)
         validation = None
         if held is not None:
             evaluate = partial(_evaluated, terms, held)
@@ -297,8 +282,6 @@ def _minimised(
             problem,
             losses,
             max_iterations=max_iterations,
-            # A line search takes a few; SciPy itself gives up one after 20.
-            max_evaluations=20 * max_iterations,
             tol=tol,
             verbose=verbose,
             n_threads=n_threads,

@@ -28,7 +28,7 @@ def minimise(
     losses: list[float],
     *,
     max_iterations: int,
-    max_evaluations: int,
+    max_evaluations: int | None = None,
     tol: float,
     verbose: bool,
     n_threads: int,
@@ -42,7 +42,7 @@ def minimise(
     losses : list of float
         Receives the loss after each iteration; one an iteration, also if an exception ends them.
     max_iterations, max_evaluations : int
-        Bounds; reaching one gives a ConvergenceWarning.
+        Bounds; reaching one gives a ConvergenceWarning. Of evaluations None is 20 an iteration.
     tol : float
         The largest component of the gradient at which the minimum counts as found.
     verbose : bool
@@ -63,6 +63,8 @@ def minimise(
         The loss or a weight became infinite or NaN. After this and any other exception the weights
         are those of the last iteration.
     """
+    if max_evaluations is None:  # a line search takes a few; SciPy itself gives up one after 20
+        max_evaluations = 20 * max_iterations
     objective = _Objective(problem, n_threads)
     accepted = objective.start.copy()
 
@@ -93,8 +95,8 @@ def minimise(
     if result.status != 0:
         warn(
             f"L-BFGS has not converged after {result.nit} iterations and {result.nfev} evaluations"
-            f" (max_iter={max_iterations}, max_fun={max_evaluations}): {result.message}. Larger"
-            " limits or standardised features may help.",
+            f" (at most {max_iterations} and {max_evaluations}): {result.message}. Larger limits or"
+            " standardised features may help.",
             ConvergenceWarning,
         )
     return min(int(result.nit), max_iterations), float(result.fun)

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+
+from fastbp.nn.compiled import Plan
+from fastbp.train.state import Settings
 
 # Samples of a block, whose gradients the engine adds up in their order: batches of whole blocks
 # give the bits of the step in one batch.
 BLOCK = 256
+
+
+def within(limit: int | None, settings: Settings, plan: Plan, n_samples: int) -> Settings:
+    """The choices of a call, with steps of as many batches as a limit in bytes asks for."""
+    if limit is None:
+        return settings
+    size, times = fitting(
+        limit,
+        settings.batch_size,
+        settings.accumulate,
+        lambda size, times: plan.memory(
+            size,
+            accumulate=times,
+            optimizer=settings.rule,
+            clip_norm=settings.clip_norm,
+            n_samples=n_samples,
+            n_threads=settings.n_threads,
+        )["total"],
+    )
+    return replace(settings, batch_size=size, accumulate=times)
 
 
 def fitting(
