@@ -93,12 +93,13 @@ def check_gradients(
 
     Parameters
     ----------
-    estimator_or_plan : fitted MLPClassifier or MLPRegressor, Plan, or float64 Plan of the engine
-        What to check. An estimator is checked at its fitted weights, with its own penalty; what
-        `compile` makes of a module and its loss, at the module's values.
+    estimator_or_plan : estimator, Plan, or float64 Plan of the engine
+        What to check. An estimator of this package is checked at its fitted weights, or before
+        `fit` at those from which its training would start, with its own penalty (the factors of
+        groups left out); what `compile` makes of a module and its loss, at the module's values.
     X : array-like or CSR matrix of shape (n_samples, n_features)
-        Samples. The time grows with their number times that of the parameters: a few dozen are
-        enough.
+        Samples; of networks other than multilayer perceptrons, as these take them. The time grows
+        with their number times that of the parameters: a few dozen are enough.
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         Targets: as for `fit` with an estimator, encoded as the loss wants them with a plan. X and y
         are dicts where a module has several inputs, or losses.
@@ -239,8 +240,8 @@ def _problem(
         return _Problem(*estimator_or_plan._gradient_problem(X, y, sample_weight))
     if not hasattr(estimator_or_plan, "loss_gradient"):
         raise TypeError(
-            f"check_gradients: estimator_or_plan is a {found}, wanted a fitted MLPClassifier or "
-            f"MLPRegressor of fastbp, or the Plan that compile() makes of a module and its loss"
+            f"check_gradients: estimator_or_plan is a {found}, wanted an estimator of fastbp, or "
+            f"the Plan that compile() makes of a module and its loss"
         )
     plan: _Plan = estimator_or_plan
     if np.dtype(plan.dtype) != np.float64:

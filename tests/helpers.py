@@ -9,7 +9,7 @@ import reference
 from scipy.optimize import approx_fprime
 from sklearn.datasets import load_iris
 
-from fastbp import MLPClassifier, MLPRegressor, _core, check_gradients
+from fastbp import MLPClassifier, MLPRegressor, NetworkClassifier, _core, check_gradients, nn
 from fastbp.testing import cases
 
 # --------------------------------------------------------------------------------- parametrisation
@@ -233,3 +233,18 @@ IRIS = _iris()  # standardised features (150, 4); the species 0, 1, 2, sorted
 def fitted(kind, features=IRIS[0], y=IRIS[1], **given):
     """A small estimator after five epochs."""
     return kind(6, max_iter=5, random_state=0, batch_size=32, **given).fit(features, y)
+
+
+def small_network(n_outputs=3, *, p=0.1):
+    """A network for it."""
+    return nn.Sequential(nn.Linear(8), nn.Tanh(), nn.Dropout(p), nn.Linear(n_outputs))
+
+
+def small(**given):
+    """A classifier with that network, which is not fitted."""
+    return NetworkClassifier(small_network(), **{"batch_size": 16, "random_state": 5} | given)
+
+
+def flat(model):
+    """The parameters of a fitted estimator of any network."""
+    return model.module_._home.settle()

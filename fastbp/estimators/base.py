@@ -81,8 +81,12 @@ class BaseTrained(BaseEstimator, ABC):
         """Refuse parameters that no single one's rule tells to be wrong."""
 
     @abstractmethod
-    def _data(self, X: Any, y: Any, *, fresh: bool) -> tuple[Any, Any, np.dtype[Any]]:
-        """Features and targets of training, checked, and the dtype of the weights."""
+    def _data(
+        self, X: Any, y: Any, *, fresh: bool, dtype: np.dtype[Any] | None = None
+    ) -> tuple[Any, Any, np.dtype[Any]]:
+        """Features and targets of training, checked, and the dtype of the weights: the one that is
+        given, else that of the parameters or of the fitted model.
+        """
 
     @abstractmethod
     def _features(self, X: Any) -> Any:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -118,6 +119,13 @@ class BuiltNetwork:
         """What a training call begins with."""
         return Start(self, {sparse: self.plan(sparse=sparse)}, self.settle())
 
+    def in_dtype(self, dtype: np.dtype[Any]) -> Self:
+        """A copy, with the same weights."""
+        other = deepcopy(self)
+        other.module.build(self.home.inputs, seed=self.home.seed, dtype=dtype)
+        other.home = other.module._built()
+        return other
+
     def settle(self) -> Array:
         """The weights, with what a user has put in their place."""
         return self.module._built().settle()
@@ -129,7 +137,11 @@ class BuiltNetwork:
 
     def samples(self, X: Any) -> Any:
         """Checked features as plans take them."""
-        return self.compiled.samples(named_inputs(self.module, X, self._mask_value))
+        return self.compiled.samples(self.named(X))
+
+    def named(self, X: Any) -> Any:
+        """Checked features as the network's inputs."""
+        return named_inputs(self.module, X, self._mask_value)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": {}, "_traced": None}

@@ -136,8 +136,11 @@ class BaseMLP(BaseTrained):
         hidden = map(int, sizes) if isinstance(sizes, Iterable) else (int(sizes),)
         return (X.shape[1], *hidden, target.n_outputs)
 
-    def _data(self, X: Any, y: Any, *, fresh: bool) -> tuple[Any, Any, np.dtype[Any]]:
-        dtype = preparation.wanted_dtype(self, fresh)
+    def _data(
+        self, X: Any, y: Any, *, fresh: bool, dtype: np.dtype[Any] | None = None
+    ) -> tuple[Any, Any, np.dtype[Any]]:
+        if dtype is None:
+            dtype = preparation.wanted_dtype(self, fresh)
         X, y = inputs.training_data(self, X, y, dtype=dtype, reset=fresh, y_numeric=self._y_numeric)
         return X, y, X.dtype
 
@@ -249,7 +252,9 @@ class BaseMLP(BaseTrained):
 
         An estimator that is not fitted gives the weights that its training would start from.
         """
-        return preparation.gradient_problem(self, X, y, sample_weight, np.dtype(dtype))
+        start, sample = preparation.looked_at(self, X, y, sample_weight, np.dtype(dtype))
+        (plan,) = start.plans.values()
+        return Problem(plan, start.flat, *sample, self._rule().alpha)
 
     # The weights.
 

@@ -1,7 +1,8 @@
 """What the docstrings of the estimators have in common, written once.
 
 `documented` puts it in the place of marks in the docstrings of the classes and of their methods. It
-refuses to hold what belongs to one estimator only; examples stay where they are run.
+refuses to hold what belongs to one estimator only; examples stay where they are run. It is as long
+as it is because every parameter has its words here, and no formula or branch.
 """
 
 import inspect

@@ -6,7 +6,6 @@ Starting weights are scikit-learn's in distribution. Labels, losses and training
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from itertools import pairwise
 from typing import Any, Self
 
@@ -96,13 +95,6 @@ class MultilayerNetwork(BuiltNetwork):
         """This network with the weights that are in an array."""
         self.home.lie_in(flat)
         return self
-
-    def in_dtype(self, dtype: np.dtype[Any]) -> MultilayerNetwork:
-        """A copy, with the same weights."""
-        other = deepcopy(self)
-        other.module.build(self.home.inputs, seed=self.home.seed, dtype=dtype)
-        other.home = other.module._built()
-        return other
 
     def settle(self) -> Array:
         return self.home.settle()

@@ -133,8 +133,11 @@ class BaseNetwork(BaseTrained):
                 " instead."
             )
 
-    def _data(self, X: Any, y: Any, *, fresh: bool) -> tuple[Any, Any, np.dtype[Any]]:
-        dtype = preparation.wanted_dtype(self, fresh)
+    def _data(
+        self, X: Any, y: Any, *, fresh: bool, dtype: np.dtype[Any] | None = None
+    ) -> tuple[Any, Any, np.dtype[Any]]:
+        if dtype is None:
+            dtype = preparation.wanted_dtype(self, fresh)
         if dtype is None and isinstance(self.network, Module) and self.network._home is not None:
             dtype = self.network._home.flat.dtype
         X, y = inputs.training_arrays(
@@ -185,6 +188,15 @@ class BaseNetwork(BaseTrained):
         loss = target.loss, self._loss_attributes()
         network = BuiltNetwork(module, loss, self.mask_value, target.n_outputs, traced)
         return network.start(scipy.sparse.issparse(X))
+
+    def _gradient_problem(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[Any, ...]:
+        """What `check_gradients` asks for; of an estimator that is not fitted, where its training
+        would start.
+        """
+        start, sample = preparation.looked_at(self, X, y, sample_weight, np.dtype(np.float64))
+        network, alpha = start.network, self._rule().alpha
+        X = network.named(sample.X)
+        return network.compiled._gradient_problem(X, sample.y, sample.weight, alpha)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

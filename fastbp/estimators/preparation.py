@@ -13,7 +13,7 @@ import scipy.sparse
 from sklearn.base import clone
 
 from fastbp import _core
-from fastbp.estimators import inputs
+from fastbp.estimators.built import Start
 from fastbp.nn.parameter import Array
 from fastbp.train import locking, threads
 from fastbp.train.options import check_options
@@ -29,7 +29,6 @@ from fastbp.train.validation import LossTerm, hold_out, mean_loss
 
 if TYPE_CHECKING:
     from fastbp.estimators.base import BaseTrained
-    from fastbp.estimators.dense import BaseMLP
 
 
 Score = Callable[[Array, Array, Array | None], float]
@@ -149,26 +148,22 @@ def settings_of(estimator: "BaseTrained", loss: LossTerm, batch_size: int, once:
     )
 
 
-def gradient_problem(
-    estimator: "BaseMLP", X: Any, y: Any, sample_weight: Any, dtype: np.dtype[Any]
-) -> Problem:
-    """Samples with a plan and a copy of the weights, in `dtype`; the estimator stays as it is."""
+def looked_at(
+    estimator: "BaseTrained", X: Any, y: Any, sample_weight: Any, dtype: np.dtype[Any]
+) -> tuple[Start, Sample]:
+    """Samples, and the network with a copy of its weights, in `dtype`; the estimator stays as it
+    is. One that is not fitted gives what its training would start from.
+    """
     if not estimator.__sklearn_is_fitted__():
         estimator = clone(estimator).set_params(dtype=dtype)
         check_parameters(estimator, incremental=False)
         sample, target, _ = prepare(estimator, X, y, sample_weight, estimator._targets, True)
         seed = draw_seed(estimator.random_state)
-        _, plans, flat = estimator._begin(sample.X, target, dtype, seed)
-    else:
-        X, y = inputs.training_data(
-            estimator, X, y, dtype=dtype, reset=False, y_numeric=estimator._y_numeric
-        )
-        weight = sample_weights(sample_weight, X.shape[0], dtype)
-        with locking.swapping:
-            target = estimator._targets(y, dtype, fresh=False, complete=False)
-            estimator._flat()
-            network = estimator._network.in_dtype(dtype)
-        sample = Sample(X, target.values, weight)
-        _, plans, flat = network.start(scipy.sparse.issparse(sample.X))
-    (plan,) = plans.values()
-    return Problem(plan, flat, *sample, estimator._rule().alpha)
+        return estimator._begin(sample.X, target, dtype, seed), sample
+    X, y, _ = estimator._data(X, y, fresh=False, dtype=dtype)
+    with locking.swapping:
+        target = estimator._targets(y, dtype, fresh=False, complete=False)
+        estimator._flat()  # what the user has put in place of the weights
+        network = estimator._network.in_dtype(dtype)
+    weight = sample_weights(sample_weight, len(target.values), dtype)
+    return network.start(scipy.sparse.issparse(X)), Sample(X, target.values, weight)

@@ -62,7 +62,7 @@ class Training:
 
 
 def problem(
-    plan: Plan, module: Module, X: Any, y: Any, sample_weight: Any
+    plan: Plan, module: Module, X: Any, y: Any, sample_weight: Any, alpha: float
 ) -> tuple[Training, Vector, Any, Any, Any, float, Vector]:
     """A float64 plan, its parameters, data, and parameters where no gradient vanishes by chance.
 
@@ -74,6 +74,8 @@ def problem(
     X, y : array or dict of arrays
         As `Plan.samples` and `Plan.targets` take them.
     sample_weight : array_like of shape (n_samples,) or None
+    alpha : float
+        Strength of the penalty.
 
     Returns
     -------
@@ -85,7 +87,7 @@ def problem(
         )
     module._built().settle()
     exact = _rebuilt(deepcopy(module))
-    doubled = type(plan)(exact, plan.losses)
+    doubled = plan._of(exact)
     training = Training(doubled, doubled.core, exact)
     if sample_weight is not None:
         sample_weight = np.ascontiguousarray(sample_weight, np.float64)
@@ -95,7 +97,7 @@ def problem(
         doubled.samples(X),
         doubled.targets(y),
         sample_weight,
-        0.0,
+        alpha,
         _moved(_rebuilt(deepcopy(module), afresh=True)._built().flat, training.tensors),
     )
 

@@ -62,6 +62,7 @@ class Plan:
             traced = Tracing(module, home.flat.dtype, building=False)
             traced.trace(inputs)
         run, results = traced, traced.results
+        self._traced_for = inputs
         self.inputs = tuple(inputs) if isinstance(inputs, Mapping) else ("",)
         self.outputs = tuple(results)
         self.losses = dict(losses)
@@ -272,9 +273,15 @@ class Plan:
         n_samples = len(targets[0] if isinstance(targets, tuple) else targets)
         return Profile(nodes, np.array(seconds), float(gather), float(losses), n_samples)
 
-    def _gradient_problem(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, ...]:
+    def _gradient_problem(
+        self, X: Any, y: Any, sample_weight: Any, alpha: float = 0.0
+    ) -> tuple[Any, ...]:
         """What `check_gradients` asks for: see checked.py."""
-        return checked.problem(self, self._module, X, y, sample_weight)
+        return checked.problem(self, self._module, X, y, sample_weight, alpha)
+
+    def _of(self, module: Module) -> Plan:
+        """The plan of a copy of the module, for inputs of the same form."""
+        return Plan(module, self.losses, self._traced_for)
 
     # ---- data as the engine takes it ----
 
