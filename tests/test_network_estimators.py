@@ -12,7 +12,7 @@ import scipy.sparse
 from helpers import IRIS, flat, short_training, small, small_network
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_multilabel_classification
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
@@ -246,6 +246,42 @@ def test_a_dict_of_inputs_some_of_them_looked_up():
     assert array.n_features_in_ == 4
     array.set_params(network=Looking()).fit(given, y)
     assert not hasattr(array, "n_features_in_")
+
+
+def test_fields_of_a_structured_array_are_inputs_that_can_be_split():
+    rng = np.random.default_rng(0)
+    given = {"words": rng.integers(0, 5, (200, 3)), "numbers": rng.integers(0, 3, (200, 2))}
+    y = given["numbers"].sum(axis=1) + np.array([3.0, 1, -1, 0, 2])[given["words"]].sum(axis=1)
+    # A byte before them, so that no field is aligned.
+    table = np.zeros(200, [("words", "i8", 3), ("flag", "i1"), ("numbers", "f8", 2)])
+    for name, one in given.items():
+        table[name] = one
+    table = table[["numbers", "words"]]
+    given["numbers"] = given["numbers"].astype(float)
+    model = NetworkRegressor(
+        Looking(), max_epochs=60, learning_rate_init=0.05, alpha=0.0, random_state=0
+    )
+    whole = clone(model).fit(table, y)
+    np.testing.assert_array_equal(flat(whole), flat(clone(model).fit(given, y)))
+    np.testing.assert_array_equal(whole.predict(table), whole.predict(given))
+    assert not hasattr(whole, "n_features_in_")
+    # By hand what the splitter does.
+    scores = []
+    for train, test in KFold(3).split(y):
+        parts = [{name: one[rows] for name, one in given.items()} for rows in (train, test)]
+        scores.append(clone(model).fit(parts[0], y[train]).score(parts[1], y[test]))
+    np.testing.assert_array_equal(cross_val_score(model, table, y, cv=KFold(3)), scores)
+    grid = {"learning_rate_init": [1e-4, 0.05], "network": [Looking()]}
+    search = GridSearchCV(model, grid, cv=2, n_jobs=2).fit(table, y)
+    assert search.best_params_["learning_rate_init"] == 0.05
+    assert search.score(table, y) > 0.9
+    X_train, X_test, y_train, y_test = train_test_split(table, y, random_state=0)
+    assert clone(model).fit(X_train, y_train).score(X_test, y_test) > 0.9
+    with pytest.raises(ValueError, match=r"X: found \['words'\], wanted a dict with"):
+        whole.predict(table[["words"]])
+    table["numbers"][3] = np.nan
+    with pytest.raises(ValueError, match=r"X\['numbers'\] contains NaN"):
+        whole.predict(table)
 
 
 def test_sparse_and_dense_samples_are_the_same():

@@ -141,7 +141,8 @@ class BaseTrained(BaseEstimator, ABC):
         X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
             The features: finite numbers. float32 and float64 arrays are not copied, CSC becomes
             CSR. Samples for networks other than multilayer perceptrons may have several axes, and
-            come as a dict of arrays where there are several inputs.
+            come as a dict of arrays where there are several inputs, or, to be split by
+            scikit-learn, as a structured array of which each field is an input.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets: class labels or a 0/1 indicator matrix for a classifier, finite numbers for
             a regressor.

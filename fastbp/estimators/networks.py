@@ -337,6 +337,26 @@ class NetworkRegressor(Regressing, BaseNetwork):
     >>> model = NetworkRegressor(network, learning_rate_init=0.01, random_state=0)
     >>> model.fit(series, y).score(series, y) > 0.8
     True
+
+    Several inputs come as a dict of arrays. scikit-learn's splitters do not take dicts apart: for
+    cross-validation, searches and `train_test_split`, X is a structured array, of which each field
+    is an input.
+
+    >>> from fastbp import ops
+    >>> from sklearn.model_selection import cross_val_score
+    >>> class Shop(nn.Module):
+    ...     def __init__(self):
+    ...         self.town, self.head = nn.Embedding(5, 2), nn.Linear(1)
+    ...
+    ...     def forward(self, town, sizes):
+    ...         return self.head(ops.concatenate([self.town(town), sizes], axis=1))
+    >>> X = np.empty(200, [("town", np.int64), ("sizes", np.float32, 3)])
+    >>> rng = np.random.default_rng(0)
+    >>> X["town"], X["sizes"] = rng.integers(0, 5, 200), rng.standard_normal((200, 3))
+    >>> y = X["sizes"].sum(axis=1) + X["town"] % 2
+    >>> model = NetworkRegressor(Shop(), learning_rate_init=0.05, random_state=0)
+    >>> bool(cross_val_score(model, X, y, cv=3).min() > 0.9)
+    True
     """
 
     __init__ = with_default(BaseNetwork.__init__, loss="squared_error")
