@@ -21,7 +21,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     The gradients have the same bits. f must do the same whenever it runs: random masks drawn by
     layers of fastbp are drawn again as they were, and other ops in the second run are an error.
-    Within a checkpointed function, another checkpoint changes nothing.
+    Within a checkpointed function, another checkpoint changes nothing. In a module's forward it is
+    part of the module's plan, as `nn.Checkpoint` is.
 
     Parameters
     ----------

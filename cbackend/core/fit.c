@@ -44,6 +44,15 @@ static void take_gradients(fbp_training *training, const a_step *step, const fbp
     }
 }
 
+/* The same where checkpoints had gradients formed in the rows phase. */
+static void take_kept(fbp_training *training, const a_step *step, const fbp_batch *batch,
+                      const shares *own) {
+    const fbp_plan *plan = training->pass.plan;
+    for (int64_t t = own->tiles.begin; t < own->tiles.end && batch->after == 0; t++)
+        fbp_training_take(training, &step->update, t,
+                          fbp_at(plan, training->gradient, plan->tiles[t].offset));
+}
+
 /* Whether the step may go on with a number that must be finite; all threads see the same one. */
 static int is_good(fbp_training *training, const a_step *step, double number, fbp_bad bad,
                    const fbp_team *team) {
@@ -74,7 +83,10 @@ static int run_batch(fbp_training *training, a_step *step, const fbp_batch *batc
         if (!is_good(training, step, step->loss, FBP_BAD_RESULT, team)) return 0;
     }
     fbp_training_follow(training, batch, team);
-    take_gradients(training, step, batch, own, team);
+    if (pass->schedule->n_turns > 0)
+        take_kept(training, step, batch, own);
+    else
+        take_gradients(training, step, batch, own, team);
     if (team->thread == 0) training->stop_after_weights = fbp_watch_stopped(&pass->watch);
     fbp_barrier(team);
     return !training->stop_after_weights;

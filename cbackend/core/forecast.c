@@ -28,13 +28,21 @@ fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
         .goes_back = fbp_goes_back(&plan->graph, n),
         .reads_inputs = node->reads_in,
         .reads_results = node->reads_out & ((1u << node->n_out) - 1),
-        .flops = {node->flops[0] * fbp_node_times(node), fbp_backward_flops(&plan->graph, n)}};
+        .flops = {node->flops[0] * fbp_node_times(node), fbp_backward_flops(&plan->graph, n)},
+        .checkpoint = fbp_is_derived(&plan->graph, n) ? 0 : node->checkpoint};
+    place.runs_again = plan->training.again_at[place.first_result] >= 0;
+    if (place.runs_again) place.flops[1] += node->flops[0];
     for (int i = node->n_out; i < node->n_out + node->n_kept; i++) {
         int at = plan->training.kept_at[n * FBP_MAX_OUTPUTS + i];
         place.kept += bytes_at(plan, at);
         if (at >= 0) place.kept_whole_batch |= plan->training.buffers[at].where == FBP_IN_BATCH;
     }
     return place;
+}
+
+/* The buffer of a value that backward reads: in a checkpoint, of its second run. */
+static int as_read_back(const fbp_schedule *schedule, int v) {
+    return schedule->again_at[v] >= 0 ? schedule->again_at[v] : schedule->value_at[v];
 }
 
 fbp_value_place fbp_plan_value(const fbp_plan *plan, int v) {
@@ -44,10 +52,10 @@ fbp_value_place fbp_plan_value(const fbp_plan *plan, int v) {
         .shape = value->is.is, .offset = -1, .shares = -1, .gradient = value->gradient};
     if (value->source == FBP_FROM_PARAMETER)
         place.offset = plan->graph.parameters[value->index].offset;
-    int at = schedule->value_at[v];
+    int at = as_read_back(schedule, v);
     if (at < 0) return place;
     for (int before = v - 1; before >= 0; before--)
-        if (schedule->value_at[before] == at) place.shares = before;
+        if (as_read_back(schedule, before) == at) place.shares = before;
     place.bytes = place.shares < 0 ? bytes_at(plan, at) : 0;
     place.whole_batch = schedule->buffers[at].where == FBP_IN_BATCH;
     return place;
@@ -95,12 +103,13 @@ fbp_planned fbp_plan_step(const fbp_plan *plan, int step) {
 void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward) {
     const fbp_graph *graph = &plan->graph;
     *forward = graph->flops[0] * (double)samples + graph->flops_alone[0];
-    *backward = graph->flops[1] * (double)samples + graph->flops_alone[1];
+    double back = graph->flops[1] + plan->training.flops_again;
+    *backward = back * (double)samples + graph->flops_alone[1];
 }
 
 /* The share of the busiest thread in the cost of the weights phase. */
 static double busiest_share(const fbp_plan *plan, int64_t rows, int n_threads) {
-    fbp_batch batch = {.rows = rows};
+    fbp_batch batch = {.rows = rows, .turn = FBP_ALL_TURNS};
     double most = 0.0, all = 0.0;
     for (int i = 0; i < n_threads; i++) {
         fbp_team team = {i, n_threads, NULL};

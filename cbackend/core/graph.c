@@ -107,6 +107,17 @@ static fbp_status infer(fbp_graph *graph, fbp_node *node, const fbp_row *row,
                                                              spec->counts, spec->n_inputs, shapes);
 }
 
+/* The nodes of a checkpoint follow each other, and so do checkpoints. */
+static fbp_status check_checkpoint(fbp_graph *graph, int n, int checkpoint) {
+    int before = n > 0 ? graph->nodes[n - 1].checkpoint : 0, most = graph->last_checkpoint;
+    if (checkpoint != 0 && checkpoint != before && checkpoint <= most)
+        return fbp_fail(FBP_INVALID, "node %d: found checkpoint %d, wanted 0, %s%d or more", n,
+                        checkpoint, before > 0 ? "that of the node before it, or " : "", most + 1);
+    if (checkpoint > most) graph->last_checkpoint = checkpoint;
+    graph->nodes[n].checkpoint = checkpoint;
+    return FBP_OK;
+}
+
 static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
     fbp_shape shapes[FBP_MAX_INPUTS];
     int n = graph->n_nodes, sparse = 0, trainable = 0, derived = 1;
@@ -132,6 +143,7 @@ static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
                         row->name, sparse ? "sparse" : "dense");
     fbp_node *node = &graph->nodes[n];
     fbp_status status = infer(graph, node, row, spec, shapes);
+    if (status == FBP_OK) status = check_checkpoint(graph, n, spec->checkpoint);
     if (status != FBP_OK) return status;
     if (n > 0)
         node->stream = graph->nodes[n - 1].stream + (uint32_t)graph->nodes[n - 1].row->op.random;

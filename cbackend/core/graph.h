@@ -37,6 +37,7 @@ typedef struct {
 typedef struct {
     fbp_dtype dtype;
     int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses, n_running;
+    int last_checkpoint; /* the largest number of one; 0: there are none */
     fbp_value *values;
     fbp_parameter *parameters;
     fbp_node *nodes;
@@ -69,6 +70,10 @@ static inline int fbp_is_common(const fbp_graph *graph, int n) {
 /* And that of parameters and constants alone: the same for all samples of a step, or of a call. */
 static inline int fbp_is_derived(const fbp_graph *graph, int n) {
     return graph->values[graph->first_result[n]].derived;
+}
+/* The checkpoint that it is of, or 0: what is derived is of none. */
+static inline int fbp_checkpoint_of(const fbp_graph *graph, int n) {
+    return graph->last_checkpoint > 0 && !fbp_is_derived(graph, n) ? graph->nodes[n].checkpoint : 0;
 }
 /* What a node's FLOPs count for, where they are told for one sample. */
 static inline double fbp_node_times(const fbp_node *node) {

@@ -1,5 +1,6 @@
-/* Making a schedule, in two halves that grow it together: forward (schedule.c) and back
- * (schedule_back.c). What both need of it is here; nobody else includes this. */
+/* Making a schedule, in parts that grow it together: forward (schedule.c), back (schedule_back.c),
+ * and forward again on the way back (recompute.c). What these need of it is here; nobody else
+ * includes this. */
 #ifndef FBP_CORE_MAKING_H
 #define FBP_CORE_MAKING_H
 
@@ -13,6 +14,9 @@ typedef struct {
     char *clean;  /* (n_values) the gradient's padding holds zeros */
     char *needed; /* (n_values) for what a schedule for predict yields */
     int *summed; /* (n_values) of its uses, those by this node and later ones are in the gradient */
+    char *again; /* (n_values) backward reads it where its node runs again */
+    int inside;  /* the checkpoint that goes back; 0: none */
+    int due;     /* uses of parameters have gone back whose gradients have had no turn */
 } fbp_making;
 
 /* ---- buffers ---- */
@@ -31,9 +35,9 @@ static inline void fbp_touch(fbp_making *m, int buffer) {
     if (buffer >= 0) m->out->buffers[buffer].end = m->out->n_steps;
 }
 
-/* The weights phase reads it. */
+/* Gradients of parameters are formed from it. */
 static inline void fbp_keep(fbp_making *m, int buffer) {
-    if (buffer >= 0) m->out->buffers[buffer].kept = 1;
+    if (buffer >= 0) m->out->buffers[buffer].kept = m->out->buffers[buffer].waits = 1;
 }
 
 static inline const fbp_value *fbp_value_of(const fbp_making *m, int v) {
@@ -66,5 +70,29 @@ static inline int fbp_read_by_producer(const fbp_making *m, int v) {
 
 /* The losses, and all nodes back from them. */
 void fbp_make_backward(fbp_making *m);
+/* The gradient of a value that samples share: the sums of its uses by nodes behind node n that are
+ * not in it yet, from the last to the first. */
+void fbp_sum_uses(fbp_making *m, int v, int n);
+
+/* A one after the last column of value v, where a consumer reads it. */
+void fbp_set_ones(fbp_making *m, int v, int again);
+
+/* ---- checkpoints (recompute.c) ---- */
+
+/* The checkpoint whose nodes run twice of which node n is one; 0: none. What samples share is made
+ * but once. */
+static inline int fbp_runs_twice(const fbp_making *m, int n) {
+    return m->training && !fbp_is_common(m->graph, n) ? fbp_checkpoint_of(m->graph, n) : 0;
+}
+/* Whether value v is made in the checkpoint that node n is of. */
+static inline int fbp_is_within(const fbp_making *m, int n, int v) {
+    const fbp_value *value = fbp_value_of(m, v);
+    return value->source == FBP_FROM_NODE && fbp_runs_twice(m, value->index) > 0 &&
+           fbp_checkpoint_of(m->graph, value->index) == fbp_checkpoint_of(m->graph, n);
+}
+/* Before node n goes back, all that is done between checkpoints. */
+void fbp_go_back_to(fbp_making *m, int n);
+/* Behind the last one to go back. */
+void fbp_end_turns(fbp_making *m);
 
 #endif

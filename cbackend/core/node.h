@@ -84,6 +84,8 @@ struct fbp_node {
     /* In a plan, that it runs by itself, and on so many of what it takes for samples. */
     int alone;
     int64_t samples;
+    /* In a plan, the part that runs again in backward and has it, from 1; 0: none. */
+    int checkpoint;
 };
 
 /* The parameters of a node, input 1 and perhaps the bias in input 2, as a call sees them. Packed

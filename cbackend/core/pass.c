@@ -264,15 +264,22 @@ static inline void begin_call(fbp_lane *lane, int n, const fbp_node *node, const
     call->end = fbp_width(to);
 }
 
-fbp_call *fbp_lane_forward(fbp_lane *lane, int n) {
+static inline fbp_call *forward_at(fbp_lane *lane, int n, const fbp_spots *spots) {
     const fbp_node *node = &lane->pass->plan->graph.nodes[n];
-    const fbp_spots *spots = &lane->pass->schedule->spots[n];
     fbp_call *call = &lane->call;
     begin_call(lane, n, node, &node->out[0]);
     for (int i = 0; i < node->n_in; i++) call->at.x[i] = read_input(lane, &spots->in[i], i);
     for (int i = 0; i < node->n_out + node->n_kept; i++)
         call->at.y[i] = at_spot(lane, &spots->out[i]);
     return call;
+}
+
+fbp_call *fbp_lane_forward(fbp_lane *lane, int n) {
+    return forward_at(lane, n, &lane->pass->schedule->first_spots[n]);
+}
+
+fbp_call *fbp_lane_again(fbp_lane *lane, int n) {
+    return forward_at(lane, n, &lane->pass->schedule->spots[n]);
 }
 
 fbp_call *fbp_lane_backward(fbp_lane *lane, int n) {

@@ -14,6 +14,13 @@ typedef struct {
     void *value;
 } fbp_loss_room;
 
+/* Walks over a thread's units of the weights phase (below). */
+typedef struct {
+    int tile, part, n_parts; /* the unit: part `part` of tile `tile` */
+    int most_parts;
+    int64_t left;
+} fbp_units;
+
 /* Buffers of one running call, for batches of up to `batch` samples: those that the schedule keeps
  * for the whole batch, and for each thread those that hold a tile of it. */
 typedef struct {
@@ -37,6 +44,11 @@ typedef struct {
     char *parts;          /* of the sum that is formed at a meeting */
     fbp_counter summed;   /* how many of them are there */
     char *gradient;       /* (n_params): the sum so far, of a step of several batches; or NULL */
+    /* In a plan with checkpoints: forms a unit in its turn, and does with it what the call is for;
+     * or NULL. */
+    void (*form)(void *form_context, const fbp_batch *batch, const fbp_units *unit,
+                 const fbp_team *team);
+    void *form_context;
     fbp_watch watch;
 } fbp_pass;
 
@@ -93,8 +105,10 @@ void *fbp_lane_buffer(const fbp_lane *lane, int buffer, const fbp_operand *is);
 void *fbp_lane_value(const fbp_lane *lane, int v);
 void *fbp_lane_gradient(const fbp_lane *lane, int v);
 
-/* The call of a node on the lane's rows, forward; and what its backward reads, with dx NULL. */
+/* The call of a node on the lane's rows, forward, or forward again on the way back; and what its
+ * backward reads, with dx NULL. */
 fbp_call *fbp_lane_forward(fbp_lane *lane, int n);
+fbp_call *fbp_lane_again(fbp_lane *lane, int n);
 fbp_call *fbp_lane_backward(fbp_lane *lane, int n);
 
 /* ---- rows phase ---- */
@@ -117,8 +131,10 @@ void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace);
 /* The same on this thread's tiles. */
 void fbp_run_tiles(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int begin, int end,
                    const fbp_trace *trace);
-/* What an onlooker wants of a node's results, once they are there. */
+/* What an onlooker wants of a node's results, once they are there; and of gradients that are
+ * complete before a step. */
 void fbp_trace_results(const fbp_lane *lane, const fbp_trace *trace, int n);
+void fbp_trace_gradients(const fbp_lane *lane, const fbp_trace *trace, int step);
 
 /* This thread's part of the rows phase: gather, forward, losses, and backward. */
 void fbp_rows_phase(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team);
@@ -147,17 +163,12 @@ size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64
 /* ---- weights phase ---- */
 
 /* Its units: the parts of the gradients of all tiles, one tile after the other, that have rows in
- * the batch. A thread's units, and its tiles, are consecutive and of about equal cost. */
+ * the batch and their turn. A thread's units, and its tiles, are consecutive and of about equal
+ * cost. */
 fbp_range fbp_units_share(const fbp_plan *plan, const fbp_batch *batch, const fbp_team *team);
 fbp_range fbp_tiles_share(const fbp_plan *plan, const fbp_team *team);
 
-/* Walks over a thread's units. */
-typedef struct {
-    int tile, part, n_parts; /* the unit: part `part` of tile `tile` */
-    int most_parts;
-    int64_t left;
-} fbp_units;
-/* most_parts may be an upper bound, as for larger batches. */
+/* most_parts may be an upper bound, as for larger batches; if it is 1, all tiles have a part. */
 fbp_units fbp_units_begin(const fbp_plan *plan, const fbp_batch *batch, int most_parts,
                           fbp_range share);
 void fbp_units_next(const fbp_plan *plan, const fbp_batch *batch, fbp_units *units);
@@ -177,6 +188,8 @@ fbp_part fbp_unit_part(const fbp_plan *plan, const fbp_batch *batch, const fbp_u
  * continued: its sums run on. */
 void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units *unit,
                         const fbp_team *team);
+/* A turn of the gradients, in the rows phase: all units of this thread that have theirs. */
+void fbp_take_turn(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int turn);
 /* The gradient of one tile of parameters over all rows of the batch, formed in one part, added to
  * g. */
 void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,

@@ -140,7 +140,7 @@ static double copying(const fbp_plan *plan, int64_t rows, int64_t batch, int n_t
 
 int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads) {
     double span[2];
-    if (!plan->is_chain || n_threads == 1) return 0;
+    if (!plan->is_chain || plan->training.n_meetings > 0 || n_threads == 1) return 0;
     for (int form = 0; form < 2; form++)
         span[form] = fbp_rows_span(plan, rows, batch, n_threads, form) +
                      copying(plan, rows, batch, n_threads, form);
@@ -209,9 +209,24 @@ static void measure(fbp_plan *plan) {
             if (bytes > plan->alone_bytes) plan->alone_bytes = bytes;
         }
     plan->is_chain &= plan->most_positions == 1;
-    int64_t batch = plan->training.batch_elements, tile = plan->training.tile_elements;
-    plan->widest_sample = batch + tile;
-    plan->flops = graph->flops[0] + graph->flops[1];
+    plan->flops = graph->flops[0] + graph->flops[1] + plan->training.flops_again;
+}
+
+/* Elements of a sample, of which the tiles of samples hang on: as without checkpoints, since the
+ * bits of BLAS hang on the tiles. */
+static fbp_status measure_sample(fbp_plan *plan) {
+    const fbp_schedule *schedule = &plan->training;
+    fbp_schedule plain = {0};
+    fbp_status status = FBP_OK;
+    if (plan->graph.last_checkpoint > 0) {
+        fbp_graph graph = plan->graph; /* whose nodes are the plan's */
+        graph.last_checkpoint = 0;
+        status = fbp_schedule_make(&plain, &graph, 0, NULL);
+        schedule = &plain;
+    }
+    plan->widest_sample = schedule->batch_elements + schedule->tile_elements;
+    fbp_schedule_free(&plain);
+    return status;
 }
 
 static fbp_status compile(fbp_plan *plan, const fbp_graph_spec *spec) {
@@ -239,7 +254,7 @@ static fbp_status compile(fbp_plan *plan, const fbp_graph_spec *spec) {
         status = fbp_schedule_make(&plan->prediction, &plan->graph, plan->n_outputs, plan->outputs);
     if (status == FBP_OK) status = fbp_cut_parameters(plan);
     if (status == FBP_OK) measure(plan);
-    return status;
+    return status == FBP_OK ? measure_sample(plan) : status;
 }
 
 fbp_status fbp_plan_of_graph(const fbp_graph_spec *spec, fbp_plan **out) {

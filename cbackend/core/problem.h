@@ -5,6 +5,8 @@
 
 #include "core/plan.h"
 
+enum { FBP_ALL_TURNS = -1 };
+
 /* The samples of one batch: rows first, first + 1, ... of the problem, or order[first], ... */
 typedef struct {
     const fbp_problem *problem;
@@ -15,6 +17,7 @@ typedef struct {
     int masks;             /* whether there are random masks, functions of these: */
     fbp_draws draws;       /* seed and step */
     int64_t place;         /* of its first row in what they take for the batch */
+    int turn;              /* of gradients that are formed; FBP_ALL_TURNS: any */
 } fbp_batch;
 
 /* Samples of the whole step. */

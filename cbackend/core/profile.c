@@ -15,6 +15,7 @@ double *fbp_trace_seconds(const fbp_plan *plan, const fbp_trace *trace, const fb
         node = none;
         break;
     case FBP_FORWARD:
+        back = step->again;
         break;
     case FBP_LOSS_OF:
         node = none;
@@ -28,9 +29,12 @@ double *fbp_trace_seconds(const fbp_plan *plan, const fbp_trace *trace, const fb
     case FBP_PASS:
     case FBP_ADD:
     case FBP_ZEROS:
-        back = step->kind != FBP_ONES;
+        back = step->kind != FBP_ONES || step->again;
         node = graph->values[step->index].source == FBP_FROM_NODE ? graph->values[step->index].index
                                                                   : none;
+        break;
+    case FBP_GRADIENTS: /* unit by unit: below */
+        return NULL;
     }
     return &trace->seconds[2 * node + back];
 }
@@ -39,6 +43,7 @@ typedef struct {
     fbp_pass pass;
     const void *params;
     int64_t rows; /* of a block */
+    double *seconds;
 } profiling;
 
 static void carve(void *context, fbp_carver *carver) {
@@ -46,16 +51,13 @@ static void carve(void *context, fbp_carver *carver) {
     fbp_pass_carve(&call->pass, call->pass.plan, call->params, call->rows, call->rows, 1, carver);
 }
 
-static void profile_weights(fbp_pass *pass, const fbp_batch *batch, double *seconds) {
-    const fbp_plan *plan = pass->plan;
-    fbp_range all = fbp_units_share(plan, batch, &fbp_alone);
-    fbp_units units = fbp_units_begin(plan, batch, pass->most_parts, all);
-    for (; units.left > 0; fbp_units_next(plan, batch, &units)) {
-        int node = fbp_unit_part(plan, batch, &units).use->node;
-        double before = fbp_seconds();
-        fbp_unit_gradient(pass, batch, &units, &fbp_alone);
-        seconds[2 * node + 1] += fbp_seconds() - before;
-    }
+static void profile_unit(void *context, const fbp_batch *batch, const fbp_units *unit,
+                         const fbp_team *team) {
+    profiling *call = context;
+    int node = fbp_unit_part(call->pass.plan, batch, unit).use->node;
+    double before = fbp_seconds();
+    fbp_unit_gradient(&call->pass, batch, unit, team);
+    call->seconds[2 * node + 1] += fbp_seconds() - before;
 }
 
 fbp_status fbp_profile(fbp_plan *plan, const void *params, const fbp_problem *problem,
@@ -65,7 +67,9 @@ fbp_status fbp_profile(fbp_plan *plan, const void *params, const fbp_problem *pr
     if (status != FBP_OK) return status;
     int64_t n = fbp_problem_rows(problem);
     int together = plan->training.n_meetings > 0;
-    profiling call = {.pass = {.plan = plan}, .params = params};
+    profiling call = {.pass = {.plan = plan, .form = profile_unit}, .params = params};
+    call.pass.form_context = &call;
+    call.seconds = seconds;
     call.rows = n < profiled_rows || together ? n : profiled_rows;
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, carve, &call, &scratch);
@@ -83,7 +87,7 @@ fbp_status fbp_profile(fbp_plan *plan, const void *params, const fbp_problem *pr
                            .place = first};
         fbp_trace trace = {.first = first, .seconds = seconds};
         fbp_rows_traced(&call.pass, &batch, &trace);
-        profile_weights(&call.pass, &batch, seconds);
+        if (plan->training.n_turns == 0) fbp_take_turn(&call.pass, &batch, &fbp_alone, 0);
     }
     fbp_pool_give(&plan->pool, scratch);
     return FBP_OK;

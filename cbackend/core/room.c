@@ -1,7 +1,5 @@
 /* The room of a schedule: its own, where its buffers lie, and where the operands of nodes are
- * found.
- *
- *  */
+ * found. */
 #include "core/schedule.h"
 
 #include "core/arena.h"
@@ -14,6 +12,11 @@ fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph)
     size_t losses = (size_t)graph->n_losses;
     size_t steps = nodes * (2 + 2 * FBP_MAX_OUTPUTS + 2 * FBP_MAX_INPUTS) + values + 2 * losses;
     size_t buffers = 2 * values + nodes * (FBP_MAX_OUTPUTS + 2 * FBP_MAX_INPUTS) + losses;
+    int again = graph->last_checkpoint > 0;
+    if (again) { /* forward, ones and results once more, and a turn of the gradients */
+        steps += nodes * (2 + FBP_MAX_OUTPUTS);
+        buffers += values;
+    }
     schedule->steps = fbp_alloc(steps * sizeof *schedule->steps);
     schedule->buffers = fbp_alloc(buffers * sizeof *schedule->buffers);
     schedule->value_at = fbp_alloc(values * sizeof *schedule->value_at);
@@ -22,12 +25,16 @@ fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph)
     schedule->kept_at = fbp_alloc(nodes * FBP_MAX_OUTPUTS * sizeof *schedule->kept_at);
     schedule->dx_at = fbp_alloc(nodes * FBP_MAX_INPUTS * sizeof *schedule->dx_at);
     schedule->spots = fbp_alloc(nodes * sizeof *schedule->spots);
-    int all = schedule->dx_at && schedule->spots && schedule->steps && schedule->buffers &&
-              schedule->value_at && schedule->gradient_at && schedule->complete_at &&
-              schedule->kept_at;
+    schedule->again_at = fbp_alloc(values * sizeof *schedule->again_at);
+    schedule->turn_of = fbp_alloc(nodes * sizeof *schedule->turn_of);
+    schedule->first_spots = again ? fbp_alloc(nodes * sizeof *schedule->spots) : schedule->spots;
+    int all = schedule->dx_at && schedule->again_at && schedule->turn_of && schedule->first_spots &&
+              schedule->spots && schedule->steps && schedule->buffers && schedule->value_at &&
+              schedule->gradient_at && schedule->complete_at && schedule->kept_at;
     if (!all) return FBP_NO_MEMORY;
     for (size_t v = 0; v < values; v++)
-        schedule->value_at[v] = schedule->gradient_at[v] = schedule->complete_at[v] = -1;
+        schedule->value_at[v] = schedule->gradient_at[v] = schedule->complete_at[v] =
+            schedule->again_at[v] = -1;
     for (size_t i = 0; i < nodes * FBP_MAX_OUTPUTS; i++) schedule->kept_at[i] = -1;
     for (size_t i = 0; i < nodes * FBP_MAX_INPUTS; i++) schedule->dx_at[i] = -1;
     return FBP_OK;
@@ -41,7 +48,10 @@ void fbp_schedule_free(fbp_schedule *schedule) {
     fbp_free(schedule->complete_at);
     fbp_free(schedule->kept_at);
     fbp_free(schedule->dx_at);
+    if (schedule->first_spots != schedule->spots) fbp_free(schedule->first_spots);
     fbp_free(schedule->spots);
+    fbp_free(schedule->again_at);
+    fbp_free(schedule->turn_of);
 }
 
 /* ---- buffers ---- */
@@ -77,16 +87,29 @@ static int outlasts_tiles(const fbp_schedule *schedule, const fbp_buffer *buffer
     return 0;
 }
 
-/* Threads are in different places of the schedule at a time: what is in the batch shares no room.
- */
+/* Whether all threads meet between step s and the one before it (fbp_run_segments). */
+static int meets_before(const fbp_schedule *schedule, int s) {
+    fbp_crew by = schedule->steps[s].by;
+    return by != schedule->steps[s - 1].by || by == FBP_BY_PARTS || by == FBP_BY_PARAMETERS;
+}
+
+/* Between two meetings threads are in different places of the schedule at a time: what is in the
+ * batch has its room from the meeting before to the one behind. */
+static void reach_meetings(const fbp_schedule *schedule, fbp_buffer *buffer) {
+    while (buffer->begin > 0 && !meets_before(schedule, buffer->begin)) buffer->begin--;
+    while (buffer->end + 1 < schedule->n_steps && !meets_before(schedule, buffer->end + 1))
+        buffer->end++;
+}
+
 static void settle(fbp_schedule *schedule) {
     for (int s = 0; s < schedule->n_steps; s++)
         schedule->n_meetings += schedule->steps[s].by != FBP_BY_TILES;
     for (int i = 0; i < schedule->n_buffers; i++) {
         fbp_buffer *buffer = &schedule->buffers[i];
         int batch = buffer->kept || outlasts_tiles(schedule, buffer);
+        if (buffer->waits) buffer->end = schedule->n_steps;
         if (buffer->where == FBP_IN_TILE && batch) buffer->where = FBP_IN_BATCH;
-        if (buffer->kept || buffer->where == FBP_IN_BATCH) buffer->end = schedule->n_steps;
+        if (buffer->where == FBP_IN_BATCH) reach_meetings(schedule, buffer);
     }
     for (int i = 0; i < schedule->n_buffers; i++) place(schedule, i);
 }
@@ -104,10 +127,11 @@ static fbp_spot spot_of_buffer(const fbp_schedule *schedule, fbp_dtype dtype, in
     return spot;
 }
 
+/* Of value v, which lies in a buffer if it is no parameter, constant or sparse input. */
 static fbp_spot spot_of_value(const fbp_schedule *schedule, const fbp_graph *graph, int training,
-                              int v) {
+                              int v, int buffer) {
     const fbp_value *value = &graph->values[v];
-    fbp_spot spot = spot_of_buffer(schedule, graph->dtype, schedule->value_at[v], &value->is);
+    fbp_spot spot = spot_of_buffer(schedule, graph->dtype, buffer, &value->is);
     int parameter = value->source == FBP_FROM_PARAMETER ? value->index
                     : training                          ? -1
                                                         : value->parameter;
@@ -130,12 +154,13 @@ static void find_spots(const fbp_schedule *schedule, const fbp_graph *graph, int
     const int *dx = &schedule->dx_at[n * FBP_MAX_INPUTS];
     const int *kept = &schedule->kept_at[n * FBP_MAX_OUTPUTS];
     for (int i = 0; i < node->n_in; i++) {
-        spots->in[i] = spot_of_value(schedule, graph, training, graph->inputs[n][i]);
+        int v = graph->inputs[n][i], at = fbp_back_at(schedule, graph, n, v);
+        spots->in[i] = spot_of_value(schedule, graph, training, v, at);
         spots->dx[i] = spot_of_buffer(schedule, graph->dtype, dx[i], &node->in[i]);
     }
     for (int i = 0; i < node->n_out; i++) {
-        int v = graph->first_result[n] + i;
-        spots->out[i] = spot_of_value(schedule, graph, training, v);
+        int v = graph->first_result[n] + i, at = fbp_back_at(schedule, graph, n, v);
+        spots->out[i] = spot_of_value(schedule, graph, training, v, at);
         spots->dy[i] =
             spot_of_buffer(schedule, graph->dtype, schedule->gradient_at[v], &node->out[i]);
     }
@@ -143,7 +168,30 @@ static void find_spots(const fbp_schedule *schedule, const fbp_graph *graph, int
         spots->out[i] = spot_of_buffer(schedule, graph->dtype, kept[i], &node->out[i]);
 }
 
+/* Where node n first runs: what it keeps it keeps when it runs again. */
+static void find_first_spots(const fbp_schedule *schedule, const fbp_graph *graph, int training,
+                             int n) {
+    const fbp_node *node = &graph->nodes[n];
+    fbp_spots *spots = &schedule->first_spots[n];
+    *spots = schedule->spots[n];
+    for (int i = 0; i < node->n_in; i++) {
+        int v = graph->inputs[n][i];
+        spots->in[i] = spot_of_value(schedule, graph, training, v, schedule->value_at[v]);
+    }
+    for (int i = 0; i < node->n_out; i++) {
+        int v = graph->first_result[n] + i;
+        spots->out[i] = spot_of_value(schedule, graph, training, v, schedule->value_at[v]);
+    }
+    static const fbp_spot nowhere = {FBP_NOWHERE, 0, 0, 0, NULL};
+    int again = schedule->again_at[graph->first_result[n]] >= 0;
+    for (int i = node->n_out; i < node->n_out + node->n_kept && again; i++) spots->out[i] = nowhere;
+}
+
 void fbp_schedule_place(fbp_schedule *schedule, const fbp_graph *graph, int training) {
     settle(schedule);
-    for (int n = 0; n < graph->n_nodes; n++) find_spots(schedule, graph, training, n);
+    for (int n = 0; n < graph->n_nodes; n++) {
+        find_spots(schedule, graph, training, n);
+        if (schedule->first_spots != schedule->spots)
+            find_first_spots(schedule, graph, training, n);
+    }
 }

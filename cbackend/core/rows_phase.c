@@ -51,7 +51,7 @@ static void trace_gradient(const fbp_lane *lane, const fbp_trace *trace, int v) 
     trace_rows(lane, trace, trace->gradients, v, fbp_lane_gradient(lane, v));
 }
 
-static void trace_before(const fbp_lane *lane, const fbp_trace *trace, int step) {
+void fbp_trace_gradients(const fbp_lane *lane, const fbp_trace *trace, int step) {
     const fbp_schedule *schedule = lane->pass->schedule;
     const fbp_graph *graph = &lane->pass->plan->graph;
     for (int v = 0; trace->gradients != NULL && v < graph->n_values; v++)
@@ -67,14 +67,14 @@ static void run_alone(fbp_lane *lane, const fbp_node *node, fbp_way way) {
     fbp_run_alone(node, &lane->call.at, way, lane->pass->alone);
 }
 
-static void run_forward(fbp_lane *lane, int n) {
+static void run_forward(fbp_lane *lane, int n, int again) {
     const fbp_node *node = &lane->pass->plan->graph.nodes[n];
     if (node->alone) {
         fbp_lane_forward(lane, n);
         run_alone(lane, node, FBP_RUN_FORWARD);
         return;
     }
-    fbp_node_ops(node)->forward(node, fbp_lane_forward(lane, n));
+    fbp_node_ops(node)->forward(node, again ? fbp_lane_again(lane, n) : fbp_lane_forward(lane, n));
 }
 
 static void run_backward(fbp_lane *lane, const fbp_step *step) {
@@ -152,16 +152,18 @@ static void join(fbp_lane *lane, const fbp_step *step) {
 }
 
 static void run_step(fbp_lane *lane, const fbp_step *step, const fbp_trace *trace) {
+    const fbp_graph *graph = &lane->pass->plan->graph;
     switch (step->kind) {
     case FBP_GATHER:
         gather(lane, step->index);
         break;
     case FBP_FORWARD:
-        run_forward(lane, step->index);
-        if (trace != NULL) fbp_trace_results(lane, trace, step->index);
+        run_forward(lane, step->index, step->again);
+        if (trace != NULL && !step->again) fbp_trace_results(lane, trace, step->index);
         break;
     case FBP_ONES:
-        set_padding(lane, step->index, 1.0, fbp_lane_value(lane, step->index));
+        set_padding(lane, step->index, 1.0,
+                    fbp_lane_buffer(lane, step->to[0], &graph->values[step->index].is));
         break;
     case FBP_LOSS_OF:
         run_loss(lane, step, trace);
@@ -177,6 +179,7 @@ static void run_step(fbp_lane *lane, const fbp_step *step, const fbp_trace *trac
         set_padding(lane, step->index, 0.0, fbp_lane_gradient(lane, step->index));
         break;
     case FBP_SUM: /* by all threads together: segments.c */
+    case FBP_GRADIENTS:
         break;
     }
 }
@@ -186,14 +189,14 @@ void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace) {
     for (int s = begin; s < end; s++) {
         double *seconds = NULL, before = 0.0;
         if (trace != NULL) {
-            trace_before(lane, trace, s);
+            fbp_trace_gradients(lane, trace, s);
             seconds = fbp_trace_seconds(lane->pass->plan, trace, &steps[s]);
         }
         if (seconds != NULL) before = fbp_seconds();
         run_step(lane, &steps[s], trace);
         if (seconds != NULL) *seconds += fbp_seconds() - before;
     }
-    if (trace != NULL) trace_before(lane, trace, end);
+    if (trace != NULL) fbp_trace_gradients(lane, trace, end);
 }
 
 /* ---- by rows ---- */

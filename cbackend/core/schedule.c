@@ -1,5 +1,5 @@
 /* Making a schedule: the steps in their order, and the buffers that each needs, which room.c gives
- * their places. Here those that go forward; schedule_back.c has the others. */
+ * their places. Here those that go forward; schedule_back.c has those that go back. */
 #include <string.h>
 
 #include "core/arena.h"
@@ -7,10 +7,12 @@
 
 /* ---- steps ---- */
 
-static void set_ones(fbp_making *m, int v) {
+void fbp_set_ones(fbp_making *m, int v, int again) {
     if (!fbp_value_of(m, v)->ones || !m->training) return;
-    fbp_add_step(m, FBP_ONES, v);
-    fbp_touch(m, m->out->value_at[v]);
+    fbp_step *step = fbp_add_step(m, FBP_ONES, v);
+    step->again = again;
+    step->to[0] = again ? m->out->again_at[v] : m->out->value_at[v];
+    fbp_touch(m, step->to[0]);
     fbp_end_step(m);
 }
 
@@ -23,13 +25,18 @@ static void gather(fbp_making *m, int v) {
     fbp_end_step(m);
 }
 
-/* A result takes the place of the node's first input where nobody reads that again. */
+/* A result takes the place of the node's first input where nobody reads that again. In a checkpoint
+ * backward does not, but what comes from elsewhere is there for the second run. */
 static int takes_place(const fbp_making *m, int n) {
     const fbp_node *node = &m->graph->nodes[n];
     int x = m->graph->inputs[n][0], y = m->graph->first_result[n];
     int at = m->out->value_at[x];
     if (!node->in_place || node->alone || at < 0 || fbp_value_of(m, x)->n_uses != 1) return 0;
-    if (m->training && (node->reads_in & 1u || fbp_read_by_producer(m, x))) return 0;
+    if (fbp_runs_twice(m, n)) {
+        if (!fbp_is_within(m, n, x)) return 0;
+    } else if (m->training && (node->reads_in & 1u || fbp_read_by_producer(m, x))) {
+        return 0;
+    }
     return fbp_fits(&fbp_value_of(m, x)->is, &fbp_value_of(m, y)->is);
 }
 
@@ -43,7 +50,8 @@ static fbp_crew crew_of(const fbp_making *m, int n, fbp_crew of_samples) {
 static void forward(fbp_making *m, int n) {
     const fbp_node *node = &m->graph->nodes[n];
     fbp_schedule *out = m->out;
-    int result = m->graph->first_result[n], back = m->training && fbp_goes_back(m->graph, n);
+    int result = m->graph->first_result[n];
+    int back = m->training && fbp_goes_back(m->graph, n) && !fbp_runs_twice(m, n);
     fbp_add_step(m, FBP_FORWARD, n)->by = crew_of(m, n, FBP_BY_PARTS);
     for (int i = 0; i < node->n_out; i++) {
         int place = i == 0 && takes_place(m, n);
@@ -57,7 +65,7 @@ static void forward(fbp_making *m, int n) {
     }
     for (int i = 0; i < node->n_in; i++) fbp_touch(m, out->value_at[m->graph->inputs[n][i]]);
     fbp_end_step(m);
-    for (int i = 0; i < node->n_out; i++) set_ones(m, result + i);
+    for (int i = 0; i < node->n_out; i++) fbp_set_ones(m, result + i, 0);
 }
 
 /* ---- the whole ---- */
@@ -122,13 +130,15 @@ fbp_status fbp_schedule_make(fbp_schedule *schedule, const fbp_graph *graph, int
     fbp_making m = {.out = schedule, .graph = graph, .training = outputs == NULL};
     m.clean = fbp_alloc(values);
     m.needed = fbp_alloc(values);
+    m.again = fbp_alloc(values);
     m.summed = fbp_alloc(values * sizeof *m.summed);
-    if (m.clean != NULL && m.needed != NULL && m.summed != NULL)
+    if (m.clean != NULL && m.needed != NULL && m.again != NULL && m.summed != NULL)
         make(&m, n_outputs, outputs);
     else
         status = FBP_NO_MEMORY;
     fbp_free(m.clean);
     fbp_free(m.needed);
+    fbp_free(m.again);
     fbp_free(m.summed);
     return status;
 }

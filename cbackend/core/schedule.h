@@ -15,22 +15,26 @@ typedef enum {
     FBP_PASS,     /* a gradient is copied */
     FBP_ADD,      /* a gradient is added to another */
     FBP_ZEROS,    /* zeros after the last column of a gradient */
-    FBP_SUM       /* a node's part of the gradient of a value that samples share, over the batch */
+    FBP_SUM,      /* a node's part of the gradient of a value that samples share, over the batch */
+    FBP_GRADIENTS /* of parameters, in a plan with checkpoints: of the uses that have their turn */
 } fbp_step_kind;
 
 /* Who takes a step: each thread with its tiles; or, at a meeting of all, with the whole batch
- * there, one thread for all, or all of them with parts of the sum that it is. Steps between two
- * meetings are a segment of the rows phase. */
-typedef enum { FBP_BY_TILES = 0, FBP_BY_ONE, FBP_BY_PARTS } fbp_crew;
+ * there, one thread for all, or all of them with parts of the sum that it is, or with tiles of
+ * parameters. Steps between two meetings are a segment of the rows phase. */
+typedef enum { FBP_BY_TILES = 0, FBP_BY_ONE, FBP_BY_PARTS, FBP_BY_PARAMETERS } fbp_crew;
 
 typedef struct {
     fbp_step_kind kind;
     fbp_crew by;
-    int index; /* of the node, the value or the loss */
-    int from;  /* FBP_PASS, FBP_ADD: the buffer that is read; FBP_SUM: the node's input */
-    int add;   /* FBP_SUM: to what is there */
+    int index;   /* of the node, the value, the loss or the turn */
+    int from;    /* FBP_PASS, FBP_ADD: the buffer that is read; FBP_SUM: the node's input */
+    int add;     /* FBP_SUM: to what is there */
+    int again;   /* FBP_FORWARD, FBP_ONES: on the way back, in a checkpoint */
+    int runs_on; /* FBP_SUM: over all batches of a step */
     int to[FBP_MAX_INPUTS]; /* buffers that gradients are written to: of a backward's inputs, of a
-                               loss's raw output or of a sum's value; -1: none */
+                               loss's raw output or of a sum's value; FBP_ONES: that of the value;
+                               -1: none */
 } fbp_step;
 
 /* Where an operand is found while a call runs: a buffer of the batch or of the tile, with what its
@@ -47,12 +51,14 @@ typedef enum {
 } fbp_where;
 
 /* Room for so many elements of each sample, or of all in common, from the step that first writes
- * there to the last that reads; if `kept`, until after the weights phase. What is kept, or is there
- * at a meeting, has room for the whole batch; else a tile of samples, on which one thread works. */
+ * there to the last that reads; if `kept`, gradients of parameters are formed from it. What is
+ * kept, or is there at a meeting, has room for the whole batch; else a tile of samples, on which
+ * one thread works. */
 typedef struct {
     int64_t elements, offset;
     fbp_where where;
     int kept, begin, end;
+    int waits; /* for the gradients of parameters that are yet to be formed from it */
 } fbp_buffer;
 
 typedef struct {
@@ -83,6 +89,16 @@ typedef struct {
     int *kept_at;                /* (n_nodes, FBP_MAX_OUTPUTS) */
     int *dx_at;       /* (n_nodes, FBP_MAX_INPUTS) gradients that the weights phase reads */
     fbp_spots *spots; /* (n_nodes) */
+    /* Of checkpoints: where values lie that nodes yield when they run again, for their own
+     * checkpoint alone (-1: they do not); and the spots of each node when it first runs, which are
+     * those above in a graph without checkpoints. */
+    int *again_at; /* (n_values) */
+    fbp_spots *first_spots;
+    double flops_again; /* of a sample */
+    /* Gradients of parameters are formed in turns, each in a step of its own, as those are there
+     * from which they are formed: a node's uses in turn turn_of[node]. 0 of them: all are formed in
+     * the weights phase. */
+    int n_turns, *turn_of;                 /* (n_nodes) */
     int64_t tile_elements, batch_elements; /* of one sample, in all buffers of a kind */
     int64_t common_elements;
 } fbp_schedule;
@@ -97,5 +113,7 @@ void fbp_schedule_free(fbp_schedule *schedule);
  * spots. */
 fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph);
 void fbp_schedule_place(fbp_schedule *schedule, const fbp_graph *graph, int training);
+/* The buffer of a value as node n finds it when it runs again and back. */
+int fbp_back_at(const fbp_schedule *schedule, const fbp_graph *graph, int n, int v);
 
 #endif

@@ -18,9 +18,33 @@ static void arrive(fbp_making *m, int v, int from) {
     join(m, held ? FBP_ADD : FBP_PASS, v, from);
 }
 
-/* The gradient of a value that samples share: the sums of its uses by nodes behind node n that are
- * not in it yet, from the last to the first. What they read is kept until the end of the step. */
-static void sum_uses(fbp_making *m, int v, int n) {
+/* Backward of node n reads its operands and the gradients of its results; if `kept`, gradients of
+ * parameters are formed from them as well. */
+static void touch_what_backward_reads(fbp_making *m, int n, int kept) {
+    const fbp_node *node = &m->graph->nodes[n];
+    fbp_schedule *out = m->out;
+    for (int i = 0; i < node->n_in + node->n_out + node->n_kept; i++) {
+        int o = i - node->n_in, at, gradient = -1;
+        if (o < 0) {
+            int x = m->graph->inputs[n][i];
+            at = node->reads_in >> i & 1u ? fbp_back_at(out, m->graph, n, x) : -1;
+        } else if (o < node->n_out) {
+            int v = m->graph->first_result[n] + o;
+            at = node->reads_out >> o & 1u ? fbp_back_at(out, m->graph, n, v) : -1;
+            gradient = out->gradient_at[v];
+        } else {
+            at = out->kept_at[n * FBP_MAX_OUTPUTS + o];
+        }
+        fbp_touch(m, at);
+        fbp_touch(m, gradient);
+        if (!kept) continue;
+        fbp_keep(m, at);
+        fbp_keep(m, gradient);
+    }
+}
+
+/* What its nodes read has room for the whole batch. */
+void fbp_sum_uses(fbp_making *m, int v, int n) {
     const fbp_graph *graph = m->graph;
     for (int user = m->summed[v] - 1; user > n; user--)
         for (int i = 0; i < graph->nodes[user].n_in; i++) {
@@ -31,7 +55,11 @@ static void sum_uses(fbp_making *m, int v, int n) {
             step->add = m->out->gradient_at[v] >= 0;
             if (!step->add) m->out->gradient_at[v] = fbp_new_buffer(m, &fbp_value_of(m, v)->is);
             step->to[0] = m->out->gradient_at[v];
+            step->runs_on = m->out->goes_apart && fbp_value_of(m, v)->derived;
             fbp_touch(m, step->to[0]);
+            touch_what_backward_reads(m, user, 0);
+            for (int x = 0; x < graph->nodes[user].n_in; x++)
+                fbp_touch(m, m->out->dx_at[user * FBP_MAX_INPUTS + x]);
             fbp_end_step(m);
         }
     m->summed[v] = n + 1;
@@ -41,10 +69,10 @@ static void sum_uses(fbp_making *m, int v, int n) {
 static void sum_before(fbp_making *m, int n) {
     const fbp_graph *graph = m->graph;
     if (!fbp_is_common(graph, n)) return;
-    for (int i = 0; i < graph->nodes[n].n_out; i++) sum_uses(m, graph->first_result[n] + i, n);
+    for (int i = 0; i < graph->nodes[n].n_out; i++) fbp_sum_uses(m, graph->first_result[n] + i, n);
     for (int i = 0; i < graph->nodes[n].n_in; i++) {
         const fbp_value *x = fbp_value_of(m, graph->inputs[n][i]);
-        if (!x->is.is.batched && x->gradient) sum_uses(m, graph->inputs[n][i], n);
+        if (!x->is.is.batched && x->gradient) fbp_sum_uses(m, graph->inputs[n][i], n);
     }
 }
 
@@ -90,28 +118,6 @@ static void clear_padding(fbp_making *m, int n) {
         fbp_add_step(m, FBP_ZEROS, result + i);
         fbp_touch(m, m->out->gradient_at[result + i]);
         fbp_end_step(m);
-    }
-}
-
-static void touch_what_backward_reads(fbp_making *m, int n, int shared) {
-    const fbp_node *node = &m->graph->nodes[n];
-    fbp_schedule *out = m->out;
-    for (int i = 0; i < node->n_in + node->n_out + node->n_kept; i++) {
-        int o = i - node->n_in, at, gradient = -1;
-        if (o < 0) {
-            at = node->reads_in >> i & 1u ? out->value_at[m->graph->inputs[n][i]] : -1;
-        } else if (o < node->n_out) {
-            int v = m->graph->first_result[n] + o;
-            at = node->reads_out >> o & 1u ? out->value_at[v] : -1;
-            gradient = out->gradient_at[v];
-        } else {
-            at = out->kept_at[n * FBP_MAX_OUTPUTS + o];
-        }
-        fbp_touch(m, at);
-        fbp_touch(m, gradient);
-        if (!shared) continue;
-        fbp_keep(m, at);
-        fbp_keep(m, gradient);
     }
 }
 
@@ -243,10 +249,12 @@ static void nodes_backward(fbp_making *m) {
         for (int n = m->graph->n_nodes - 1; n >= 0; n--) {
             if (!fbp_goes_back(m->graph, n) || (apart && turn != fbp_is_derived(m->graph, n)))
                 continue;
+            fbp_go_back_to(m, n);
             (m->graph->nodes[n].alone ? backward_alone : backward)(m, n);
         }
     }
     if (!apart) m->out->first_apart = m->out->n_steps;
+    fbp_end_turns(m);
 }
 
 void fbp_make_backward(fbp_making *m) {

@@ -1,9 +1,10 @@
-/* The rows phase of a plan where samples share what is made: its steps in segments, between which
- * all threads meet. First comes what parameters and constants alone make. In a segment each thread
+/* The rows phase of a plan with checkpoints, or where samples share what is made: its steps in
+ * segments, between which all threads meet. First comes what parameters and constants alone make. In a segment each thread
  * takes its tiles; at a meeting the whole batch is there, and a sum over it is formed in parts, by
  * all threads, that are added in their order by whoever has formed the last, or one thread takes a
  * step for all. Which parts there are depends on the shapes alone, so the bits are the same on any
- * number of threads. No formula is here, and no row's name.
+ * number of threads. In a plan with checkpoints gradients of parameters have their turns at
+ * meetings too. No formula is here, and no row's name.
  *
  * Nobody leaves a phase early, since the others would wait: a call that is to stop skips tiles,
  * meets where the others do, and stops after the phase. */
@@ -47,7 +48,9 @@ static division division_of(const fbp_graph *graph, const fbp_step *step, int64_
 }
 
 /* The gradient of what is derived is summed over all batches of a step, in the whole's blocks. */
-static int goes_on(const fbp_schedule *schedule, int s) { return s >= schedule->first_apart; }
+static int goes_on(const fbp_schedule *schedule, int s) {
+    return s >= schedule->first_apart || schedule->steps[s].runs_on;
+}
 
 /* Bytes of the parts of steps [0, end): those of sums that go on lie behind the others. */
 static size_t parts_before(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch,
@@ -156,6 +159,12 @@ static void meet(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, i
                  const fbp_trace *trace) {
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, batch, team);
+    lane.rows = batch->rows;
+    if (trace != NULL) fbp_trace_gradients(&lane, trace, step);
+    if (pass->schedule->steps[step].by == FBP_BY_PARAMETERS) {
+        fbp_take_turn(pass, batch, team, pass->schedule->steps[step].index);
+        return;
+    }
     if (pass->schedule->steps[step].by != FBP_BY_PARTS) {
         if (goes_on(pass->schedule, step) && batch->after > 0) return;
         by_one(&lane, step, team, trace);

@@ -55,10 +55,11 @@ static int needs_norms(const fbp_training *training) {
 }
 
 /* Whether gradients are kept: an update must know more than the gradient of its own tile, or that
- * is the sum over several batches. */
+ * is the sum over several batches, or formed while weights are still read. */
 static int keeps_gradient(const fbp_training *training) {
     const fbp_training_spec *spec = &training->spec;
-    return spec->clip_norm > 0.0 || needs_norms(training) || spec->accumulate > 1;
+    int turns = training->pass.plan->training.n_turns;
+    return spec->clip_norm > 0.0 || needs_norms(training) || spec->accumulate > 1 || turns > 0;
 }
 
 /* Sorts parameters into groups, of which there are as many as parameters at most. */
@@ -148,6 +149,8 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
     find_groups(training, plan);
     if (!keeps_gradient(training)) training->gradient = NULL;
     training->pass.gradient = training->gradient;
+    training->pass.form = fbp_training_form;
+    training->pass.form_context = training;
     *out = training;
     return FBP_OK;
 }
@@ -158,18 +161,39 @@ void fbp_training_destroy(fbp_training *training) {
     fbp_free(training);
 }
 
-/* Gradients share the room of values where they can: what a gradient lies in counts as one. */
+static int is_of_values(const fbp_plan *plan, int b) {
+    const fbp_schedule *schedule = &plan->training;
+    if (schedule->buffers[b].where != FBP_IN_BATCH) return 0;
+    for (int v = 0; v < plan->graph.n_values; v++)
+        if (schedule->gradient_at[v] == b) return 0;
+    return 1;
+}
+
+/* From an element on, the end of the room that buffers of values have without a gap; `at` where
+ * they have none. */
+static int64_t end_of_values(const fbp_plan *plan, int64_t at) {
+    const fbp_schedule *schedule = &plan->training;
+    for (int b = 0; b < schedule->n_buffers; b++) {
+        const fbp_buffer *buffer = &schedule->buffers[b];
+        int64_t end = buffer->offset + buffer->elements;
+        if (buffer->offset > at || end <= at || !is_of_values(plan, b)) continue;
+        at = end;
+        b = -1; /* those before may go on from here */
+    }
+    return at;
+}
+
+/* Gradients share the room of values where they can: what a gradient lies in counts as one, unless
+ * it is the room of values at another time. */
 static void count_values(const fbp_plan *plan, int64_t batch, fbp_memory *memory) {
     const fbp_schedule *schedule = &plan->training;
-    int64_t size = (int64_t)fbp_size(plan->dtype), gradients = 0;
-    for (int b = 0; b < schedule->n_buffers; b++) {
-        int holds = 0;
-        for (int v = 0; v < plan->graph.n_values; v++) holds |= schedule->gradient_at[v] == b;
-        if (holds && schedule->buffers[b].where == FBP_IN_BATCH)
-            gradients += schedule->buffers[b].elements;
+    int64_t size = (int64_t)fbp_size(plan->dtype), values = 0, pad = fbp_pad(plan->dtype);
+    for (int64_t at = 0, end; at<schedule->batch_elements; at = end> at ? end : at + pad) {
+        end = end_of_values(plan, at);
+        values += end - at;
     }
-    memory->deltas = batch * gradients * size;
-    memory->activations = batch * schedule->batch_elements * size - memory->deltas;
+    memory->activations = batch * values * size;
+    memory->deltas = batch * (schedule->batch_elements - values) * size;
 }
 
 fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, int64_t n_samples) {

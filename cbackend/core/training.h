@@ -67,6 +67,9 @@ double fbp_training_squares(const fbp_training *training);
 /* Takes the gradient of tile t over the whole batch: adds the penalty, and updates the tile or,
  * where more must be known first, keeps the gradient for the third phase. */
 void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t t, void *g);
+/* Forms a unit in its turn, and keeps the gradient that it completes (fbp_pass.form). */
+void fbp_training_form(void *training, const fbp_batch *batch, const fbp_units *unit,
+                       const fbp_team *team);
 /* The norm of the gradient, if it was measured, once all tiles are taken. */
 double fbp_training_gradient_norm(const fbp_training *training);
 /* What follows when all tiles are taken, if anything does: this thread's part of the third phase,

@@ -126,6 +126,15 @@ void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t
         apply_rule(training, update, t, g);
 }
 
+/* In a plan with checkpoints the weights change when all have gone back: what is formed in turns is
+ * kept until then. */
+void fbp_training_form(void *training, const fbp_batch *batch, const fbp_units *unit,
+                       const fbp_team *team) {
+    fbp_training *own = training;
+    void *g = fbp_unit_gradient(&own->pass, batch, unit, team);
+    if (g != NULL) keep(own, &own->pass.plan->tiles[unit->tile], g);
+}
+
 double fbp_training_gradient_norm(const fbp_training *training) {
     double sum = 0.0;
     for (int t = 0; t < training->pass.plan->n_tiles; t++) sum += training->gradient_squares[t];

@@ -19,11 +19,13 @@ static int64_t unit_cost(const fbp_plan *plan, const fbp_tile *tile, int parts) 
 }
 
 /* Of the blocks of samples in which a use's gradient is formed over the whole step, those that have
- * rows in the batch. */
+ * rows in the batch, if it is its turn. */
 static fbp_range blocks_in(const fbp_plan *plan, const fbp_batch *batch, const fbp_use *use) {
     int64_t whole = fbp_batch_whole(batch), end = batch->before + batch->rows;
     int64_t blocks = fbp_use_blocks(plan, use, whole);
-    fbp_range in = {0, blocks};
+    fbp_range in = {0, blocks}, none = {0, 0};
+    if (batch->turn != FBP_ALL_TURNS && plan->training.turn_of[use->node] != batch->turn)
+        return none;
     if (fbp_comes_last(plan, use)) in.begin = batch->after > 0;
     if (whole == batch->rows || fbp_comes_last(plan, use)) return in;
     while (whole * (in.begin + 1) / blocks <= batch->before) in.begin++;
@@ -31,11 +33,12 @@ static fbp_range blocks_in(const fbp_plan *plan, const fbp_batch *batch, const f
     return in;
 }
 
-/* Parts of a tile's gradient that have rows in the batch; without a batch, one. */
+/* Parts of a tile's gradient that have rows in the batch, and their turn; without a batch, one. */
 static int parts_of(const fbp_plan *plan, const fbp_tile *tile, const fbp_batch *batch) {
     int p = tile->parameter;
     if (batch == NULL) return 1;
-    if (batch->before + batch->after == 0) return fbp_parts_of(plan, p, batch->rows);
+    int all = plan->training.n_turns == 0 || batch->turn == FBP_ALL_TURNS;
+    if (all && batch->before + batch->after == 0) return fbp_parts_of(plan, p, batch->rows);
     int64_t parts = 0;
     for (int u = plan->first_use[p]; u < plan->first_use[p + 1]; u++) {
         fbp_range in = blocks_in(plan, batch, &plan->uses[u]);
@@ -212,4 +215,20 @@ void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units 
     if (!done || fbp_counter_add(formed, 1) < n_parts) return NULL;
     fbp_counter_set(formed, 0);
     return add_up(pass, unit->tile, whole);
+}
+
+/* ---- turns ---- */
+
+void fbp_take_turn(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int turn) {
+    if (pass->form == NULL) return;
+    const fbp_plan *plan = pass->plan;
+    fbp_batch at = *batch;
+    at.turn = turn;
+    int parts = plan->training.n_turns > 0 ? 2 : pass->most_parts; /* or none, of some tiles */
+    fbp_units units = fbp_units_begin(plan, &at, parts, fbp_units_share(plan, &at, team));
+    for (; units.left > 0 && !fbp_watch_stopped(&pass->watch); fbp_units_next(plan, &at, &units)) {
+        pass->form(pass->form_context, &at, &units, team);
+        int64_t products = plan->tiles[units.tile].cost * at.rows / units.n_parts;
+        fbp_watch_work(&pass->watch, team, 2.0 * (double)products);
+    }
 }

@@ -36,13 +36,15 @@ static void full_carve(void *context, fbp_carver *carver) {
     call->squares = fbp_carve(carver, plan->n_tiles, sizeof *call->squares);
 }
 
-static void accumulate_unit(fbp_full *call, const fbp_batch *batch, const fbp_units *unit,
+static void accumulate_unit(void *context, const fbp_batch *batch, const fbp_units *unit,
                             const fbp_team *team) {
+    fbp_full *call = context;
     fbp_pass *pass = &call->pass;
     const fbp_plan *plan = pass->plan;
     const fbp_tile *tile = &plan->tiles[unit->tile];
     void *to = fbp_at(plan, call->grad, tile->offset);
-    if (batch->first > 0 && unit->n_parts == 1) {
+    int alone = pass->most_parts == 1 || fbp_parts_of(plan, tile->parameter, batch->rows) == 1;
+    if (batch->first > 0 && alone) {
         fbp_tile_gradient(pass, batch, tile, 1, to, team);
         return;
     }
@@ -65,14 +67,6 @@ static void finish_tile(fbp_full *call, int64_t t) {
     call->squares[t] = plan->vector->sum_squares(weights, w);
 }
 
-static void accumulate(fbp_full *call, const fbp_batch *batch, const fbp_team *team) {
-    const fbp_plan *plan = call->pass.plan;
-    fbp_range share = fbp_units_share(plan, batch, team);
-    fbp_units units = fbp_units_begin(plan, batch, call->pass.most_parts, share);
-    for (; units.left > 0; fbp_units_next(plan, batch, &units))
-        accumulate_unit(call, batch, &units, team);
-}
-
 static void full_thread(void *context, const fbp_team *team) {
     fbp_full *call = context;
     fbp_pass *pass = &call->pass;
@@ -93,7 +87,7 @@ static void full_thread(void *context, const fbp_team *team) {
         fbp_rows_phase(pass, &batch, team);
         fbp_barrier(team);
         if (team->thread == 0) call->loss += fbp_step_loss(pass, rows);
-        if (call->grad != NULL) accumulate(call, &batch, team);
+        if (plan->training.n_turns == 0) fbp_take_turn(pass, &batch, team, 0);
         if (team->thread == 0) call->stop = fbp_watch_stopped(&pass->watch);
         fbp_barrier(team);
         if (call->stop) return;
@@ -114,6 +108,8 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
                      .params = params,
                      .grad = grad,
                      .pass = {.plan = plan, .watch = {.ask = poll, .context = poll_context}}};
+    call.pass.form = grad != NULL ? accumulate_unit : NULL;
+    call.pass.form_context = &call;
     fbp_status status = fbp_check_problem(plan, problem, &call.weight);
     if (status != FBP_OK) return status;
     int64_t n = fbp_problem_rows(problem);

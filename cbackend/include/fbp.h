@@ -276,6 +276,7 @@ typedef struct {
     const int *counts;
     int n_inputs;
     const int *inputs; /* values */
+    int checkpoint; /* the part of the network that it is of, which runs again in backward; or 0 */
 } fbp_node_spec;
 
 typedef struct {
@@ -353,6 +354,8 @@ typedef struct {
     int kept_whole_batch; /* all samples of a batch, as whole_batch below */
     double flops[2]; /* of one sample: forward, backward to what is wanted; of all at once, where
                            * the results have no samples */
+    int checkpoint;  /* the part of the network that it is of, or 0 */
+    int runs_again;  /* in backward, whose FLOPs count it */
 } fbp_node_place;
 fbp_node_place fbp_plan_node(const fbp_plan *plan, int node);
 
@@ -383,7 +386,8 @@ typedef struct {
 int fbp_plan_n_steps(const fbp_plan *plan);
 fbp_planned fbp_plan_step(const fbp_plan *plan, int step);
 
-/* FLOPs of forward and backward on so many samples, known before anything runs. */
+/* FLOPs of forward and backward on so many samples, known before anything runs; what checkpoints run
+ * again is backward's. */
 void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward);
 
 /* How evenly a step on `batch` dense samples spreads over so many threads, if it gets them (small

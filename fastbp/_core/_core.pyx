@@ -1196,7 +1196,7 @@ cdef class _GraphSpec:
         self._inputs(graph["inputs"])
         self._parameters(graph["parameters"])
         self._constants(graph.get("constants", ()))
-        self._nodes(graph["nodes"])
+        self._nodes(graph["nodes"], graph.get("checkpoints"))
         self._losses(graph.get("losses", ()))
         self._running(graph.get("running", ()))
         outputs = np.array(graph["outputs"], np.intc)
@@ -1238,7 +1238,7 @@ cdef class _GraphSpec:
         self.spec.n_constants, self.spec.constants = len(constants), shapes
         self.spec.constant_data = data
 
-    cdef object _nodes(self, object nodes):
+    cdef object _nodes(self, object nodes, object checkpoints):
         cdef fbp_node_spec *specs = <fbp_node_spec *>self._room(len(nodes), sizeof(fbp_node_spec))
         for i, (name, attrs, inputs) in enumerate(nodes):
             encoded = name.encode()
@@ -1249,6 +1249,7 @@ cdef class _GraphSpec:
             specs[i].numbers = <const double *>_data(numbers)
             specs[i].counts = <const int *>_data(counts)
             specs[i].n_inputs, specs[i].inputs = values.size, <const int *>_data(values)
+            specs[i].checkpoint = 0 if checkpoints is None else checkpoints[i]
         self.spec.n_nodes, self.spec.nodes = len(nodes), specs
 
     cdef object _losses(self, object losses):
@@ -1273,8 +1274,9 @@ cdef fbp_plan *_graph_plan(object graph, fbp_dtype dtype) except NULL:
     """A plan of a dictionary with `inputs` (pairs of shape, without samples, and content),
     `parameters` (dictionaries with shape, frozen, penalised), `constants` (arrays), `nodes` (op,
     attributes, numbers of the values read), `losses` (name, attrs, value, factor), `outputs`
-    (values) and `running` (parameter, value, momentum). Values are numbered in that order, results of
-    nodes last.
+    (values), `running` (parameter, value, momentum) and `checkpoints` (of each node the number of
+    the part that it is of, which runs again in backward, or 0). Values are numbered in that order,
+    results of nodes last.
 
     A running parameter, frozen and read by no node, follows a value that all samples of a batch make
     together: p = (1 - momentum) p + momentum v after each step, v with its variance unbiased, from
@@ -1304,6 +1306,8 @@ cdef dict _node_dict(fbp_plan *plan, int n):
         "kept": place.kept,
         "kept_whole_batch": bool(place.kept_whole_batch),
         "flops": (place.flops[0], place.flops[1]),
+        "checkpoint": place.checkpoint,
+        "runs_again": bool(place.runs_again),
     }
 
 

@@ -205,6 +205,7 @@ cdef extern from "fbp.h" nogil:
         const int *counts
         int n_inputs
         const int *inputs
+        int checkpoint
 
     ctypedef struct fbp_loss_spec:
         const char *name
@@ -264,6 +265,7 @@ cdef extern from "fbp.h" nogil:
         int64_t kept
         int kept_whole_batch
         double flops[2]
+        int checkpoint, runs_again
     fbp_node_place fbp_plan_node(const fbp_plan *plan, int node)
 
     ctypedef struct fbp_value_place:

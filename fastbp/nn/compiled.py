@@ -172,10 +172,12 @@ class Plan:
         dict of str to int
             "total" and its parts: "parameters", "weight_copies" (in the order in which products
             read them), "thread_scratch" and "other" (tables, targets and losses). In training also
-            "activations" and "deltas" (of the whole batch, for the gradients of parameters),
-            "gradients" (of tiles and of blocks of samples; never of all parameters at once),
-            "optimizer_state", "order", and "last_epoch" (the parameters as they were then); in
-            predicting "outputs". What Python code in a graph allocates is not known.
+            "activations" and "deltas" (of the whole batch, for the gradients of parameters;
+            room that holds now the one, now the other counts as the former), "gradients" (of tiles
+            and of blocks of samples; of all parameters at once where `clip_norm`, `accumulate`, a
+            rule such as "lamb" or a checkpoint needs them), "optimizer_state", "order",
+            and "last_epoch" (the parameters as they were then); in predicting "outputs". What
+            Python code in a graph allocates is not known.
 
         Raises
         ------
@@ -217,7 +219,8 @@ class Plan:
         -------
         dict of str to float
             "forward", with the losses, and "backward", to parameters that are trained and through
-            what they depend on: 0 where there is no loss. Updates are not counted.
+            what they depend on: 0 where there is no loss. What checkpoints run again counts as
+            backward. Updates are not counted.
 
         Examples
         --------

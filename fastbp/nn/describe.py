@@ -58,6 +58,10 @@ class Entry:
     whole_batch : bool
         Whether these stay for all samples of the batch, until the gradients of parameters are
         formed from them; else only until a thread's tile of samples has gone back.
+    checkpoint : int
+        Of which checkpoint it is, from 1; 0 for none. Room is that of the second run.
+    runs_again : bool
+        Whether it runs again in backward, whose FLOPs count that.
     """
 
     label: str
@@ -73,6 +77,8 @@ class Entry:
     bytes: int = 0
     kept: int = 0
     whole_batch: bool = False
+    checkpoint: int = 0
+    runs_again: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,7 +103,13 @@ class Description:
 
     def __str__(self) -> str:
         columns = COLUMNS if any(entry.kept for entry in self.entries) else COLUMNS[:-1]
-        lines = table(columns, [_cells(entry)[: len(columns)] for entry in self.entries])
+        cells = [_cells(entry)[: len(columns)] for entry in self.entries]
+        if any(entry.checkpoint for entry in self.entries):
+            columns = (*columns, CHECKPOINT)
+            for line, entry in zip(cells, self.entries, strict=True):
+                again = " again" if entry.runs_again else ""
+                line.append(f"{entry.checkpoint}{again}" if entry.checkpoint else "")
+        lines = table(columns, cells)
         return "\n".join([self.title, "", *lines, "", *self._totals()])
 
     __repr__ = __str__
@@ -110,6 +122,8 @@ class Description:
             lines[0] += f", {backward:,.0f} backward ({backward / forward:.2f} times as many)"
         if any(entry.kept for entry in self.entries):
             lines.append("bytes, and those kept for backward, of a sample; *: for the whole batch")
+        if any(entry.runs_again for entry in self.entries):
+            lines.append("again: run once more in backward, where the rest of its line is counted")
         return lines
 
     def _drawn(self) -> tuple[list[drawing.Box], list[drawing.Arrow]]:
@@ -160,6 +174,9 @@ COLUMNS = (
     ("bytes", "rjust"),
     ("kept", "rjust"),
 )
+
+
+CHECKPOINT = ("checkpoint", "ljust")
 
 
 def table(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -300,6 +317,8 @@ class _Teller:
             parameters=tuple(self._parameters[v] for v in parameters),
             n_parameters=sum(int(np.prod(self._values[v]["shape"])) for v in new),
             flops=node["flops"],
+            checkpoint=node["checkpoint"],
+            runs_again=node["runs_again"],
             **room,
         )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.autodiff import STATE
+from fastbp.autodiff import STATE, state
 from fastbp.nn.parameter import Home, Parameter
 from fastbp.nn.tracing import Graph, Input, Traced
 from fastbp.ops import running
@@ -194,7 +194,8 @@ class Tracing:
 
     def trace(self, inputs: Mapping[str, Input] | Input) -> None:
         """Runs `forward`, on the network's inputs."""
-        with under(self):
+        # As if gradients were recorded, of which checkpoints are a part.
+        with under(self), state(recording=True, stretch=None):
             if isinstance(inputs, Input):
                 made = self._root(self.graph.input(inputs))
             else:

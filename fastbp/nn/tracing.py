@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from fastbp.autodiff import STATE
 from fastbp.nn.samples import N, Samples, for_one_sample
 from fastbp.ops import running
 from fastbp.ops.operators import Operators
@@ -166,6 +167,8 @@ class Graph:
         Row, attributes for one sample, and what is read.
     paths : list of str
         Of each node the `path` of the graph when it was added: whose it is.
+    checkpoints : list of int
+        Of each node the number of the checkpointed stretch that it is of, from 1; 0 for none.
     running : list of (int, Place, float)
         Parameters that follow a value in training and stand for it afterwards, and how fast.
     """
@@ -177,6 +180,8 @@ class Graph:
         self.constants: list[Array] = []
         self.nodes: list[tuple[str, dict[str, Any], list[Place]]] = []
         self.path, self.paths = "", list[str]()
+        self.checkpoints: list[int] = []
+        self._stretch: Any = None  # of the last node
         self.running: list[tuple[int, Place, float]] = []
         self._first_result: list[int] = []
         self._n_results = 0
@@ -249,6 +254,7 @@ class Graph:
         number = len(self.nodes)
         self.nodes.append((name, dict(attrs), [x.place for x in values]))
         self.paths.append(self.path)
+        self.checkpoints.append(self._checkpoint())
         self._first_result.append(self._n_results)
         self._n_results += node.n_results
         results = tuple(
@@ -256,6 +262,16 @@ class Graph:
             for i, shape in enumerate(node.outputs[: node.n_results])
         )
         return results[0] if len(results) == 1 else results
+
+    def _checkpoint(self) -> int:
+        """The number of the stretch that is running, new or that of the last node; 0: none."""
+        stretch, before = STATE.get().stretch, self._stretch
+        self._stretch = stretch
+        if stretch is None:
+            return 0
+        return (
+            max(self.checkpoints, default=0) + 1 if stretch is not before else self.checkpoints[-1]
+        )
 
     def _computed(self, name: str, values: list[Traced], attrs: Attributes) -> Any:
         """The results of a row on constants: constants again."""
@@ -317,6 +333,8 @@ class Graph:
             "losses": list(losses),
             "outputs": [self.number(value.place) for value in outputs],
         }
+        if any(self.checkpoints):
+            made["checkpoints"] = self.checkpoints
         if self.running:
             made["running"] = [
                 {"parameter": parameter, "value": self.number(place), "momentum": momentum}
