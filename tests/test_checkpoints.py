@@ -479,6 +479,22 @@ def test_the_table():
     assert str(planned(network, 4, loss="squared_error").describe()) == TABLE
 
 
+def test_the_order_of_a_pass():
+    """Head, loss and its weights; then part by part again, back, and weights; the first layer."""
+    part = nn.Sequential(nn.Linear(4), nn.Tanh(), nn.Linear(4))
+    network = nn.Sequential(nn.Linear(4), nn.Checkpoint(part), nn.Linear(2))
+    assert planned(network, 3, loss="squared_error").core.order() == (
+        *[("forward", n) for n in range(5)],
+        ("loss", 0),
+        ("backward", 4),
+        *2 * [("backward_shared", 4)],
+        *[("forward_again", 1), ("forward_again", 2)],
+        *[("backward", 3), ("backward", 2), ("backward", 1)],
+        *[("backward_shared", n) for n in (1, 1, 3, 3)],
+        *2 * [("backward_shared", 0)],
+    )
+
+
 def test_profiles_count_every_run():
     plan = planned(deep(4, 8, 64))
     X, y = np.ones((300, 20), np.float32), np.zeros(300, np.int32)

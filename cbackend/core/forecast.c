@@ -1,5 +1,7 @@
 /* What is known of a plan before it runs: what it is, its FLOPs, and how its work spreads over
  * threads. (Its memory is counted where it is carved, in training.c.) */
+#include <limits.h>
+
 #include "core/pass.h"
 
 fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
@@ -69,36 +71,58 @@ fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss) {
 
 /* ---- the order of a pass ---- */
 
-static const char *const told[] = {[FBP_FORWARD] = "forward",
-                                   [FBP_LOSS_OF] = "loss",
-                                   [FBP_BACKWARD] = "backward",
-                                   [FBP_SUM] = "backward_shared"};
+static const char *told(const fbp_step *step) {
+    switch (step->kind) {
+    case FBP_FORWARD:
+        return step->again ? "forward_again" : "forward";
+    case FBP_LOSS_OF:
+        return "loss";
+    case FBP_BACKWARD:
+        return "backward";
+    case FBP_SUM:
+        return "backward_shared";
+    default:
+        return NULL;
+    }
+}
 
-/* The step before which `count` are told, of those that are. */
-static int find_told(const fbp_schedule *schedule, int count) {
-    int s = 0;
-    for (; s < schedule->n_steps; s++)
-        if (told[schedule->steps[s].kind] != NULL && count-- == 0) break;
-    return s;
+/* The turn of parameters' gradients that a step is, the weights phase being the last; or -1. */
+static int turn_at(const fbp_schedule *schedule, int s) {
+    if (s == schedule->n_steps) return schedule->n_turns == 0 ? 0 : -1;
+    return schedule->steps[s].kind == FBP_GRADIENTS ? schedule->steps[s].index : -1;
+}
+
+/* The use that is number `count` of those that have this turn; or, past the last, n_uses. Counts
+ * them down. */
+static int find_use(const fbp_plan *plan, int turn, int *count) {
+    int u = 0;
+    for (; u < plan->n_uses; u++)
+        if (plan->training.turn_of[plan->uses[u].node] == turn && (*count)-- == 0) break;
+    return u;
+}
+
+/* Number `count` of what is told, counted down to what is left past the last. */
+static fbp_planned find_planned(const fbp_plan *plan, int *count) {
+    const fbp_schedule *schedule = &plan->training;
+    fbp_planned planned = {NULL, -1};
+    for (int s = 0; s <= schedule->n_steps && planned.what == NULL; s++) {
+        int turn = turn_at(schedule, s), use = turn < 0 ? -1 : find_use(plan, turn, count);
+        const fbp_step *step = s < schedule->n_steps ? &schedule->steps[s] : NULL;
+        if (use >= 0 && use < plan->n_uses)
+            planned = (fbp_planned){"backward_shared", plan->uses[use].node};
+        else if (use < 0 && step != NULL && told(step) != NULL && (*count)-- == 0)
+            planned = (fbp_planned){told(step), step->index};
+    }
+    return planned;
 }
 
 int fbp_plan_n_steps(const fbp_plan *plan) {
-    int count = plan->n_uses;
-    for (int s = 0; s < plan->training.n_steps; s++)
-        count += told[plan->training.steps[s].kind] != NULL;
-    return count;
+    int left = INT_MAX;
+    find_planned(plan, &left);
+    return INT_MAX - left;
 }
 
-fbp_planned fbp_plan_step(const fbp_plan *plan, int step) {
-    int in_rows_phase = fbp_plan_n_steps(plan) - plan->n_uses;
-    if (step >= in_rows_phase) {
-        fbp_planned shared = {"backward_shared", plan->uses[step - in_rows_phase].node};
-        return shared;
-    }
-    const fbp_step *found = &plan->training.steps[find_told(&plan->training, step)];
-    fbp_planned planned = {told[found->kind], found->index};
-    return planned;
-}
+fbp_planned fbp_plan_step(const fbp_plan *plan, int step) { return find_planned(plan, &step); }
 
 void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward) {
     const fbp_graph *graph = &plan->graph;

@@ -378,9 +378,10 @@ typedef struct {
 fbp_loss_place fbp_plan_loss_at(const fbp_plan *plan, int loss);
 
 /* What a pass in training runs, in order: forward, losses and back, then the gradients of
- * parameters. Moves of data are not told. */
+ * parameters; of a checkpoint these when it has gone back. Moves of data are not told. */
 typedef struct {
-    const char *what; /* "forward", "backward" and "backward_shared", of a node; "loss" */
+    const char *what; /* "forward", "forward_again" (in a checkpoint), "backward" and
+                       * "backward_shared", of a node; "loss" */
     int index;        /* of the node or the loss */
 } fbp_planned;
 int fbp_plan_n_steps(const fbp_plan *plan);

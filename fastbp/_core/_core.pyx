@@ -1129,7 +1129,8 @@ cdef class Plan:
         """What a pass in training runs, in order: pairs of what is done, and of which node or loss.
 
         "forward", "backward" and "loss" are the rows phase; "backward_shared", once for each use of
-        a parameter, the weights phase.
+        a parameter, the weights phase. In a checkpoint "forward_again" comes before "backward", and
+        "backward_shared" behind that.
         """
         cdef fbp_planned planned
         steps = []
