@@ -321,7 +321,7 @@ class MLPClassifier(Classifying, BaseMLP):
     >>> X, y = load_iris(return_X_y=True)
     >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
     >>> model = make_pipeline(
-    ...     StandardScaler(), MLPClassifier((16,), learning_rate_init=0.01, tol=1e-3, random_state=0)
+    ...     StandardScaler(), MLPClassifier(16, learning_rate_init=0.01, tol=1e-3, random_state=0)
     ... )
     >>> model.fit(X_train, y_train).score(X_test, y_test) > 0.9
     True
