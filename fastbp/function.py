@@ -7,7 +7,7 @@ differences are taken, and when they count, is in gradcheck.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,15 @@ class Function:
     That runs `forward` a few hundred times, so it must do nothing but compute. `check=False` in the
     class statement leaves the check out: for a backward that is no derivative on purpose, as that
     of a straight-through estimator, and for a `forward` that has side effects.
+
+    In a network that is compiled it runs with the same bits: in training once a batch, on the whole
+    of it, and once in predict, on all samples of the call; threads meet before it and behind it. To
+    find the shapes of its results `forward` runs on random numbers, for 2 and for 3 samples. If any
+    tensor that it gets is of samples, each result has them along its first axis, as many; otherwise
+    it runs once a step. What it gets are copies, its own to keep; an exception in it ends the step
+    before any weight changes. A `forward` that couples samples makes predictions depend on those
+    that are made together, and one that calls BLAS may do so in the last bits. There are no
+    tangents.
 
     Examples
     --------
@@ -130,25 +139,26 @@ class Function:
         Tensor or tuple of Tensor
             As `forward` returns arrays.
         """
+        for x in args:
+            if hasattr(type(x), "__fastbp_function__"):  # a value of a graph that is being traced
+                return x.__fastbp_function__(cls, args)
         state = STATE.get()
         tensors = [x if isinstance(x, Tensor) else None for x in args]
         traced = tuple(x is not None and x._entry is not None for x in tensors)
         if state.tangents and any(x is not None and x._tangent is not None for x in tensors):
             raise LookupError(f"{cls.__name__} is a Function, which has no tangent")
         recorded = state.recording and any(traced)
-        op = _Op(cls, tensors, traced if recorded else (False,) * len(args))
-        arrays = [
-            a if x is None else _read_only(x.data) for a, x in zip(args, tensors, strict=True)
-        ]
+        check_dtypes(cls.__name__, [x.dtype for x in tensors if x is not None])
+        shapes = [None if x is None else x.shape for x in tensors]
+        op = Use(cls, shapes, traced if recorded else (False,) * len(args))
+        arrays = [a if x is None else read_only(x.data) for a, x in zip(args, tensors, strict=True)]
         ctx, results, single = op.forward(arrays)
         if not recorded:
             cuts = [x._cut for x in tensors if x is not None and x._cut is not None]
             cut = "no_grad()" if any(traced) else next(iter(cuts), None)
             made = [constant(data, cut) for data in results]
             return made[0] if single else tuple(made)
-        if cls._unchecked:
-            _check(op, arrays)
-            cls._unchecked = False
+        op.check(arrays)
         entry = _FunctionEntry(op, ctx)
         for x in tensors:
             parent, place = (None, 0) if x is None else (x._entry, x._place)
@@ -158,7 +168,16 @@ class Function:
         return made[0] if single else tuple(made)
 
 
-def _read_only(array: Array) -> Array:
+def check_dtypes(name: str, dtypes: Iterable[np.dtype[Any]]) -> None:
+    """Refuses tensors of several dtypes, and none at all."""
+    several = set(dtypes)
+    if len(several) != 1:
+        found = " and ".join(sorted(map(str, several))) or "none"
+        raise TypeError(f"{name}: found tensors of dtype {found}, wanted one dtype")
+
+
+def read_only(array: Array) -> Array:
+    """A view that refuses to be written to."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -181,18 +200,21 @@ class _FunctionEntry(Entry):
         return None
 
 
-class _Op:
-    """One use of a Function: its two methods, with what they return checked."""
+class Use:
+    """One use of a Function: its two methods, with what they return checked.
+
+    `shapes` are those of its arguments, None of what is no tensor; `wanted` says by which of them
+    gradients are.
+    """
 
     def __init__(
-        self, kind: type[Function], tensors: Sequence[Tensor | None], wanted: tuple[bool, ...]
+        self,
+        kind: type[Function],
+        shapes: Sequence[tuple[int, ...] | None],
+        wanted: tuple[bool, ...],
     ) -> None:
         self.kind, self.name, self.wanted = kind, kind.__name__, wanted
-        self.shapes = tuple(None if x is None else x.shape for x in tensors)
-        dtypes = {x.dtype for x in tensors if x is not None}
-        if len(dtypes) != 1:
-            found = " and ".join(sorted(map(str, dtypes))) or "none"
-            raise TypeError(f"{self.name}: found tensors of dtype {found}, wanted one dtype")
+        self.shapes = tuple(shapes)
         self.result_shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -224,11 +246,17 @@ class _Op:
         shared = any(isinstance(a, np.ndarray) and np.may_share_memory(a, value) for a in arrays)
         return np.array(value, order="C", copy=True if shared else None)
 
+    def check(self, arrays: Sequence[Any]) -> None:
+        """At the Function's first use that is recorded, holds its backward against differences."""
+        if self.kind._unchecked:
+            _check(self, arrays)
+            self.kind._unchecked = False
+
     def backward(self, ctx: Context, dy: Sequence[Array | None]) -> list[Array | None]:
         """The gradients of the arguments, None where there is none or none is wanted."""
         dtype = next(d.dtype for d in dy if d is not None)
         full = [
-            np.zeros(shape, dtype) if d is None else _read_only(d)
+            np.zeros(shape, dtype) if d is None else read_only(d)
             for d, shape in zip(dy, self.result_shapes, strict=True)
         ]
         returned = self.kind.backward(ctx, *full)
@@ -260,14 +288,14 @@ class _Op:
 class _Problem:
     """A random combination of a Function's results as a function of one of its arguments."""
 
-    op: _Op
+    op: Use
     arrays: list[Any]
     place: int
     weights: list[Array]
 
     def value(self, x: Vector) -> float:
         arrays = list(self.arrays)
-        arrays[self.place] = _read_only(x.reshape(self.op.shapes[self.place]))
+        arrays[self.place] = read_only(x.reshape(self.op.shapes[self.place]))
         _, results, _ = self.op.forward(arrays)
         parts = [float(np.sum(r * w)) for r, w in zip(results, self.weights, strict=True)]
         return sum(parts)
@@ -288,10 +316,10 @@ class _Problem:
         return value
 
 
-def _check(op: _Op, arrays: Sequence[Any]) -> None:
+def _check(op: Use, arrays: Sequence[Any]) -> None:
     """Refuses a backward that is not the derivative of its forward."""
     wide = [
-        a if shape is None else _read_only(a.astype(np.float64))
+        a if shape is None else read_only(a.astype(np.float64))
         for a, shape in zip(arrays, op.shapes, strict=True)
     ]
     rng = np.random.default_rng(0)

@@ -24,7 +24,7 @@ BELOW = {
     "tensor": {"autodiff", "ops"},
     "transforms": {"tensor", "autodiff", "ops"},
     "function": {"tensor", "autodiff", "ops", "gradcheck", "gradreport"},
-    "nn": {"tensor", "recompute", "autodiff", "ops", "_core", "errors"},
+    "nn": {"function", "tensor", "recompute", "autodiff", "ops", "_core", "errors"},
     "optim": {"ops", "_core", "errors"},
     "train": {"nn", "optim", "ops", "_core", "errors"},
     "estimators": {"train", "nn", "optim", "ops", "_core", "errors"},

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/callbacks.h"
 #include "core/rng.h"
 #include "core/status.h"
 #include "core/training.h"
@@ -35,8 +36,7 @@ static void take_gradients(fbp_training *training, const a_step *step, const fbp
     int as_ever = pass->most_parts == 1 || batch->rows == fbp_samples_of_step(training);
     fbp_range share = as_ever ? own->units : fbp_units_share(plan, batch, team);
     fbp_units units = fbp_units_begin(plan, batch, pass->most_parts, share);
-    for (; units.left > 0 && !fbp_watch_stopped(&pass->watch);
-         fbp_units_next(plan, batch, &units)) {
+    for (; units.left > 0 && !fbp_pass_stopped(pass); fbp_units_next(plan, batch, &units)) {
         void *g = fbp_unit_gradient(pass, batch, &units, team);
         if (g != NULL) fbp_training_take(training, &step->update, units.tile, g);
         int64_t products = plan->tiles[units.tile].cost * batch->rows / units.n_parts;
@@ -74,7 +74,7 @@ static int run_batch(fbp_training *training, a_step *step, const fbp_batch *batc
                      const shares *own, const fbp_team *team) {
     fbp_pass *pass = &training->pass;
     fbp_rows_phase(pass, batch, team);
-    if (team->thread == 0) training->stop_after_rows = fbp_watch_stopped(&pass->watch);
+    if (team->thread == 0) training->stop_after_rows = fbp_pass_stopped(pass);
     fbp_barrier(team);
     if (training->stop_after_rows) return 0;
     if (batch->after == 0) {
@@ -87,7 +87,7 @@ static int run_batch(fbp_training *training, a_step *step, const fbp_batch *batc
         take_kept(training, step, batch, own);
     else
         take_gradients(training, step, batch, own, team);
-    if (team->thread == 0) training->stop_after_weights = fbp_watch_stopped(&pass->watch);
+    if (team->thread == 0) training->stop_after_weights = fbp_pass_stopped(pass);
     fbp_barrier(team);
     return !training->stop_after_weights;
 }
@@ -217,6 +217,7 @@ fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
         training->status = fbp_explain(training);
     else if (run->epochs_done < run->n_epochs)
         training->status = fbp_fail(FBP_INTERRUPTED, "training was interrupted");
+    training->status = fbp_calls_end(&training->pass, training->status);
     if (training->status != FBP_OK)
         memcpy(training->params, training->last_epoch,
                (size_t)plan->graph.n_params * fbp_size(plan->dtype));

@@ -27,6 +27,7 @@ fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
         .first_result = plan->graph.first_result[n],
         .inputs = plan->graph.inputs[n],
         .products = node->products,
+        .called = node->callback != NULL,
         .goes_back = fbp_goes_back(&plan->graph, n),
         .reads_inputs = node->reads_in,
         .reads_results = node->reads_out & ((1u << node->n_out) - 1),

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/arena.h"
+#include "core/callbacks.h"
 #include "core/plan.h"
 #include "core/registry.h"
 
@@ -118,6 +119,26 @@ static fbp_status check_checkpoint(fbp_graph *graph, int n, int checkpoint) {
     return FBP_OK;
 }
 
+/* What the node is: of a row of the table, on operands of these shapes, or the caller's. */
+static fbp_status settle(fbp_graph *graph, const fbp_node_spec *spec, const fbp_shape *shapes,
+                         int sparse) {
+    int n = graph->n_nodes;
+    if (spec->callback != NULL) return fbp_callback_settle(graph, spec, shapes);
+    const fbp_row *row = row_of_node(spec->op);
+    if (row != NULL && sparse && row->sparse_form != NULL) row = row_of_node(row->sparse_form);
+    if (row == NULL) return FBP_INVALID;
+    if (row->infer == NULL || row->reads_sparse != sparse)
+        return fbp_fail(FBP_INVALID, "node %d: found '%s', wanted an op that reads %s samples", n,
+                        row->name, sparse ? "sparse" : "dense");
+    return infer(graph, &graph->nodes[n], row, spec, shapes);
+}
+
+static fbp_status check(const fbp_graph *graph, int n) {
+    const fbp_node *node = &graph->nodes[n];
+    if (node->callback != NULL) return FBP_OK;
+    return node->alone ? check_alone(graph, n) : check_weights(graph, n);
+}
+
 static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
     fbp_shape shapes[FBP_MAX_INPUTS];
     int n = graph->n_nodes, sparse = 0, trainable = 0, derived = 1;
@@ -135,16 +156,10 @@ static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
         derived &= value->derived;
         graph->inputs[n][i] = spec->inputs[i];
     }
-    const fbp_row *row = row_of_node(spec->op);
-    if (row != NULL && sparse && row->sparse_form != NULL) row = row_of_node(row->sparse_form);
-    if (row == NULL) return FBP_INVALID;
-    if (row->infer == NULL || row->reads_sparse != sparse)
-        return fbp_fail(FBP_INVALID, "node %d: found '%s', wanted an op that reads %s samples", n,
-                        row->name, sparse ? "sparse" : "dense");
-    fbp_node *node = &graph->nodes[n];
-    fbp_status status = infer(graph, node, row, spec, shapes);
+    fbp_status status = settle(graph, spec, shapes, sparse);
     if (status == FBP_OK) status = check_checkpoint(graph, n, spec->checkpoint);
     if (status != FBP_OK) return status;
+    fbp_node *node = &graph->nodes[n];
     if (n > 0)
         node->stream = graph->nodes[n - 1].stream + (uint32_t)graph->nodes[n - 1].row->op.random;
     graph->n_nodes++;
@@ -153,13 +168,13 @@ static fbp_status add_node(fbp_graph *graph, const fbp_node_spec *spec) {
         trainable |= (node->differentiable >> i & 1u) && graph->values[spec->inputs[i]].trainable;
     for (int i = 0; i < node->n_out; i++) {
         fbp_shape whole = node->out[i].is;
-        if (node->alone) whole = fbp_whole_shape(node, &node->out[i]);
+        if (node->callback == NULL && node->alone) whole = fbp_whole_shape(node, &node->out[i]);
         fbp_value *value = add_value(graph, &whole, FBP_FROM_NODE, n);
         value->output = i;
         value->trainable = trainable;
         value->derived = derived;
     }
-    return node->alone ? check_alone(graph, n) : check_weights(graph, n);
+    return check(graph, n);
 }
 
 /* ---- losses ---- */
@@ -321,8 +336,10 @@ static fbp_status allocate(fbp_graph *graph, const fbp_graph_spec *spec) {
     graph->constants = fbp_alloc((size_t)spec->n_constants * sizeof *graph->constants);
     graph->losses = fbp_alloc((size_t)spec->n_losses * sizeof *graph->losses);
     graph->running = fbp_alloc((size_t)spec->n_running * sizeof *graph->running);
+    graph->callbacks = fbp_alloc((size_t)spec->n_nodes * sizeof *graph->callbacks);
     int all = graph->values && graph->parameters && graph->nodes && graph->inputs &&
-              graph->first_result && graph->constants && graph->losses && graph->running;
+              graph->first_result && graph->constants && graph->losses && graph->running &&
+              graph->callbacks;
     return all ? FBP_OK : FBP_NO_MEMORY;
 }
 
@@ -357,6 +374,8 @@ fbp_status fbp_graph_make(fbp_graph *graph, const fbp_graph_spec *spec) {
 void fbp_graph_free(fbp_graph *graph) {
     for (int i = 0; graph->constants != NULL && i < graph->n_constants; i++)
         fbp_free(graph->constants[i]);
+    for (int i = 0; i < graph->n_callbacks; i++) fbp_free(graph->callbacks[i]);
+    fbp_free(graph->callbacks);
     fbp_free(graph->values);
     fbp_free(graph->parameters);
     fbp_free(graph->nodes);

@@ -46,6 +46,8 @@ typedef struct {
     void **constants;              /* (n_constants) copies */
     fbp_loss *losses;
     fbp_running_spec *running;
+    void **callbacks; /* (n_nodes) of those that the caller computes, what they are made of */
+    int n_callbacks;
     int64_t n_params;      /* elements of all parameters */
     double flops[2];       /* of one sample: forward, backward */
     double flops_alone[2]; /* once a step, of nodes that run by themselves */

@@ -153,7 +153,8 @@ static fbp_status check_backward_tangents(const fbp_plan *plan) {
             return fbp_fail(FBP_ABSENT, "the loss '%s' has no tangent", row->name);
     }
     for (int n = 0; n < plan->graph.n_nodes; n++)
-        if (!fbp_has_backward_tangent(plan->graph.nodes[n].row))
+        if (plan->graph.nodes[n].callback == NULL && /* which fbp_tangents_start tells of */
+            !fbp_has_backward_tangent(plan->graph.nodes[n].row))
             return fbp_fail(FBP_ABSENT, "the row '%s' has no tangent of its backward",
                             plan->graph.nodes[n].row->name);
     return FBP_OK;

@@ -42,12 +42,12 @@ static void lay_out(fbp_graph *graph, char *padded) {
     }
 }
 
-/* The nodes see the values' layout; what they keep is dense. (Those that run by themselves have
+/* The nodes see the values' layout; what they keep is dense. (Rows that run by themselves have
  * theirs.) */
 static void settle_nodes(fbp_graph *graph) {
     for (int n = 0; n < graph->n_nodes; n++) {
         fbp_node *node = &graph->nodes[n];
-        if (node->alone) continue;
+        if (node->alone && node->callback == NULL) continue;
         for (int i = 0; i < node->n_in; i++) {
             fbp_value *x = &graph->values[graph->inputs[n][i]];
             node->in[i] = x->is;

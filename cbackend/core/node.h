@@ -14,7 +14,8 @@
  *
  * A node that reads nothing of samples, but such results, parameters and constants, runs once for
  * all, on whole dense arrays, as it does by itself (node_run.c): what it takes for samples is then
- * the first axis of its arrays, where its row says so. */
+ * the first axis of its arrays, where its row says so. One that the caller computes runs by itself
+ * too, on all samples of a batch where it has some; its row is its own, with a name alone. */
 #ifndef FBP_CORE_NODE_H
 #define FBP_CORE_NODE_H
 
@@ -81,9 +82,11 @@ struct fbp_node {
     int64_t columns;
     /* In a plan, what tells its random masks from others: how many random nodes stand before it. */
     uint32_t stream;
-    /* In a plan, that it runs by itself, and on so many of what it takes for samples. */
+    /* In a plan, that it runs by itself, and on so many of what it takes for samples; and who runs
+     * it where that is the caller, then on the whole batch (callbacks.c), or NULL. */
     int alone;
     int64_t samples;
+    const fbp_callback *callback;
     /* In a plan, the part that runs again in backward and has it, from 1; 0: none. */
     int checkpoint;
 };

@@ -1,5 +1,5 @@
 /* The buffers of a running call, and the packed copies of its weights. */
-#include "core/pass.h"
+#include "core/callbacks.h"
 
 /* ---- packed copies ---- */
 
@@ -127,7 +127,8 @@ static void carve_threads(fbp_pass *pass, int n_threads, size_t scratch, fbp_car
     pass->tile_bytes = fbp_carved_bytes(pass->schedule->tile_elements * pass->tile, size);
     pass->thread_bytes =
         pass->tile_bytes + pass->gradient_bytes + fbp_carved_bytes((int64_t)scratch, 1);
-    pass->threads = fbp_carve(carver, n_threads, pass->thread_bytes);
+    /* Bytes for each thread, of which a plan may need none. */
+    pass->threads = fbp_carve(carver, (int64_t)pass->thread_bytes, (size_t)n_threads);
 }
 
 static void carve_losses(fbp_pass *pass, int64_t whole, fbp_carver *carver) {
@@ -154,6 +155,7 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, in
     pass->params = params;
     pass->batch = batch;
     pass->tile = tile < batch ? tile : batch;
+    if (plan->graph.n_callbacks > 0) fbp_calls_carve(pass, plan, carver);
     fbp_pass_carve_common(pass, plan, pass->schedule, carver);
     pass->weights = fbp_weights_carve(plan, params, pass->common_values, FBP_FOR_TRAINING, carver);
     pass->batch_values = fbp_carve(carver, batch * plan->training.batch_elements, size);

@@ -21,6 +21,9 @@ typedef struct {
     int64_t left;
 } fbp_units;
 
+/* What callbacks have come to: callbacks.h. */
+typedef struct fbp_calls fbp_calls;
+
 /* Buffers of one running call, for batches of up to `batch` samples: those that the schedule keeps
  * for the whole batch, and for each thread those that hold a tile of it. */
 typedef struct {
@@ -43,6 +46,7 @@ typedef struct {
     char *alone;          /* room for a node that runs by itself */
     char *parts;          /* of the sum that is formed at a meeting */
     fbp_counter summed;   /* how many of them are there */
+    fbp_calls *calls;     /* of callbacks; NULL where there are none */
     char *gradient;       /* (n_params): the sum so far, of a step of several batches; or NULL */
     /* In a plan with checkpoints: forms a unit in its turn, and does with it what the call is for;
      * or NULL. */
@@ -51,6 +55,12 @@ typedef struct {
     void *form_context;
     fbp_watch watch;
 } fbp_pass;
+
+/* Whether it is to stop: its caller has said so, or a callback has failed. */
+static inline int fbp_pass_stopped(fbp_pass *pass) {
+    int may = pass->watch.ask != NULL || pass->calls != NULL;
+    return may && fbp_counter_read(&pass->watch.stopped) != 0;
+}
 
 /* What the copies of weights are for: predict needs none for backward, and runs on our own kernels
  * where training runs on BLAS. */
@@ -153,8 +163,10 @@ double fbp_step_loss(const fbp_pass *pass, int64_t rows);
  * threads have met before, and meet behind it before they read these. */
 void fbp_derive(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
                 const fbp_trace *trace);
-/* Steps [0, end), segment by segment. */
+/* Steps [0, end), segment by segment; and those of them that are behind what is derived. */
 void fbp_run_segments(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
+                      const fbp_trace *trace);
+void fbp_run_meetings(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
                       const fbp_trace *trace);
 /* Bytes of the parts of any sum at a meeting. */
 size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch,
@@ -173,7 +185,8 @@ fbp_units fbp_units_begin(const fbp_plan *plan, const fbp_batch *batch, int most
                           fbp_range share);
 void fbp_units_next(const fbp_plan *plan, const fbp_batch *batch, fbp_units *units);
 
-/* No unit is formed yet: for buffers that come from a pool, or that a stopped phase has left. */
+/* No unit is formed yet, nor part of a sum at a meeting: for buffers that come from a pool, or that
+ * a stopped phase has left. */
 void fbp_units_reset(fbp_pass *pass);
 /* What a unit forms: of one use of the parameter, block `block` of the `blocks` in which the
  * samples of the step are taken. It is part `part` of the gradient over the whole step. */

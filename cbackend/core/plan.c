@@ -205,7 +205,8 @@ static void measure(fbp_plan *plan) {
     for (int n = 0; n < graph->n_nodes; n++)
         for (fbp_way way = FBP_RUN_FORWARD; way <= FBP_RUN_BACKWARD; way++) {
             const fbp_node *node = &graph->nodes[n];
-            int64_t bytes = node->alone ? (int64_t)fbp_alone_bytes(node, way) : 0;
+            int by_row = node->alone && node->callback == NULL;
+            int64_t bytes = by_row ? (int64_t)fbp_alone_bytes(node, way) : 0;
             if (bytes > plan->alone_bytes) plan->alone_bytes = bytes;
         }
     plan->is_chain &= plan->most_positions == 1;

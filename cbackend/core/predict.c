@@ -2,7 +2,7 @@
  * sample's bits depend on nothing but the sample. */
 #include <string.h>
 
-#include "core/pass.h"
+#include "core/callbacks.h"
 #include "core/status.h"
 
 typedef struct {
@@ -19,6 +19,11 @@ typedef struct {
 /* Rows of a tile. No more rows than these do not repay packing the weights. */
 enum { tile_rows = 64 };
 
+/* Whether a callback takes the samples of a call together. (All that is derived is a meeting.) */
+static int samples_meet(const fbp_plan *plan) {
+    return plan->prediction.n_meetings > plan->prediction.n_derived;
+}
+
 static fbp_purpose purpose_of(const fbp_prediction *call) {
     int few = call->x[0].rows * call->pass.plan->most_positions <= tile_rows;
     return few ? FBP_FOR_FEW_ROWS : FBP_FOR_PREDICT;
@@ -30,6 +35,7 @@ static void carve(void *context, fbp_carver *carver) {
     fbp_pass *pass = &call->pass;
     const fbp_pass *frozen = call->frozen;
     pass->params = call->params;
+    if (plan->graph.n_callbacks > 0) fbp_calls_carve(pass, plan, carver);
     if (frozen != NULL) {
         pass->weights = frozen->weights;
         pass->common_values = frozen->common_values;
@@ -39,6 +45,10 @@ static void carve(void *context, fbp_carver *carver) {
             fbp_weights_carve(plan, call->params, pass->common_values, purpose_of(call), carver);
     }
     fbp_pass_carve_prediction(pass, plan, call->tile, call->n_threads, carver);
+    if (!samples_meet(plan)) return;
+    pass->batch = call->x[0].rows;
+    pass->batch_values =
+        fbp_carve(carver, pass->batch * plan->prediction.batch_elements, fbp_size(plan->dtype));
 }
 
 /* A lane's rows of an output to the caller's. */
@@ -61,6 +71,21 @@ static void yield_output(const fbp_prediction *call, const fbp_lane *lane, int o
                (size_t)k * fbp_size(plan->dtype));
 }
 
+/* All samples of the call, segment by segment. */
+static void run_together(fbp_prediction *call, const fbp_batch *batch, const fbp_team *team) {
+    fbp_pass *pass = &call->pass;
+    const fbp_plan *plan = pass->plan;
+    fbp_run_meetings(pass, batch, team, pass->schedule->n_steps, NULL);
+    fbp_barrier(team);
+    if (fbp_pass_stopped(pass)) return;
+    fbp_range share = fbp_share(batch->rows, team);
+    fbp_lane lane;
+    fbp_lane_begin(&lane, pass, batch, team);
+    lane.row = share.begin;
+    lane.rows = share.end - share.begin;
+    for (int o = 0; o < plan->n_outputs; o++) yield_output(call, &lane, o);
+}
+
 static void run_thread(void *context, const fbp_team *team) {
     fbp_prediction *call = context;
     fbp_pass *pass = &call->pass;
@@ -72,6 +97,10 @@ static void run_thread(void *context, const fbp_team *team) {
         if (plan->prediction.n_derived > 0) fbp_derive(pass, &batch, team, NULL);
         fbp_barrier(team);
     }
+    if (samples_meet(plan)) {
+        run_together(call, &batch, team);
+        return;
+    }
     fbp_range share = fbp_share(batch.rows, team);
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, &batch, team);
@@ -81,7 +110,7 @@ static void run_thread(void *context, const fbp_team *team) {
         fbp_run_steps(&lane, pass->schedule->n_derived, pass->schedule->n_steps, NULL);
         for (int o = 0; o < plan->n_outputs; o++) yield_output(call, &lane, o);
         fbp_watch_work(&pass->watch, team, call->flops * (double)lane.rows);
-        if (fbp_watch_stopped(&pass->watch)) return;
+        if (fbp_pass_stopped(pass)) return;
     }
 }
 
@@ -118,10 +147,11 @@ static fbp_status run(fbp_prediction *call, fbp_plan *plan, int n_threads) {
     status = fbp_pool_carve(&plan->pool, carve, call, &scratch);
     if (status != FBP_OK) return status;
     fbp_parallel(call->n_threads, run_thread, call);
+    if (fbp_pass_stopped(&call->pass))
+        status = fbp_fail(FBP_INTERRUPTED, "predict was interrupted");
+    status = fbp_calls_end(&call->pass, status);
     fbp_pool_give(&plan->pool, scratch);
-    return fbp_watch_stopped(&call->pass.watch)
-               ? fbp_fail(FBP_INTERRUPTED, "predict was interrupted")
-               : FBP_OK;
+    return status;
 }
 
 fbp_status fbp_predict(fbp_plan *plan, const void *params, const fbp_samples *x, int raw,
@@ -162,6 +192,7 @@ static void carve_frozen(fbp_frozen *frozen, fbp_carver *carver) {
     fbp_plan *plan = frozen->plan;
     fbp_pass *pass = &frozen->pass;
     pass->params = frozen->params = fbp_carve(carver, plan->graph.n_params, fbp_size(plan->dtype));
+    if (plan->graph.n_callbacks > 0) fbp_calls_carve(pass, plan, carver);
     fbp_pass_carve_common(pass, plan, &plan->prediction, carver);
     pass->weights =
         fbp_weights_carve(plan, frozen->params, pass->common_values, FBP_FOR_PREDICT, carver);
@@ -173,6 +204,7 @@ fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **out) {
     fbp_frozen *frozen = fbp_alloc(sizeof *frozen);
     if (frozen == NULL) return FBP_NO_MEMORY;
     frozen->plan = plan;
+    frozen->pass.plan = plan;
     fbp_carver counting = {NULL, 0};
     carve_frozen(frozen, &counting);
     frozen->block = fbp_alloc(counting.used);
@@ -186,8 +218,12 @@ fbp_status fbp_freeze(fbp_plan *plan, const void *params, fbp_frozen **out) {
     fbp_weights_pack(plan, frozen->pass.weights, &fbp_alone);
     const fbp_batch none = {.rows = 1};
     if (plan->prediction.n_derived > 0) fbp_derive(&frozen->pass, &none, &fbp_alone, NULL);
-    *out = frozen;
-    return FBP_OK;
+    fbp_status status = fbp_calls_end(&frozen->pass, FBP_OK);
+    if (status == FBP_OK)
+        *out = frozen;
+    else
+        fbp_frozen_destroy(frozen);
+    return status;
 }
 
 void fbp_frozen_destroy(fbp_frozen *frozen) {

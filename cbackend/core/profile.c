@@ -2,7 +2,7 @@
  * here that others would not compute; gradients are formed and forgotten. */
 #include <string.h>
 
-#include "core/pass.h"
+#include "core/callbacks.h"
 
 enum { profiled_rows = 1024 }; /* of a block, as in a full gradient */
 
@@ -87,8 +87,10 @@ fbp_status fbp_profile(fbp_plan *plan, const void *params, const fbp_problem *pr
                            .place = first};
         fbp_trace trace = {.first = first, .seconds = seconds};
         fbp_rows_traced(&call.pass, &batch, &trace);
+        if (fbp_callback_failed(&call.pass)) break;
         if (plan->training.n_turns == 0) fbp_take_turn(&call.pass, &batch, &fbp_alone, 0);
     }
+    status = fbp_calls_end(&call.pass, FBP_OK);
     fbp_pool_give(&plan->pool, scratch);
-    return FBP_OK;
+    return status;
 }

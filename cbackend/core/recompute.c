@@ -51,13 +51,13 @@ static void want_again(fbp_making *m, stretch part, int n, int v) {
     if (fbp_is_within(m, n, v) && !is_there(m->graph, part, v)) m->again[v] = 1;
 }
 
-/* Whether node n runs again: for what it keeps, or for a result that backward or a later node reads
- * again. */
+/* Whether node n runs again: for what it keeps, as a callback may, or for a result that backward or
+ * a later node reads again. */
 static int runs_again(const fbp_making *m, int n) {
     if (!fbp_runs_twice(m, n)) return 0;
-    int again = m->graph->nodes[n].n_kept > 0 && fbp_goes_back(m->graph, n);
-    for (int i = 0; i < m->graph->nodes[n].n_out; i++)
-        again |= m->again[m->graph->first_result[n] + i];
+    const fbp_node *node = &m->graph->nodes[n];
+    int again = (node->n_kept > 0 || node->callback != NULL) && fbp_goes_back(m->graph, n);
+    for (int i = 0; i < node->n_out; i++) again |= m->again[m->graph->first_result[n] + i];
     return again;
 }
 
@@ -89,7 +89,9 @@ static void forward_again(fbp_making *m, int n) {
     const fbp_node *node = &m->graph->nodes[n];
     fbp_schedule *out = m->out;
     int result = m->graph->first_result[n];
-    fbp_add_step(m, FBP_FORWARD, n)->again = 1;
+    fbp_step *step = fbp_add_step(m, FBP_FORWARD, n);
+    step->again = 1;
+    step->by = node->alone ? FBP_BY_ONE : FBP_BY_TILES;
     for (int i = 0; i < node->n_out; i++) {
         int place = i == 0 && takes_place(m, n);
         out->again_at[result + i] = place ? out->again_at[m->graph->inputs[n][0]]

@@ -7,7 +7,7 @@
  * meets after each. */
 #include <string.h>
 
-#include "core/pass.h"
+#include "core/callbacks.h"
 #include "core/unary.h"
 
 /* ---- tracing ---- */
@@ -69,6 +69,10 @@ static void run_alone(fbp_lane *lane, const fbp_node *node, fbp_way way) {
 
 static void run_forward(fbp_lane *lane, int n, int again) {
     const fbp_node *node = &lane->pass->plan->graph.nodes[n];
+    if (node->callback != NULL) {
+        fbp_callback_forward(lane, n, again);
+        return;
+    }
     if (node->alone) {
         fbp_lane_forward(lane, n);
         run_alone(lane, node, FBP_RUN_FORWARD);
@@ -80,6 +84,10 @@ static void run_forward(fbp_lane *lane, int n, int again) {
 static void run_backward(fbp_lane *lane, const fbp_step *step) {
     const fbp_graph *graph = &lane->pass->plan->graph;
     const fbp_node *node = &graph->nodes[step->index];
+    if (node->callback != NULL) {
+        fbp_callback_backward(lane, step);
+        return;
+    }
     if (node->alone) fbp_lane_forward(lane, step->index); /* it may copy what it does not read */
     fbp_call *call = fbp_lane_backward(lane, step->index);
     for (int i = 0; i < node->n_in; i++)
@@ -213,7 +221,7 @@ void fbp_run_tiles(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
     for (int64_t row = share.begin * unit; row < last; row += tile) {
         lane.row = row;
         lane.rows = last - row < tile ? last - row : tile;
-        if (fbp_watch_stopped(&pass->watch)) return;
+        if (fbp_pass_stopped(pass)) return;
         fbp_run_steps(&lane, begin, end, trace);
         fbp_watch_work(&pass->watch, team, flops * (double)lane.rows);
     }

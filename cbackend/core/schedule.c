@@ -40,11 +40,10 @@ static int takes_place(const fbp_making *m, int n) {
     return fbp_fits(&fbp_value_of(m, x)->is, &fbp_value_of(m, y)->is);
 }
 
-/* Who takes a step of node n: of those whose results samples share, one thread what runs by
- * itself. */
-static fbp_crew crew_of(const fbp_making *m, int n, fbp_crew of_samples) {
-    if (!fbp_is_common(m->graph, n)) return FBP_BY_TILES;
-    return m->graph->nodes[n].alone ? FBP_BY_ONE : of_samples;
+/* Who takes a step of node n: one thread what runs by itself, all of them what samples share. */
+static fbp_crew crew_of(const fbp_making *m, int n) {
+    if (m->graph->nodes[n].alone) return FBP_BY_ONE;
+    return fbp_is_common(m->graph, n) ? FBP_BY_PARTS : FBP_BY_TILES;
 }
 
 static void forward(fbp_making *m, int n) {
@@ -52,7 +51,7 @@ static void forward(fbp_making *m, int n) {
     fbp_schedule *out = m->out;
     int result = m->graph->first_result[n];
     int back = m->training && fbp_goes_back(m->graph, n) && !fbp_runs_twice(m, n);
-    fbp_add_step(m, FBP_FORWARD, n)->by = crew_of(m, n, FBP_BY_PARTS);
+    fbp_add_step(m, FBP_FORWARD, n)->by = crew_of(m, n);
     for (int i = 0; i < node->n_out; i++) {
         int place = i == 0 && takes_place(m, n);
         out->value_at[result + i] = place ? out->value_at[m->graph->inputs[n][0]]
@@ -80,6 +79,14 @@ static int is_needed(const fbp_making *m, int n) {
     return needed;
 }
 
+/* A callback may do so; in predict its results are taken for those of samples that know nothing of
+ * each other. */
+static int couples(const fbp_making *m, int n) {
+    const fbp_node *node = &m->graph->nodes[n];
+    if (node->callback != NULL) return m->training && !fbp_is_common(m->graph, n);
+    return fbp_is_common(m->graph, n) && !node->alone;
+}
+
 static void find_needed(fbp_making *m, int n_outputs, const int *outputs) {
     memset(m->needed, m->training, (size_t)m->graph->n_values);
     m->out->coupled = -1;
@@ -87,13 +94,25 @@ static void find_needed(fbp_making *m, int n_outputs, const int *outputs) {
     for (int n = m->graph->n_nodes - 1; n >= 0; n--) {
         if (!is_needed(m, n)) continue;
         for (int i = 0; i < m->graph->nodes[n].n_in; i++) m->needed[m->graph->inputs[n][i]] = 1;
-        if (fbp_is_common(m->graph, n) && !m->graph->nodes[n].alone) m->out->coupled = n;
+        if (couples(m, n)) m->out->coupled = n;
     }
 }
 
 /* What is there before any sample is read: in predict also what running parameters make. */
 static int comes_first(const fbp_making *m, int n) {
-    return m->training ? fbp_is_derived(m->graph, n) : m->graph->nodes[n].alone;
+    if (m->training) return fbp_is_derived(m->graph, n);
+    return m->graph->nodes[n].alone && fbp_is_common(m->graph, n);
+}
+
+/* In predict: where samples meet, an output is yielded behind the last step, for whole batches. */
+static void keep_outputs(fbp_making *m, int n_outputs, const int *outputs) {
+    int meet = 0;
+    for (int s = m->out->n_derived; s < m->out->n_steps; s++)
+        meet |= m->out->steps[s].by != FBP_BY_TILES;
+    for (int i = 0; i < n_outputs; i++) {
+        fbp_touch(m, m->out->value_at[outputs[i]]);
+        if (meet) fbp_keep(m, m->out->value_at[outputs[i]]);
+    }
 }
 
 static void all_forward(fbp_making *m) {
@@ -111,7 +130,7 @@ static void make(fbp_making *m, int n_outputs, const int *outputs) {
     for (int v = 0; v < graph->n_values; v++) m->summed[v] = graph->n_nodes;
     find_needed(m, n_outputs, outputs);
     all_forward(m);
-    for (int i = 0; i < n_outputs; i++) fbp_touch(m, m->out->value_at[outputs[i]]);
+    keep_outputs(m, n_outputs, outputs);
     m->out->first_loss = m->out->n_steps;
     if (m->training) fbp_make_backward(m);
     for (int v = 0; v < graph->n_values; v++)

@@ -68,11 +68,12 @@ void fbp_sum_uses(fbp_making *m, int v, int n) {
 /* Before node n goes back, all that comes to what it shares with others from behind it is there. */
 static void sum_before(fbp_making *m, int n) {
     const fbp_graph *graph = m->graph;
-    if (!fbp_is_common(graph, n)) return;
+    if (!fbp_is_common(graph, n) && !graph->nodes[n].alone) return;
     for (int i = 0; i < graph->nodes[n].n_out; i++) fbp_sum_uses(m, graph->first_result[n] + i, n);
     for (int i = 0; i < graph->nodes[n].n_in; i++) {
         const fbp_value *x = fbp_value_of(m, graph->inputs[n][i]);
-        if (!x->is.is.batched && x->gradient) fbp_sum_uses(m, graph->inputs[n][i], n);
+        int made = x->source == FBP_FROM_NODE; /* a parameter's is for the weights phase */
+        if (made && !x->is.is.batched && x->gradient) fbp_sum_uses(m, graph->inputs[n][i], n);
     }
 }
 
@@ -216,6 +217,7 @@ static void backward_alone(fbp_making *m, int n) {
             continue;
         }
         step->to[i] = fbp_new_buffer(m, &x->is);
+        m->clean[inputs[i]] = 0;
         if (m->out->gradient_at[inputs[i]] < 0)
             m->out->gradient_at[inputs[i]] = step->to[i];
         else

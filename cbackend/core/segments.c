@@ -1,6 +1,6 @@
 /* The rows phase of a plan with checkpoints, or where samples share what is made: its steps in
- * segments, between which all threads meet. First comes what parameters and constants alone make. In a segment each thread
- * takes its tiles; at a meeting the whole batch is there, and a sum over it is formed in parts, by
+ * segments, between which all threads meet. First comes what parameters and constants alone make.
+ * In a segment each thread takes its tiles; at a meeting the whole batch is there, and a sum over it is formed in parts, by
  * all threads, that are added in their order by whoever has formed the last, or one thread takes a
  * step for all. Which parts there are depends on the shapes alone, so the bits are the same on any
  * number of threads. In a plan with checkpoints gradients of parameters have their turns at
@@ -10,7 +10,7 @@
  * meets where the others do, and stops after the phase. */
 #include <string.h>
 
-#include "core/pass.h"
+#include "core/callbacks.h"
 
 /* ---- parts ---- */
 
@@ -147,12 +147,14 @@ static void by_parts(fbp_pass *pass, fbp_lane *lane, int s, const fbp_team *team
     if (trace != NULL && step->kind == FBP_FORWARD) fbp_trace_results(lane, trace, step->index);
 }
 
-/* Values that samples share are as those of one sample. */
-static void by_one(fbp_lane *lane, int step, const fbp_team *team, const fbp_trace *trace) {
-    if (team->thread != 0) return;
+/* For all: what samples share, or what a callback makes of a whole batch. */
+static void by_one(fbp_pass *pass, fbp_lane *lane, int step, const fbp_team *team,
+                   const fbp_trace *trace) {
+    if (team->thread != 0 || fbp_pass_stopped(pass)) return;
     lane->row = 0;
-    lane->rows = 1;
+    lane->rows = lane->batch->rows;
     fbp_run_steps(lane, step, step + 1, trace);
+    if (fbp_callback_failed(pass)) fbp_watch_stop(&pass->watch);
 }
 
 static void meet(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int step,
@@ -167,9 +169,10 @@ static void meet(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, i
     }
     if (pass->schedule->steps[step].by != FBP_BY_PARTS) {
         if (goes_on(pass->schedule, step) && batch->after > 0) return;
-        by_one(&lane, step, team, trace);
+        by_one(pass, &lane, step, team, trace);
         return;
     }
+    if (fbp_pass_stopped(pass)) return;
     double *seconds = fbp_trace_seconds(pass->plan, trace, &pass->schedule->steps[step]);
     double before = seconds == NULL ? 0.0 : fbp_seconds();
     by_parts(pass, &lane, step, team, trace);
@@ -182,7 +185,7 @@ void fbp_derive(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
                 const fbp_trace *trace) {
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, batch, team);
-    for (int s = 0; s < pass->schedule->n_derived; s++) by_one(&lane, s, team, trace);
+    for (int s = 0; s < pass->schedule->n_derived; s++) by_one(pass, &lane, s, team, trace);
     if (pass->plan->n_derived_copies == 0) return;
     fbp_barrier(team);
     fbp_weights_pack_derived(pass->plan, pass->weights, team);
@@ -190,15 +193,10 @@ void fbp_derive(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
 
 /* ---- the phase ---- */
 
-void fbp_run_segments(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
+void fbp_run_meetings(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
                       const fbp_trace *trace) {
     const fbp_step *steps = pass->schedule->steps;
-    int first = pass->schedule->n_derived;
-    if (first > 0) {
-        fbp_derive(pass, batch, team, trace);
-        fbp_barrier(team);
-    }
-    for (int s = first, next; s < end; s = next) {
+    for (int s = pass->schedule->n_derived, next; s < end; s = next) {
         for (next = s; next < end && steps[next].by == FBP_BY_TILES; next++) continue;
         fbp_run_tiles(pass, batch, team, s, next, trace);
         int meeting = next;
@@ -209,4 +207,13 @@ void fbp_run_segments(fbp_pass *pass, const fbp_batch *batch, const fbp_team *te
         }
         if (next > meeting && next < end) fbp_barrier(team);
     }
+}
+
+void fbp_run_segments(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
+                      const fbp_trace *trace) {
+    if (pass->schedule->n_derived > 0) {
+        fbp_derive(pass, batch, team, trace);
+        fbp_barrier(team);
+    }
+    fbp_run_meetings(pass, batch, team, end, trace);
 }

@@ -84,6 +84,10 @@ static void carve(void *context, fbp_carver *carver) {
 
 fbp_status fbp_tangents_start(fbp_tangents *call, fbp_plan *plan, int64_t rows,
                               fbp_scratch *scratch) {
+    for (int n = 0; n < plan->graph.n_nodes; n++)
+        if (plan->graph.nodes[n].callback != NULL)
+            return fbp_fail(FBP_ABSENT, "%s is a Function, which has no tangent",
+                            plan->graph.nodes[n].row->name);
     if (plan->training.coupled >= 0)
         return fbp_fail(FBP_ABSENT,
                         "the row '%s' couples the samples of a batch: tangents take them in tiles",

@@ -12,6 +12,8 @@ typedef struct {
     fbp_counter stopped;
 } fbp_watch;
 
+static inline void fbp_watch_stop(fbp_watch *watch) { fbp_counter_set(&watch->stopped, 1); }
+
 /* Each thread says what it has done; the first thread asks every 20 ms. The clock is looked at
  * after some 10 us of work, or a hundred calls, so that small steps do not pay for it. */
 static inline void fbp_watch_work(fbp_watch *watch, const fbp_team *team, double flops) {
@@ -25,11 +27,7 @@ static inline void fbp_watch_work(fbp_watch *watch, const fbp_team *team, double
     if (watch->next != 0.0 && !due) return;
     int first = watch->next == 0.0;
     watch->next = now + period;
-    if (!first && watch->ask(watch->context) != 0) fbp_counter_set(&watch->stopped, 1);
-}
-
-static inline int fbp_watch_stopped(fbp_watch *watch) {
-    return watch->ask != NULL && fbp_counter_read(&watch->stopped) != 0;
+    if (!first && watch->ask(watch->context) != 0) fbp_watch_stop(watch);
 }
 
 #endif

@@ -141,6 +141,7 @@ void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_t
 }
 
 void fbp_units_reset(fbp_pass *pass) {
+    fbp_counter_set(&pass->summed, 0);
     for (int t = 0; pass->most_parts > 1 && t < pass->plan->n_tiles; t++)
         fbp_counter_set(&pass->formed[t], 0);
 }
@@ -226,7 +227,7 @@ void fbp_take_turn(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
     at.turn = turn;
     int parts = plan->training.n_turns > 0 ? 2 : pass->most_parts; /* or none, of some tiles */
     fbp_units units = fbp_units_begin(plan, &at, parts, fbp_units_share(plan, &at, team));
-    for (; units.left > 0 && !fbp_watch_stopped(&pass->watch); fbp_units_next(plan, &at, &units)) {
+    for (; units.left > 0 && !fbp_pass_stopped(pass); fbp_units_next(plan, &at, &units)) {
         pass->form(pass->form_context, &at, &units, team);
         int64_t products = plan->tiles[units.tile].cost * at.rows / units.n_parts;
         fbp_watch_work(&pass->watch, team, 2.0 * (double)products);

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/pass.h"
+#include "core/callbacks.h"
 #include "core/status.h"
 
 /* ---- the full gradient ---- */
@@ -25,7 +25,7 @@ typedef struct {
     double weight;   /* the sum of all samples' weights */
     double *squares; /* (n_tiles) */
     double loss;
-    int stop; /* what the first thread knew before the last barrier of a block */
+    int stop_after_rows, stop; /* what the first thread knew before each barrier of a block */
 } fbp_full;
 
 static void full_carve(void *context, fbp_carver *carver) {
@@ -85,10 +85,12 @@ static void full_thread(void *context, const fbp_team *team) {
                            .draws = call->problem->draws,
                            .place = first};
         fbp_rows_phase(pass, &batch, team);
+        if (team->thread == 0) call->stop_after_rows = fbp_pass_stopped(pass);
         fbp_barrier(team);
+        if (call->stop_after_rows) return; /* gradients are not formed of samples that are undone */
         if (team->thread == 0) call->loss += fbp_step_loss(pass, rows);
         if (plan->training.n_turns == 0) fbp_take_turn(pass, &batch, team, 0);
-        if (team->thread == 0) call->stop = fbp_watch_stopped(&pass->watch);
+        if (team->thread == 0) call->stop = fbp_pass_stopped(pass);
         fbp_barrier(team);
         if (call->stop) return;
     }
@@ -122,9 +124,12 @@ fbp_status fbp_gradient(fbp_plan *plan, const void *params, const fbp_problem *p
     fbp_units_reset(&call.pass);
     clear(plan, grad);
     fbp_parallel(call.n_threads, full_thread, &call);
-    if (call.stop) {
+    if (call.stop_after_rows || call.stop)
+        status = fbp_fail(FBP_INTERRUPTED, "the gradient was interrupted");
+    status = fbp_calls_end(&call.pass, status);
+    if (status != FBP_OK) {
         fbp_pool_give(&plan->pool, scratch);
-        return fbp_fail(FBP_INTERRUPTED, "the gradient was interrupted");
+        return status;
     }
     double squares = 0.0;
     for (int t = 0; t < plan->n_tiles; t++) squares += call.squares[t];
@@ -148,7 +153,7 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;
     fbp_weights_pack(plan, call.pass.weights, &fbp_alone);
-    for (int64_t first = 0; first < n; first += call.rows) {
+    for (int64_t first = 0; first < n && !fbp_callback_failed(&call.pass); first += call.rows) {
         int64_t rows = n - first < call.rows ? n - first : call.rows;
         fbp_batch batch = {.problem = problem,
                            .first = first,
@@ -161,6 +166,7 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
             .values = values, .gradients = gradients, .predictions = predictions, .first = first};
         fbp_rows_traced(&call.pass, &batch, &trace);
     }
+    status = fbp_calls_end(&call.pass, FBP_OK);
     fbp_pool_give(&plan->pool, scratch);
-    return FBP_OK;
+    return status;
 }

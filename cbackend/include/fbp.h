@@ -24,7 +24,8 @@ typedef enum {
     FBP_NO_MEMORY,   /* an allocation failed; nothing has changed */
     FBP_NOT_FINITE,  /* a loss or weight became infinite or NaN; see fbp_culprit */
     FBP_INTERRUPTED, /* the poll function asked to stop */
-    FBP_ABSENT       /* the row has no such function, for example no tangent */
+    FBP_ABSENT,      /* the row has no such function, for example no tangent */
+    FBP_FAILED       /* a callback failed; what a step was to change has not changed */
 } fbp_status;
 
 const char *fbp_message(void);
@@ -270,12 +271,46 @@ typedef struct {
     int penalised;   /* the penalty is on it: weights, not biases */
 } fbp_parameter_spec;
 
+/* An array of a callback, which has the samples along its first axis if its operand is batched. It
+ * is there for the length of a call alone. */
+typedef struct {
+    void *data; /* NULL: of a gradient that is read, zeros; of one that is written, not wanted */
+    fbp_content content;
+    int ndim;
+    int64_t shape[FBP_MAX_DIMS + 1], strides[FBP_MAX_DIMS + 1]; /* strides in elements */
+} fbp_array;
+
+/* One call of a callback: forward reads x and writes y; backward writes the gradients of the inputs
+ * to x and reads those of the results in y. */
+typedef struct {
+    fbp_dtype dtype;
+    int n_inputs, n_results;
+    unsigned wanted; /* bit i: the gradient by input i will be */
+    fbp_array x[FBP_MAX_INPUTS], y[FBP_MAX_OUTPUTS];
+    void *left; /* by forward for backward, where a gradient is wanted; forward finds NULL */
+} fbp_called;
+
+/* An op that the caller computes, on all samples of a batch, or of a predict, at once: `forward`
+ * and `backward` are called by the thread that has made the call which needs them, and return 0, or
+ * 1 where they have failed, which ends that call with FBP_FAILED. `release` frees what forward
+ * left, once backward has been, or the call ends. */
+typedef struct {
+    const char *name; /* copied */
+    int n_results;
+    const fbp_shape *results; /* copied; of samples, if any input is */
+    void *context;            /* lives as long as the plan */
+    int (*forward)(void *context, fbp_called *call);
+    int (*backward)(void *context, fbp_called *call);
+    void (*release)(void *left);
+} fbp_callback;
+
 typedef struct {
     const char *op;        /* an op, a function or an activation */
     const double *numbers; /* of all its attributes, and how many each has */
     const int *counts;
     int n_inputs;
-    const int *inputs; /* values */
+    const int *inputs;            /* values */
+    const fbp_callback *callback; /* in place of the three first; or NULL */
     int checkpoint; /* the part of the network that it is of, which runs again in backward; or 0 */
 } fbp_node_spec;
 
@@ -348,6 +383,7 @@ typedef struct {
     int n_inputs, n_results, first_result;
     const int *inputs; /* values */
     fbp_products products;
+    int called;                           /* the caller computes it; its row has a name alone */
     int goes_back;                        /* its gradient is wanted */
     unsigned reads_inputs, reads_results; /* and its backward reads these */
     int64_t kept;         /* bytes of a sample that it keeps for backward beside its results */

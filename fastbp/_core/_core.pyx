@@ -6,6 +6,7 @@ because each public function of the header has its counterpart here, and one ext
 file."""
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -17,6 +18,7 @@ from fastbp._core.fbp cimport *
 
 import operator
 import os
+import threading
 from numbers import Real
 
 import numpy as np
@@ -44,7 +46,20 @@ TARGETS = {
 }
 
 
+# What a callback raised, for each thread, as fbp_message() is: callbacks run in the thread that has
+# made the call, which raises it again.
+_raised = threading.local()
+
+
+cdef object _taken_error():
+    error = _raised.error
+    del _raised.error
+    return error
+
+
 cdef object _raise(fbp_status status):
+    if status == FBP_FAILED:
+        raise _taken_error()
     message = fbp_message().decode()
     if status == FBP_NO_MEMORY:
         raise MemoryError(message)
@@ -822,6 +837,58 @@ cdef int _poll(void *context) noexcept with gil:
     return 0
 
 
+# ---- callbacks ----
+
+cdef object _in_place(const fbp_array *array, fbp_dtype dtype):
+    """An array of the engine's, where it lies: for the length of a callback alone."""
+    cdef cnp.npy_intp shape[FBP_MAX_DIMS + 1]
+    cdef cnp.npy_intp strides[FBP_MAX_DIMS + 1]
+    cdef int code = cnp.NPY_FLOAT32 if dtype == FBP_F32 else cnp.NPY_FLOAT64
+    if array.content == FBP_INDEX:
+        code = cnp.NPY_INT32
+    for d in range(array.ndim):
+        shape[d] = array.shape[d]
+        strides[d] = array.strides[d] * (8 if code == cnp.NPY_FLOAT64 else 4)
+    return cnp.PyArray_New(
+        np.ndarray, array.ndim, shape, code, strides, array.data, 0, cnp.NPY_ARRAY_BEHAVED, None)
+
+
+cdef int _call_forward(void *context, fbp_called *call) noexcept with gil:
+    """What Python keeps are copies, dense and its own: it may hold them for as long as it likes."""
+    try:
+        arrays = [_in_place(&call.x[i], call.dtype).copy() for i in range(call.n_inputs)]
+        wanted = [bool(call.wanted >> i & 1) for i in range(call.n_inputs)]
+        left, results = (<object>context).forward(arrays, wanted)
+        for i in range(call.n_results):
+            np.copyto(_in_place(&call.y[i], call.dtype), results[i])
+        if call.wanted:
+            Py_INCREF(left)
+            call.left = <void *>left
+    except BaseException as error:
+        _raised.error = error
+        return 1
+    return 0
+
+
+cdef int _call_backward(void *context, fbp_called *call) noexcept with gil:
+    try:
+        slopes = [None if call.y[i].data == NULL else _in_place(&call.y[i], call.dtype).copy()
+                  for i in range(call.n_results)]
+        gradients = (<object>context).backward(<object>call.left, slopes)
+        for i in range(call.n_inputs):
+            if call.x[i].data != NULL:
+                slope = gradients[i]
+                np.copyto(_in_place(&call.x[i], call.dtype), 0 if slope is None else slope)
+    except BaseException as error:
+        _raised.error = error
+        return 1
+    return 0
+
+
+cdef void _release(void *left) noexcept with gil:
+    Py_DECREF(<object>left)
+
+
 # ---- plans ----
 
 cdef class Plan:
@@ -836,12 +903,16 @@ cdef class Plan:
     cdef readonly int64_t n_inputs, n_outputs, n_params
     cdef readonly object dtype, sparse, uses_blas, tensors, layers, loss, target
     cdef readonly tuple nodes, values, parameters, losses, outputs
+    cdef tuple callbacks
     cdef readonly tuple input_shapes, input_dtypes, output_shapes, target_forms
 
     def __cinit__(self, int64_t n_inputs=0, layers=(), loss=None, *, dtype, bint sparse=False,
                   graph=None):
         cdef fbp_dtype code = <fbp_dtype>_dtype(np.dtype(dtype))
         self.dtype = _np_dtype(code)
+        self.callbacks = ()  # they live as long as the plan
+        if graph is not None:
+            self.callbacks = tuple(op for op, _, _ in graph["nodes"] if not isinstance(op, str))
         if graph is None:
             self.plan = _chain_plan(n_inputs, layers, loss, code, sparse)
         else:
@@ -882,7 +953,7 @@ cdef class Plan:
         for n, node in enumerate(self.nodes):
             if len(node["inputs"]) == 1 and node["kind"] == "activation" and layers:
                 layers[-1]["activation"] = node["name"]
-            if len(node["inputs"]) < 2:
+            if len(node["inputs"]) < 2 or node["kind"] == "callback":
                 continue
             shape = self.values[node["inputs"][1]]["shape"]
             batched = self.values[node["results"][0]]["batched"]
@@ -1241,17 +1312,37 @@ cdef class _GraphSpec:
 
     cdef object _nodes(self, object nodes, object checkpoints):
         cdef fbp_node_spec *specs = <fbp_node_spec *>self._room(len(nodes), sizeof(fbp_node_spec))
-        for i, (name, attrs, inputs) in enumerate(nodes):
-            encoded = name.encode()
-            numbers, counts = _numbers(_op_row(name), attrs)
+        for i, (op, attrs, inputs) in enumerate(nodes):
             values = np.array(inputs, np.intc)
-            self.kept.append((encoded, numbers, counts, values))
-            specs[i].op = encoded
-            specs[i].numbers = <const double *>_data(numbers)
-            specs[i].counts = <const int *>_data(counts)
+            self.kept.append(values)
             specs[i].n_inputs, specs[i].inputs = values.size, <const int *>_data(values)
             specs[i].checkpoint = 0 if checkpoints is None else checkpoints[i]
+            if isinstance(op, str):
+                self._row_of(&specs[i], op, attrs)
+            else:
+                specs[i].callback = self._callback(op)
         self.spec.n_nodes, self.spec.nodes = len(nodes), specs
+
+    cdef object _row_of(self, fbp_node_spec *spec, str name, object attrs):
+        encoded = name.encode()
+        numbers, counts = _numbers(_op_row(name), attrs)
+        self.kept.append((encoded, numbers, counts))
+        spec.op = encoded
+        spec.numbers = <const double *>_data(numbers)
+        spec.counts = <const int *>_data(counts)
+
+    cdef fbp_callback *_callback(self, object op) except NULL:
+        cdef fbp_callback *callback = <fbp_callback *>self._room(1, sizeof(fbp_callback))
+        cdef fbp_shape *shapes = <fbp_shape *>self._room(len(op.results), sizeof(fbp_shape))
+        for i, shape in enumerate(op.results):
+            _fill_shape(&shapes[i], shape, op.batched)
+        encoded = op.name.encode()
+        self.kept.append(encoded)
+        callback.name, callback.context = encoded, <void *>op
+        callback.n_results, callback.results = len(op.results), shapes
+        callback.forward, callback.backward = _call_forward, _call_backward
+        callback.release = _release
+        return callback
 
     cdef object _losses(self, object losses):
         cdef fbp_loss_spec *specs = <fbp_loss_spec *>self._room(len(losses), sizeof(fbp_loss_spec))
@@ -1279,6 +1370,11 @@ cdef fbp_plan *_graph_plan(object graph, fbp_dtype dtype) except NULL:
     the part that it is of, which runs again in backward, or 0). Values are numbered in that order,
     results of nodes last.
 
+    In place of an op's name may stand an object that computes: `name`; `results`, their shapes, without
+    samples; `batched`, whether they are of samples, as they are if any input is; `forward(arrays, wanted)`,
+    which returns what it leaves for backward, and the results; and `backward(left, gradients)`, which
+    returns those of the inputs. Both get all samples of a batch, or of a predict, and None is zero.
+
     A running parameter, frozen and read by no node, follows a value that all samples of a batch make
     together: p = (1 - momentum) p + momentum v after each step, v with its variance unbiased, from
     batches of more than one row. It has the value's place in predict."""
@@ -1295,7 +1391,8 @@ cdef dict _node_dict(fbp_plan *plan, int n):
     cdef fbp_row_info info = fbp_row_describe(place.row)
     return {
         "name": info.name.decode(),
-        "kind": {code: kind for kind, code in KINDS.items()}[info.kind],
+        "kind": ("callback" if place.called
+                 else {code: kind for kind, code in KINDS.items()}[info.kind]),
         "inputs": tuple(place.inputs[i] for i in range(place.n_inputs)),
         "results": tuple(range(place.first_result, place.first_result + place.n_results)),
         "products": PRODUCTS[place.products],
@@ -1499,7 +1596,7 @@ cdef class Training:
                     "epochs": call.epochs_done,
                     "losses": losses[:call.epochs_done],
                     "step": call.step,
-                    "interrupted": status == FBP_INTERRUPTED,
+                    "interrupted": False,
                 }
         finally:
             self.running = False
@@ -1507,8 +1604,12 @@ cdef class Training:
             culprit = fbp_training_culprit(self.training)
             raise NonFiniteError(fbp_message().decode(), epoch=culprit.epoch, step=culprit.step,
                                  layer=self.plan._layer_of(culprit.node))
-        if status == FBP_INTERRUPTED and not isinstance(signals.error, KeyboardInterrupt):
-            raise signals.error
-        if status != FBP_OK and status != FBP_INTERRUPTED:
+        if status == FBP_FAILED:
+            signals.error = _taken_error()
+        if status in (FBP_INTERRUPTED, FBP_FAILED):
+            self.progress["interrupted"] = isinstance(signals.error, KeyboardInterrupt)
+            if not self.progress["interrupted"]:
+                raise signals.error
+        elif status != FBP_OK:
             _raise(status)
         return self.progress

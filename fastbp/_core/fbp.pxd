@@ -9,6 +9,7 @@ cdef extern from "fbp.h" nogil:
         FBP_NOT_FINITE
         FBP_INTERRUPTED
         FBP_ABSENT
+        FBP_FAILED
 
     const char *fbp_message()
 
@@ -199,12 +200,37 @@ cdef extern from "fbp.h" nogil:
         int frozen
         int penalised
 
+    ctypedef struct fbp_array:
+        void *data
+        fbp_content content
+        int ndim
+        int64_t shape[FBP_MAX_DIMS + 1]
+        int64_t strides[FBP_MAX_DIMS + 1]
+
+    ctypedef struct fbp_called:
+        fbp_dtype dtype
+        int n_inputs, n_results
+        unsigned wanted
+        fbp_array x[FBP_MAX_INPUTS]
+        fbp_array y[FBP_MAX_OUTPUTS]
+        void *left
+
+    ctypedef struct fbp_callback:
+        const char *name
+        int n_results
+        const fbp_shape *results
+        void *context
+        int (*forward)(void *context, fbp_called *call) noexcept
+        int (*backward)(void *context, fbp_called *call) noexcept
+        void (*release)(void *left) noexcept
+
     ctypedef struct fbp_node_spec:
         const char *op
         const double *numbers
         const int *counts
         int n_inputs
         const int *inputs
+        const fbp_callback *callback
         int checkpoint
 
     ctypedef struct fbp_loss_spec:
@@ -260,6 +286,7 @@ cdef extern from "fbp.h" nogil:
         int n_inputs, n_results, first_result
         const int *inputs
         fbp_products products
+        int called
         int goes_back
         unsigned reads_inputs, reads_results
         int64_t kept

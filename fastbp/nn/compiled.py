@@ -220,7 +220,8 @@ class Plan:
         dict of str to float
             "forward", with the losses, and "backward", to parameters that are trained and through
             what they depend on: 0 where there is no loss. What checkpoints run again counts as
-            backward. Updates are not counted.
+            backward. Updates are not counted, nor what a Function computes: `describe()` names
+            those.
 
         Examples
         --------

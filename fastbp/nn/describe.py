@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ class Entry:
     module : str
         The path of the module in whose forward it is.
     row : str
-        Of the engine's table; "input" for an input.
+        Of the engine's table; "input" for an input; of a Function its name.
     attributes : dict
         Of the row, those that are not at their default.
     sources : tuple of str
@@ -49,7 +50,7 @@ class Entry:
     n_parameters : int
         Elements of these, as far as none before has read them.
     flops : tuple of (float, float)
-        Of one sample, forward and backward.
+        Of one sample, forward and backward; nan of a Function, where nobody knows.
     bytes : int
         Room for the results of one sample in training; 0 where they take the place of what they are
         made of.
@@ -94,7 +95,7 @@ class Description:
     entries : tuple of Entry
         Inputs, nodes in their order, losses.
     flops : tuple of (float, float)
-        Of one sample's forward and backward, losses included.
+        Of one sample's forward and backward, losses included and Functions left out.
     """
 
     title: str
@@ -120,6 +121,9 @@ class Description:
         lines = [f"{n:,} parameters; {forward:,.0f} FLOPs a sample forward"]
         if backward:
             lines[0] += f", {backward:,.0f} backward ({backward / forward:.2f} times as many)"
+        unknown = dict.fromkeys(entry.row for entry in self.entries if isnan(entry.flops[0]))
+        if unknown:
+            lines[0] += f"; those of {', '.join(unknown)} are not known"
         if any(entry.kept for entry in self.entries):
             lines.append("bytes, and those kept for backward, of a sample; *: for the whole batch")
         if any(entry.runs_again for entry in self.entries):
@@ -213,11 +217,12 @@ def _shapes(entry: Entry) -> list[str]:
 
 def _told(row: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes that are not at their default."""
-    defaults = DEFAULTS[row]
-    return {name: value for name, value in attributes.items() if value != defaults[name]}
+    return {name: value for name, value in attributes.items() if value != DEFAULTS[row][name]}
 
 
 def _number(value: float) -> str:
+    if isnan(value):
+        return "?"
     return f"{value:,.0f}" if value else ""
 
 
@@ -244,7 +249,9 @@ def _box(entry: Entry) -> drawing.Box:
     lines += _shapes(entry)
     if entry.parameters:
         lines.append(", ".join(name.removeprefix(f"{entry.module}.") for name in entry.parameters))
-    if any(entry.flops):
+    if isnan(entry.flops[0]):
+        lines.append("FLOPs not known")
+    elif any(entry.flops):
         lines.append(f"{entry.flops[0]:,.0f} + {entry.flops[1]:,.0f} FLOPs")
     if entry.bytes or entry.kept:
         kept = f", {entry.kept:,} kept" if entry.kept else ""
@@ -316,7 +323,7 @@ class _Teller:
             tuple(self._labels[v] for v in node["inputs"] if v in self._labels),
             parameters=tuple(self._parameters[v] for v in parameters),
             n_parameters=sum(int(np.prod(self._values[v]["shape"])) for v in new),
-            flops=node["flops"],
+            flops=(nan, nan) if node["kind"] == "callback" else node["flops"],
             checkpoint=node["checkpoint"],
             runs_again=node["runs_again"],
             **room,

@@ -6,6 +6,7 @@ What the nodes are is told in describe.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +61,12 @@ class Profile:
         for node, (forward, backward) in zip(self.nodes, self.seconds, strict=True):
             spent = forward + backward
             rate = sum(node.flops) * self.n_samples / spent / 1e9 if spent else 0.0
+            shown = "?" if isnan(rate) else f"{rate:,.1f}"
             rows.append(
                 [
                     *(node.label, node.module, node.row),
                     *(f"{1e6 * forward:,.1f}", f"{1e6 * backward:,.1f}"),
-                    *(f"{spent / total:.1%}", f"{rate:,.1f}"),
+                    *(f"{spent / total:.1%}", shown),
                 ]
             )
         for name, spent in (("gathering", self.gather), ("losses", self.losses)):

@@ -18,6 +18,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from fastbp.autodiff import STATE
+from fastbp.function import Function, check_dtypes
+from fastbp.nn.functions import Planned
 from fastbp.nn.samples import N, Samples, for_one_sample
 from fastbp.ops import running
 from fastbp.ops.operators import Operators
@@ -120,6 +122,11 @@ class Traced(Operators):
         graph = next(x.graph for x in inputs if isinstance(x, Traced))
         return graph.add(name, inputs, attrs, training)
 
+    @staticmethod
+    def __fastbp_function__(kind: type[Function], args: Sequence[Any]) -> Any:
+        graph = next(x.graph for x in args if isinstance(x, Traced))
+        return graph.call(kind, args)
+
     @property
     def ndim(self) -> int:
         """Its number of axes, with that of the samples."""
@@ -165,6 +172,8 @@ class Graph:
     constants : list of ndarray
     nodes : list of (str, dict, list of Place)
         Row, attributes for one sample, and what is read.
+    functions : dict of int to Planned
+        What nodes run that are no row, by number.
     paths : list of str
         Of each node the `path` of the graph when it was added: whose it is.
     checkpoints : list of int
@@ -179,6 +188,7 @@ class Graph:
         self.parameters: list[tuple[int, ...]] = []
         self.constants: list[Array] = []
         self.nodes: list[tuple[str, dict[str, Any], list[Place]]] = []
+        self.functions: dict[int, Planned] = {}
         self.path, self.paths = "", list[str]()
         self.checkpoints: list[int] = []
         self._stretch: Any = None  # of the last node
@@ -203,19 +213,22 @@ class Graph:
     def _constant(self, value: Any, integers: bool, where: str) -> Traced:
         """A number or an array that was met; numbers are entered once."""
         if isinstance(value, Tensor):
-            if value.requires_grad:
-                raise TypeError(
-                    f"{where} requires a gradient but is no parameter of the module being traced; "
-                    "self.parameter(...) makes one, detach() a constant"
-                )
-            value = value.data
-            if value.dtype != self.dtype:
-                raise TypeError(f"{where} has dtype {value.dtype}, wanted {self.dtype}")
+            value = self._data(value, where)
         if integers:
             array = running.integers(value, where)
         else:
             array = running.reals(value, self.dtype, where)
         return self._enter(array)
+
+    def _data(self, tensor: Tensor, where: str) -> Array:
+        if tensor.requires_grad:
+            raise TypeError(
+                f"{where} requires a gradient but is no parameter of the module being traced; "
+                "self.parameter(...) makes one, detach() a constant"
+            )
+        if tensor.dtype != self.dtype:
+            raise TypeError(f"{where} has dtype {tensor.dtype}, wanted {self.dtype}")
+        return tensor.data
 
     def _enter(self, array: Array) -> Traced:
         key = (array.dtype, array.tobytes()) if array.ndim == 0 else None
@@ -251,17 +264,48 @@ class Graph:
             shapes = tuple(tuple(1 if n is None else n for n in shape) for shape in shapes)
         indices = tuple(i for i, x in enumerate(values) if x.dtype.kind == "i")
         node = running.node(name, self.dtype, shapes, attrs, indices)
+        outputs = [_closed(shape) for shape in node.outputs[: node.n_results]]
+        results = self._append(name, dict(attrs), values, outputs)
+        return results[0] if len(results) == 1 else results
+
+    def _append(
+        self,
+        name: str,
+        attrs: dict[str, Any],
+        values: Sequence[Traced],
+        shapes: Sequence[tuple[Any, ...]],
+    ) -> tuple[Traced, ...]:
         number = len(self.nodes)
-        self.nodes.append((name, dict(attrs), [x.place for x in values]))
+        self.nodes.append((name, attrs, [x.place for x in values]))
         self.paths.append(self.path)
         self.checkpoints.append(self._checkpoint())
         self._first_result.append(self._n_results)
-        self._n_results += node.n_results
-        results = tuple(
-            Traced(self, Place("node", number, i), _closed(shape), self.dtype)
-            for i, shape in enumerate(node.outputs[: node.n_results])
+        self._n_results += len(shapes)
+        return tuple(
+            Traced(self, Place("node", number, i), shape, self.dtype)
+            for i, shape in enumerate(shapes)
         )
-        return results[0] if len(results) == 1 else results
+
+    def call(self, kind: type[Function], args: Sequence[Any]) -> Any:
+        """A node that runs a Function; its results. What is no value of the graph stays as it is."""
+        name, values = kind.__name__, dict[int, Traced]()
+        for i, x in enumerate(args):
+            where = f"{name}: argument {i}"
+            if isinstance(x, Tensor):
+                self._data(x, where)
+            elif isinstance(x, Traced):
+                values[i] = self._own(x, where)
+                if x.place.source == "input" and self.inputs[x.place.number].content == "sparse":
+                    raise TypeError(f"{where}: found sparse samples, wanted dense ones")
+                self._settle(x, True)
+        tensors = [x for x in args if isinstance(x, (Traced, Tensor)) and x.dtype.kind == "f"]
+        check_dtypes(name, [x.dtype for x in tensors])
+        planned = Planned(kind, args, {i: (_open(x.shape), x.dtype) for i, x in values.items()})
+        self.functions[len(self.nodes)] = planned
+        axis = (N,) if planned.batched else ()
+        shapes = [(*axis, *shape) for shape in planned.results]
+        results = self._append(name, {}, list(values.values()), shapes)
+        return results[0] if planned.single else results
 
     def _checkpoint(self) -> int:
         """The number of the stretch that is running, new or that of the last node; 0: none."""
@@ -289,11 +333,14 @@ class Graph:
         if not looked_up:
             x.dtype = self.dtype
 
+    def _own(self, x: Traced, where: str) -> Traced:
+        if x.graph is not self:
+            raise ValueError(f"{where}: found a value of another module's trace")
+        return x
+
     def _value(self, name: str, i: int, x: Any) -> Traced:
         if isinstance(x, Traced):
-            if x.graph is not self:
-                raise ValueError(f"{name}: found a value of another module's trace as input {i}")
-            return x
+            return self._own(x, f"{name}: input {i}")
         where = f"{name}: {running.input_name(name, i)}"
         return self._constant(x, i in INTEGERS[name], where)
 
@@ -327,8 +374,8 @@ class Graph:
             "parameters": list(parameters),
             "constants": self.constants,
             "nodes": [
-                (name, attrs, [self.number(place) for place in read])
-                for name, attrs, read in self.nodes
+                (self.functions.get(i, name), attrs, [self.number(place) for place in read])
+                for i, (name, attrs, read) in enumerate(self.nodes)
             ],
             "losses": list(losses),
             "outputs": [self.number(value.place) for value in outputs],

@@ -112,7 +112,7 @@ def refuse_steps(**given: tuple[Any, Any]) -> None:
 def refuse_what_varies(plan: _core.Plan) -> None:
     """Random masks, and what couples a batch: their loss in training is not that of predictions."""
     for node in plan.nodes:
-        row = ROWS.get(node["name"])
+        row = None if node["kind"] == "callback" else ROWS.get(node["name"])
         if row is not None and (row["random"] or not row["row_independent"]):
             raise ValueError(
                 f"optimizer: found 'lbfgs' for a network with {node['name']!r}, wanted one whose "
