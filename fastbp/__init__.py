@@ -1,16 +1,17 @@
 """fastbp: backpropagation in C behind scikit-learn's estimators.
 
 `MLPClassifier` and `MLPRegressor` take the place of scikit-learn's classes of these names;
-`check_gradients` compares their gradients with finite differences. `Tensor` is an array whose
-computations are recorded and differentiated, `ops` holds the functions of the engine's table. `nn`
-describes networks of any kind, `fit` trains the one in hand, `NetworkClassifier` and
-`NetworkRegressor` put one behind scikit-learn's methods.
+`check_gradients` compares their gradients with finite differences, `diagnose` tells what is ill
+about their weights. `Tensor` is an array whose computations are recorded and differentiated, `ops`
+holds the functions of the engine's table. `nn` describes networks of any kind, `fit` trains the one
+in hand, `NetworkClassifier` and `NetworkRegressor` put one behind scikit-learn's methods.
 """
 
 from importlib.metadata import version
 
 from fastbp import nn, ops
 from fastbp.autodiff import no_grad
+from fastbp.diagnosis import diagnose
 from fastbp.errors import NonFiniteError
 from fastbp.estimators import (
     MLPClassifier,
@@ -38,6 +39,7 @@ __all__ = [
     "check_gradients",
     "checkpoint",
     "compile",
+    "diagnose",
     "find_learning_rate",
     "fit",
     "grad",

@@ -29,13 +29,15 @@ BELOW = {
     "train": {"nn", "optim", "ops", "_core", "errors"},
     "estimators": {"train", "nn", "optim", "ops", "_core", "errors"},
     # The gradient check knows estimators only by what they offer.
+    "findings": {"nn"},
+    "diagnosis": {"findings", "train", "nn", "_core"},
     "gradreport": set(),
     "gradcheck": {"gradreport", "ops", "_core", "errors"},
     "testing": {"ops", "_core"},
     # The front door and the demo stand on all of it.
     "__init__": {
-        *("autodiff", "errors", "estimators", "function", "gradcheck", "nn", "ops", "recompute"),
-        *("tensor", "train", "transforms"),
+        *("autodiff", "diagnosis", "errors", "estimators", "function", "gradcheck", "nn", "ops"),
+        *("recompute", "tensor", "train", "transforms"),
     },
     "demo": {"__init__", "gradreport"},
 }

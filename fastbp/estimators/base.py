@@ -242,6 +242,13 @@ class BaseTrained(BaseEstimator, ABC):
             self._plans[sparse] = self._network.plan(sparse=sparse)
         return self._plans[sparse]
 
+    def _looked_at(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, ...]:
+        """What `diagnose` asks for; of an estimator that is not fitted, where its training would
+        start.
+        """
+        (network, _, flat), sample = preparation.looked_at(self, X, y, sample_weight)
+        return network.compiled, flat, network.samples(sample.X), *sample[1:]
+
     # scikit-learn's protocols.
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -149,18 +149,24 @@ def settings_of(estimator: "BaseTrained", loss: LossTerm, batch_size: int, once:
 
 
 def looked_at(
-    estimator: "BaseTrained", X: Any, y: Any, sample_weight: Any, dtype: np.dtype[Any]
+    estimator: "BaseTrained",
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    dtype: np.dtype[Any] | None = None,
 ) -> tuple[Start, Sample]:
-    """Samples, and the network with a copy of its weights, in `dtype`; the estimator stays as it
-    is. One that is not fitted gives what its training would start from.
+    """Samples, and the network with a copy of its weights, in `dtype`, if any is asked for; the
+    estimator stays as it is. One that is not fitted gives what its training would start from.
     """
     if not estimator.__sklearn_is_fitted__():
-        estimator = clone(estimator).set_params(dtype=dtype)
+        estimator = clone(estimator)
+        if dtype is not None:
+            estimator.set_params(dtype=dtype)
         check_parameters(estimator, incremental=False)
-        sample, target, _ = prepare(estimator, X, y, sample_weight, estimator._targets, True)
+        sample, target, dtype = prepare(estimator, X, y, sample_weight, estimator._targets, True)
         seed = draw_seed(estimator.random_state)
         return estimator._begin(sample.X, target, dtype, seed), sample
-    X, y, _ = estimator._data(X, y, fresh=False, dtype=dtype)
+    X, y, dtype = estimator._data(X, y, fresh=False, dtype=dtype)
     with locking.swapping:
         target = estimator._targets(y, dtype, fresh=False, complete=False)
         estimator._flat()  # what the user has put in place of the weights

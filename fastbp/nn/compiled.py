@@ -283,6 +283,13 @@ class Plan:
         """What `check_gradients` asks for: see checked.py."""
         return checked.problem(self, self._module, X, y, sample_weight, alpha)
 
+    def _looked_at(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, ...]:
+        """What `diagnose` asks for: the plan, parameters, and data as the engine takes them."""
+        if not self.losses:
+            raise ValueError("diagnose: found a plan without a loss, wanted one that trains")
+        flat = self._module._built().settle()
+        return self, flat, self.samples(X), self.targets(y), sample_weight
+
     def _of(self, module: Module) -> Plan:
         """The plan of a copy of the module, for inputs of the same form."""
         return Plan(module, self.losses, self._traced_for)

@@ -26,7 +26,7 @@ from fastbp.train.rates import rates_of
 from fastbp.train.reading import sample_weights
 from fastbp.train.rules import rule_of
 from fastbp.train.state import Problem, Settings, TrainingState, Validation
-from fastbp.train.validation import LossTerm, hold_out, mean_loss
+from fastbp.train.validation import LossTerm, hold_out, mean_loss, terms_of
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def fit(
             held = _held(plan, home, validation_data)
         elif early_stopping:
             problem, held = hold_out(problem, validation_fraction, state.seed)
-        terms = _terms(plan)
+        terms = terms_of(plan)
         settings = Settings(
             loss=tuple(term.identity for term in terms),
             rule=rule.row,
@@ -324,13 +324,6 @@ def _held(plan: Plan, home: Home, given: Sequence[Any]) -> Problem:
         )
     X, y, weight = (*given, None)[:3]
     return _problem(plan, home.flat, X, y, weight, "validation_data: ")
-
-
-def _terms(plan: Plan) -> tuple[LossTerm, ...]:
-    return tuple(
-        LossTerm(loss.name, loss.attributes(), plan.outputs.index(name), weight)
-        for name, (loss, weight) in plan.losses.items()
-    )
 
 
 def _evaluated(terms: Sequence[LossTerm], held: Problem, raw: Any) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from fastbp import _core
+from fastbp.nn.compiled import Plan
 from fastbp.nn.parameter import Array
 from fastbp.train.reading import check_total
 from fastbp.train.state import Problem, split_seed, taken
@@ -27,6 +28,14 @@ class LossTerm(NamedTuple):
     def identity(self) -> tuple[Any, ...]:
         """A value that tells terms apart."""
         return self.row, tuple(sorted(self.attributes.items())), self.output, self.factor
+
+
+def terms_of(plan: Plan) -> tuple[LossTerm, ...]:
+    """The losses of a plan."""
+    return tuple(
+        LossTerm(loss.name, loss.attributes(), plan.outputs.index(name), weight)
+        for name, (loss, weight) in plan.losses.items()
+    )
 
 
 def hold_out(
