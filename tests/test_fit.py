@@ -314,6 +314,9 @@ def call(*, loss="softmax_cross_entropy", x=X, y=CLASSES, **given):
         ({"y": CLASSES[:9]}, ["y", "(9,)", "(50,)"]),
         ({"y": CLASSES + 1}, ["y", "found 3"]),
         ({"loss": "squared_error", "y": X[:, 0]}, ["y", "(50,)", "(50, 3)"]),
+        # R55: a loss of another task, and the right ones.
+        ({"loss": "squared_error"}, ["y: found classes", "(n, 3)", "'softmax_cross_entropy'"]),
+        ({"y": X[:, :3]}, ["y: found numbers", "'softmax_cross_entropy'", "'squared_error'"]),
         ({"loss": "squared_error", "y": X[:, :3] * np.inf}, ["y", "NaN"]),
         ({"sample_weight": [1.0, 2.0]}, ["sample_weight", "(2,)"]),
         ({"sample_weight": -WEIGHTS}, ["sample_weight", "negative"]),

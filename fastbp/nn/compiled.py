@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from fastbp import _core
 from fastbp.nn import checked, describe
+from fastbp.nn.forms import converted, refuse_another_task, several
 from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
 from fastbp.nn.profile import Profile
 from fastbp.nn.runs import Tracing
 from fastbp.nn.tracing import Input
-from fastbp.ops.running import integers
 
 Array = NDArray[Any]
 
@@ -299,44 +299,23 @@ class Plan:
     def samples(self, X: Any) -> Any:
         """Inputs in the plan's order and dtypes: an array, or a tuple of arrays."""
         arrays = [
-            _converted(one, np.dtype(dtype), f"X[{name!r}]" if name else "X")
+            converted(one, np.dtype(dtype), f"X[{name!r}]" if name else "X")
             for name, one, dtype in zip(
-                self.inputs, _several(X, self.inputs, "X"), self.core.input_dtypes, strict=True
+                self.inputs, several(X, self.inputs, "X"), self.core.input_dtypes, strict=True
             )
         ]
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
     def targets(self, y: Any) -> Any:
         """Targets in the order of the losses, as `samples`."""
-        names = tuple(self.losses)
-        arrays = [
-            _converted(one, np.dtype(dtype), f"y[{name!r}]" if name else "y")
-            for name, one, (_, dtype) in zip(
-                names, _several(y, names, "y"), self.core.target_forms, strict=True
-            )
-        ]
+        names, arrays = tuple(self.losses), []
+        for name, one, (shape, dtype) in zip(
+            names, several(y, names, "y"), self.core.target_forms, strict=True
+        ):
+            where = f"y[{name!r}]" if name else "y"
+            refuse_another_task(one, self.losses[name][0].name, shape, where)
+            arrays.append(converted(one, np.dtype(dtype), where))
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
-
-
-def _several(given: Any, names: tuple[str, ...], argument: str) -> list[Any]:
-    """What is given for each name: of a dict, or the only one."""
-    if names == ("",):
-        return [given]
-    if not isinstance(given, Mapping) or set(given) != set(names):
-        found = sorted(given) if isinstance(given, Mapping) else type(given).__name__
-        raise ValueError(f"{argument}: found {found}, wanted a dict with {[*names]}")
-    return [given[name] for name in names]
-
-
-def _converted(given: Any, dtype: np.dtype[Any], where: str) -> Any:
-    if dtype.kind == "i":
-        return integers(given, where)
-    if hasattr(given, "indptr"):
-        return given
-    array = np.asarray(given)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{where} has dtype {array.dtype}, wanted real numbers")
-    return np.ascontiguousarray(array, dtype)
 
 
 def losses_of(loss: Any) -> dict[str, tuple[Loss, float]]:
