@@ -1,10 +1,10 @@
 /* The rows phase of a plan with checkpoints, or where samples share what is made: its steps in
  * segments, between which all threads meet. First comes what parameters and constants alone make.
- * In a segment each thread takes its tiles; at a meeting the whole batch is there, and a sum over it is formed in parts, by
- * all threads, that are added in their order by whoever has formed the last, or one thread takes a
- * step for all. Which parts there are depends on the shapes alone, so the bits are the same on any
- * number of threads. In a plan with checkpoints gradients of parameters have their turns at
- * meetings too. No formula is here, and no row's name.
+ * In a segment each thread takes its tiles; at a meeting the whole batch is there, and a sum over
+ * it is formed in parts, by all threads, that are added in their order by whoever has formed the
+ * last, or one thread takes a step for all. Which parts there are depends on the shapes alone, so
+ * the bits are the same on any number of threads. In a plan with checkpoints gradients of
+ * parameters have their turns at meetings too. No formula is here, and no row's name.
  *
  * Nobody leaves a phase early, since the others would wait: a call that is to stop skips tiles,
  * meets where the others do, and stops after the phase. */

@@ -423,8 +423,8 @@ typedef struct {
 int fbp_plan_n_steps(const fbp_plan *plan);
 fbp_planned fbp_plan_step(const fbp_plan *plan, int step);
 
-/* FLOPs of forward and backward on so many samples, known before anything runs; what checkpoints run
- * again is backward's. */
+/* FLOPs of forward and backward on so many samples, known before anything runs; what checkpoints
+ * run again is backward's. */
 void fbp_plan_flops(const fbp_plan *plan, int64_t samples, double *forward, double *backward);
 
 /* How evenly a step on `batch` dense samples spreads over so many threads, if it gets them (small
