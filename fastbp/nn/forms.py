@@ -1,4 +1,4 @@
-"""Samples and targets as a user gives them, in the forms that a plan wants, or refused with a reason.
+"""Samples and targets as a user gives them, in the forms that a plan wants, or refused with why.
 
 What a plan wants, it says itself.
 """

@@ -287,7 +287,7 @@ class Graph:
         )
 
     def call(self, kind: type[Function], args: Sequence[Any]) -> Any:
-        """A node that runs a Function; its results. What is no value of the graph stays as it is."""
+        """A node that runs a Function; its results. What is no value stays as it is."""
         name, values = kind.__name__, dict[int, Traced]()
         for i, x in enumerate(args):
             where = f"{name}: argument {i}"
