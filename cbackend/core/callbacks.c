@@ -111,8 +111,7 @@ static void release(const fbp_pass *pass, int n) {
     *left = NULL;
 }
 
-fbp_status fbp_calls_end(fbp_pass *pass, fbp_status status) {
-    if (pass->calls == NULL) return status;
+fbp_status fbp_calls_release(fbp_pass *pass, fbp_status status) {
     for (int n = 0; n < pass->plan->graph.n_nodes; n++) release(pass, n);
     int failed = pass->calls->failed;
     pass->calls->failed = 0;

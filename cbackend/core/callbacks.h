@@ -18,7 +18,10 @@ struct fbp_calls {
 void fbp_calls_carve(fbp_pass *pass, const fbp_plan *plan, fbp_carver *carver);
 /* At the end of a call which has come to `status`: all that is left is released, and what comes
  * next may begin anew. Returns FBP_FAILED where a callback has failed. */
-fbp_status fbp_calls_end(fbp_pass *pass, fbp_status status);
+fbp_status fbp_calls_release(fbp_pass *pass, fbp_status status);
+static inline fbp_status fbp_calls_end(fbp_pass *pass, fbp_status status) {
+    return pass->calls == NULL ? status : fbp_calls_release(pass, status);
+}
 
 static inline int fbp_callback_failed(const fbp_pass *pass) {
     return pass->calls != NULL && pass->calls->failed;
