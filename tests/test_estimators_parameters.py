@@ -56,7 +56,7 @@ BAD = {
 def test_every_parameter_is_tested():
     assert set(BAD) == set(MLPClassifier().get_params()) == set(MLPRegressor().get_params())
     others = {"max_epochs", "seed", "mask_value"}  # of networks: see test_fit.py
-    others |= {"accumulate", "clip_norm", "clip_value", "memory_limit"}
+    others |= {"accumulate", "clip_norm", "clip_value", "memory_limit", "precision"}
     assert set(OPTIONS) - others | {"loss", "loss_params", "activation_params"} == set(BAD)
 
 

@@ -343,6 +343,7 @@ BAD = {
     "validation_fraction": [1.0],
     "warm_start": [2],
     "mask_value": ["nan", np.nan],
+    "precision": ["float16", None],
     "verbose": [-1],
     "n_threads": [0],
     "dtype": ["float16"],

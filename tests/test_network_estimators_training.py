@@ -132,6 +132,7 @@ CASES = {
     "early stopping": {"early_stopping": True, "learning_rate_init": 0.5},
     "score": {"early_stopping": True, "schedule": optim.ReduceOnPlateau(0.5, "max", patience=0)},
     "float32": {"dtype": "float32", "optimizer": "lion", "history": "step"},
+    "mixed": {"precision": "fp16", "optimizer": "adam"},
     "groups": {"rate_factors": {"0": 0.3}, "decay_factors": {"*": 2.0}, "clip_norm": 0.5},
     "several batches": {"accumulate": 2, "optimizer": "nadam"},
 }

@@ -21,7 +21,15 @@ typedef struct {
     int64_t epoch, index;
     fbp_update update;
     double loss, norm; /* norm: of the gradient, where it is measured */
+    int skipped;
 } a_step;
+
+/* What an epoch leaves to the next; every thread has its own, and comes to the same. */
+typedef struct {
+    int64_t step; /* updates made */
+    int doublings;
+    int64_t good_steps, skipped_steps;
+} progress;
 
 /* This thread's part of what the weights phase forms, in a whole batch, and of the tiles. */
 typedef struct {
@@ -78,7 +86,7 @@ static int run_batch(fbp_training *training, a_step *step, const fbp_batch *batc
     fbp_barrier(team);
     if (training->stop_after_rows) return 0;
     if (batch->after == 0) {
-        step->loss = fbp_step_loss(pass, step->batch.rows) +
+        step->loss = ldexp(fbp_step_loss(pass, step->batch.rows), -batch->doublings) +
                      0.5 * training->spec.problem.alpha * squares / batch->weight;
         if (!is_good(training, step, step->loss, FBP_BAD_RESULT, team)) return 0;
     }
@@ -92,14 +100,34 @@ static int run_batch(fbp_training *training, a_step *step, const fbp_batch *batc
     return !training->stop_after_weights;
 }
 
+/* Whether the step is skipped, since its gradient is not finite; and by how much the next one's
+ * losses are scaled. Without scaling nothing is left to try: that is told as an error. */
+static int is_skipped(const fbp_training *training, const a_step *step, progress *so_far) {
+    if (!fbp_may_skip(training)) return 0;
+    if (!isfinite(step->norm)) {
+        so_far->good_steps = 0;
+        if (so_far->doublings == 0) return 0;
+        so_far->doublings--;
+        so_far->skipped_steps++;
+        return 1;
+    }
+    if (++so_far->good_steps < FBP_GOOD_STEPS) return 0;
+    so_far->good_steps = 0;
+    if (so_far->doublings < FBP_MOST_DOUBLINGS) so_far->doublings++;
+    return 0;
+}
+
 /* Returns whether to go on, the same on every thread. */
-static int run_step(fbp_training *training, a_step *step, const shares *own, const fbp_team *team) {
+static int run_step(fbp_training *training, a_step *step, progress *so_far, const shares *own,
+                    const fbp_team *team) {
     double squares = fbp_training_squares(training); /* now: in the last batch they change */
     for (int64_t before = 0; before < step->batch.rows; before += training->spec.batch) {
         fbp_batch batch = fbp_part_of_step(training, &step->batch, before);
         if (!run_batch(training, step, &batch, squares, own, team)) return 0;
     }
     if (step->update.measured) step->norm = fbp_training_gradient_norm(training);
+    step->skipped = is_skipped(training, step, so_far);
+    if (step->skipped) return 1;
     if (training->gradient != NULL) {
         if (!is_good(training, step, step->norm, FBP_BAD_GRADIENT, team)) return 0;
         fbp_training_finish(training, &step->update, own->tiles, step->norm, team);
@@ -113,8 +141,8 @@ static int64_t count_steps(const fbp_training *training) {
     return (training->n_samples + samples - 1) / samples;
 }
 
-/* Step b of the epoch that is run, before it runs; `done` steps have been made in all. */
-static a_step begin_step(const fbp_training *training, int64_t e, int64_t b, int64_t done,
+/* Step b of the epoch that is run, before it runs. */
+static a_step begin_step(const fbp_training *training, int64_t e, int64_t b, const progress *so_far,
                          const fbp_team *team) {
     const fbp_training_spec *spec = &training->spec;
     const fbp_run *run = training->run;
@@ -123,32 +151,35 @@ static a_step begin_step(const fbp_training *training, int64_t e, int64_t b, int
                              .order = training->order,
                              .first = b * fbp_samples_of_step(training),
                              .rows = fbp_samples_of_step(training),
+                             .doublings = so_far->doublings,
                              .masks = 1,
-                             .draws = {.seed = spec->seed, .step = (uint64_t)done}};
+                             .draws = {.seed = spec->seed, .step = (uint64_t)so_far->step}};
     int64_t left = training->n_samples - step.batch.first;
     if (step.batch.rows > left) step.batch.rows = left;
     step.update.weight = step.batch.weight = fbp_batch_weight(training->pass.plan, &step.batch);
-    step.update.measured = spec->clip_norm > 0.0 || run->gradient_norms != NULL;
+    step.update.measured =
+        spec->clip_norm > 0.0 || run->gradient_norms != NULL || fbp_may_skip(training);
+    step.update.doublings = so_far->doublings;
     double rate = run->rates[run->rates_per_epoch == 1 ? e : e * run->rates_per_epoch + b];
     int n_groups = training->n_groups;
     step.update.scalars = training->scalars + team->thread * n_groups * FBP_MAX_SCALARS;
     for (int g = 0; g < n_groups; g++)
         training->kernels->prepare(rate * training->rate_factors[g], training->decay_factors[g],
-                                   done + 1, spec->attrs,
+                                   so_far->step + 1, spec->attrs,
                                    step.update.scalars + g * FBP_MAX_SCALARS);
     return step;
 }
 
-static int run_epoch(fbp_training *training, int64_t e, int64_t *done, const shares *own,
+static int run_epoch(fbp_training *training, int64_t e, progress *so_far, const shares *own,
                      const fbp_team *team) {
     fbp_run *run = training->run;
     int64_t n_steps = count_steps(training);
     double sum = 0.0;
     for (int64_t b = 0; b < n_steps; b++) {
-        a_step step = begin_step(training, e, b, *done, team);
+        a_step step = begin_step(training, e, b, so_far, team);
         if (step.batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
-            if (!run_step(training, &step, own, team)) return 0;
-            ++*done;
+            if (!run_step(training, &step, so_far, own, team)) return 0;
+            so_far->step += !step.skipped;
         }
         sum += step.loss * (double)step.batch.rows;
         if (team->thread != 0) continue;
@@ -177,18 +208,22 @@ static void begin_epoch(fbp_training *training, int64_t e, const fbp_team *team)
 static void run_thread(void *context, const fbp_team *team) {
     fbp_training *training = context;
     fbp_run *run = training->run;
-    int64_t step = run->step;
+    progress so_far = {run->step, fbp_may_skip(training) ? run->doublings : 0, run->good_steps,
+                       run->skipped_steps};
     const fbp_plan *plan = training->pass.plan;
     fbp_batch whole = {.rows = fbp_samples_of_step(training)};
     shares own = {fbp_units_share(plan, &whole, team), fbp_tiles_share(plan, team)};
     for (int64_t t = own.tiles.begin; t < own.tiles.end; t++) fbp_training_measure(training, t);
     if (team->thread == 0) fbp_training_measure_running(training);
-    fbp_weights_pack(plan, training->pass.weights, team);
+    fbp_pass_begin(&training->pass, team);
     for (int64_t e = 0; e < run->n_epochs; e++) {
         begin_epoch(training, e, team);
-        if (!run_epoch(training, e, &step, &own, team)) break;
+        if (!run_epoch(training, e, &so_far, &own, team)) break;
         if (team->thread == 0) {
-            run->step = step;
+            run->step = so_far.step;
+            run->doublings = so_far.doublings;
+            run->good_steps = so_far.good_steps;
+            run->skipped_steps = so_far.skipped_steps;
             run->epochs_done = e + 1;
         }
     }
@@ -206,6 +241,9 @@ fbp_status fbp_training_run(fbp_training *training, fbp_run *run) {
         return fbp_fail(FBP_INVALID,
                         "rates: found %lld an epoch, wanted 1, or %lld, one for each step",
                         (long long)run->rates_per_epoch, (long long)n_steps);
+    if (run->doublings < 0 || run->doublings > FBP_MOST_DOUBLINGS)
+        return fbp_fail(FBP_INVALID, "doublings: found %d, wanted 0 to %d", run->doublings,
+                        FBP_MOST_DOUBLINGS);
     fbp_watch watch = {.ask = run->poll, .context = run->poll_context};
     training->pass.watch = watch;
     fbp_units_reset(&training->pass);

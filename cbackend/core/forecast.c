@@ -8,14 +8,19 @@ fbp_plan_info fbp_plan_describe(const fbp_plan *plan) {
     const fbp_graph *graph = &plan->graph;
     fbp_plan_info info = {graph->n_params, graph->n_inputs, graph->n_parameters, graph->n_constants,
                           graph->n_nodes,  graph->n_values, graph->n_losses,     plan->n_outputs,
-                          plan->outputs,   plan->dtype,     plan->uses_blas};
+                          plan->outputs,   plan->dtype,     graph->precision,    plan->uses_blas};
     return info;
 }
 
 /* Bytes of a sample in a buffer of the training schedule. */
 static int64_t bytes_at(const fbp_plan *plan, int buffer) {
     if (buffer < 0) return 0;
-    return plan->training.buffers[buffer].elements * (int64_t)fbp_size(plan->dtype);
+    const fbp_buffer *at = &plan->training.buffers[buffer];
+    return at->elements * (int64_t)(at->store < 0 ? fbp_size(plan->dtype) : sizeof(uint16_t));
+}
+
+static int is_of_batch(const fbp_buffer *buffer) {
+    return buffer->where == FBP_IN_BATCH || buffer->store >= 0;
 }
 
 fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
@@ -38,7 +43,7 @@ fbp_node_place fbp_plan_node(const fbp_plan *plan, int n) {
     for (int i = node->n_out; i < node->n_out + node->n_kept; i++) {
         int at = plan->training.kept_at[n * FBP_MAX_OUTPUTS + i];
         place.kept += bytes_at(plan, at);
-        if (at >= 0) place.kept_whole_batch |= plan->training.buffers[at].where == FBP_IN_BATCH;
+        if (at >= 0) place.kept_whole_batch |= is_of_batch(&plan->training.buffers[at]);
     }
     return place;
 }
@@ -60,7 +65,7 @@ fbp_value_place fbp_plan_value(const fbp_plan *plan, int v) {
     for (int before = v - 1; before >= 0; before--)
         if (as_read_back(schedule, before) == at) place.shares = before;
     place.bytes = place.shares < 0 ? bytes_at(plan, at) : 0;
-    place.whole_batch = schedule->buffers[at].where == FBP_IN_BATCH;
+    place.whole_batch = is_of_batch(&schedule->buffers[at]);
     return place;
 }
 

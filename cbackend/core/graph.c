@@ -345,6 +345,10 @@ static fbp_status allocate(fbp_graph *graph, const fbp_graph_spec *spec) {
 
 fbp_status fbp_graph_make(fbp_graph *graph, const fbp_graph_spec *spec) {
     graph->dtype = spec->dtype;
+    graph->precision = spec->precision;
+    if (spec->precision != FBP_FULL && spec->dtype != FBP_F32)
+        return fbp_fail(FBP_INVALID, "precision: found 16 bits for a graph of float64, wanted them "
+                                     "for one of float32, or full");
     if (spec->n_inputs < 1 || spec->n_inputs > FBP_MAX_INPUTS || spec->n_losses > FBP_MAX_INPUTS)
         return fbp_fail(FBP_INVALID,
                         "graph: found %d inputs and %d losses, wanted 1 to %d inputs "

@@ -36,6 +36,7 @@ typedef struct {
 
 typedef struct {
     fbp_dtype dtype;
+    fbp_precision precision;
     int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses, n_running;
     int last_checkpoint; /* the largest number of one; 0: there are none */
     fbp_value *values;

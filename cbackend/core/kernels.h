@@ -74,6 +74,7 @@ typedef struct {
     /* x, a part of a gradient, is clipped: by the norm of all of it, or each to [-most, most]. */
     void (*clip_norm)(int64_t n, double norm, double most, void *x);
     void (*clip_value)(int64_t n, double most, void *x);
+    void (*multiply)(int64_t n, double factor, void *x); /* x *= factor */
     double (*sum_squares)(int64_t n, const void *x);
     double (*weighted_sum)(int64_t n, const void *weight, const void *x); /* weight may be NULL */
     int64_t (*first_not_finite)(int64_t n, const void *x);                /* its index, or -1 */
@@ -92,6 +93,13 @@ typedef struct {
     /* Column n of x, the input that the bias weighs, becomes `value`; the columns after it 0. */
     void (*set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value, void *x);
 } fbp_vector_kernels;
+
+/* Numbers of 16 bits in one of their formats, of which gemm.c and vector.c know nothing (half.c). */
+typedef struct {
+    void (*store)(int64_t n, float *x, uint16_t *to); /* x is rounded, and stored */
+    void (*load)(int64_t n, const uint16_t *from, float *x);
+    void (*round)(int64_t n, const float *from, float *to); /* to what could be stored */
+} fbp_half_kernels;
 
 /* A set of kernels for each dtype, as gemm.c and vector.c export them. */
 typedef struct {

@@ -25,6 +25,9 @@ static inline int fbp_new_buffer(fbp_making *m, const fbp_operand *x) {
     fbp_buffer *buffer = &m->out->buffers[m->out->n_buffers];
     int64_t elements = x->is.batched ? x->sample_stride : fbp_elements(x);
     buffer->elements = fbp_round_up(elements, fbp_pad(m->graph->dtype));
+    buffer->stride = elements;
+    buffer->store = -1;
+    buffer->content = x->is.content;
     buffer->begin = buffer->end = m->out->n_steps;
     buffer->where = x->is.batched ? FBP_IN_TILE : FBP_IN_COMMON;
     return m->out->n_buffers++;

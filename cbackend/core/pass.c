@@ -100,6 +100,16 @@ void fbp_weights_pack_derived(const fbp_plan *plan, const fbp_weights *weights,
     pack(plan, weights, plan->n_copies, plan->n_derived_copies, team);
 }
 
+void fbp_pass_begin(const fbp_pass *pass, const fbp_team *team) {
+    const fbp_plan *plan = pass->plan;
+    if (plan->half != NULL) {
+        fbp_range share = fbp_share(plan->graph.n_params, team);
+        fbp_round_weights(pass, share.begin, share.end - share.begin);
+        fbp_barrier(team);
+    }
+    fbp_weights_pack(plan, pass->weights, team);
+}
+
 /* ---- buffers ---- */
 
 static size_t scratch_of_nodes(const fbp_plan *plan, int64_t samples) {
@@ -146,24 +156,41 @@ static void carve_losses(fbp_pass *pass, int64_t whole, fbp_carver *carver) {
     }
 }
 
+/* Compute copies, and packed ones of them. */
+void fbp_pass_carve_weights(fbp_pass *pass, const fbp_plan *plan, const void *params,
+                            fbp_carver *carver) {
+    fbp_pass_carve_common(pass, plan, &plan->training, carver);
+    pass->params = params;
+    pass->masters = params;
+    if (plan->half != NULL) pass->params = fbp_carve(carver, plan->graph.n_params, sizeof(float));
+    pass->weights =
+        fbp_weights_carve(plan, pass->params, pass->common_values, FBP_FOR_TRAINING, carver);
+}
+
+/* Samples of any node's call: the weights phase, and meetings, take all; a mixed plan's take them in
+ * parts. */
+static int64_t most_samples(const fbp_pass *pass) {
+    int in_parts = pass->plan->half != NULL && pass->schedule->n_meetings == 0;
+    return in_parts ? pass->tile : pass->batch;
+}
+
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
                     int64_t whole, int n_threads, fbp_carver *carver) {
     size_t size = fbp_size(plan->dtype);
     int64_t tile = fbp_row_tile(plan, batch);
     pass->plan = plan;
     pass->schedule = &plan->training;
-    pass->params = params;
     pass->batch = batch;
     pass->tile = tile < batch ? tile : batch;
     if (plan->graph.n_callbacks > 0) fbp_calls_carve(pass, plan, carver);
-    fbp_pass_carve_common(pass, plan, pass->schedule, carver);
-    pass->weights = fbp_weights_carve(plan, params, pass->common_values, FBP_FOR_TRAINING, carver);
+    fbp_pass_carve_weights(pass, plan, params, carver);
     pass->batch_values = fbp_carve(carver, batch * plan->training.batch_elements, size);
+    pass->stored = fbp_carve(carver, batch * plan->training.stored_elements, sizeof *pass->stored);
     size_t parts = fbp_parts_bytes(plan, pass->schedule, batch, whole);
     pass->parts = fbp_carve(carver, (int64_t)parts, 1);
     carve_losses(pass, whole, carver);
     int64_t gradient = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
-    size_t scratch = scratch_of_nodes(plan, batch); /* the weights phase takes all samples */
+    size_t scratch = scratch_of_nodes(plan, most_samples(pass));
     pass->partial_bytes = pass->gradient_bytes = fbp_carved_bytes(gradient, size);
     carve_threads(pass, n_threads, scratch, carver);
     pass->by_columns = fbp_cuts_columns(plan, batch, batch, n_threads);

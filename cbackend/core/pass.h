@@ -29,9 +29,11 @@ typedef struct fbp_calls fbp_calls;
 typedef struct {
     const fbp_plan *plan;
     const fbp_schedule *schedule;
-    const char *params;
-    int64_t batch, tile; /* samples */
+    const char *params;   /* that nodes read; in a mixed plan copies, rounded to 16 bits */
+    const float *masters; /* what these are made of */
+    int64_t batch, tile;  /* samples */
     char *batch_values, *common_values;
+    uint16_t *stored;      /* what a mixed plan stores of a batch */
     fbp_weights *weights;  /* (n_nodes) */
     fbp_loss_room *losses; /* (n_losses) */
     char *threads;         /* of each thread: a tile's values, a gradient, scratch of nodes */
@@ -74,6 +76,9 @@ typedef enum {
  * with a carver of base NULL it only counts. */
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
                     int64_t whole, int n_threads, fbp_carver *carver);
+/* Of these the copies of weights, and what parameters make. */
+void fbp_pass_carve_weights(fbp_pass *pass, const fbp_plan *plan, const void *params,
+                            fbp_carver *carver);
 /* What all samples share, and room for what makes it; for predict, before its weights. */
 void fbp_pass_carve_common(fbp_pass *pass, const fbp_plan *plan, const fbp_schedule *schedule,
                            fbp_carver *carver);
@@ -89,6 +94,10 @@ fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, const c
 void fbp_weights_pack(const fbp_plan *plan, const fbp_weights *weights, const fbp_team *team);
 void fbp_weights_pack_derived(const fbp_plan *plan, const fbp_weights *weights,
                               const fbp_team *team);
+
+/* All copies of weights, at the start of a call: this thread's share. Threads meet before others
+ * read them. */
+void fbp_pass_begin(const fbp_pass *pass, const fbp_team *team);
 
 /* ---- a thread at work on some samples of a batch ---- */
 
@@ -120,6 +129,19 @@ void *fbp_lane_gradient(const fbp_lane *lane, int v);
 fbp_call *fbp_lane_forward(fbp_lane *lane, int n);
 fbp_call *fbp_lane_again(fbp_lane *lane, int n);
 fbp_call *fbp_lane_backward(fbp_lane *lane, int n);
+
+/* ---- what a mixed plan stores in 16 bits: storage.c; of others there is none ---- */
+
+/* Renews the copies of n parameters from `offset` on. */
+void fbp_round_weights(const fbp_pass *pass, int64_t offset, int64_t n);
+/* The lane's rows of a buffer of the tile are rounded, and stored. */
+void fbp_store_tile(const fbp_lane *lane, int buffer);
+void fbp_load_tile(const fbp_lane *lane, int buffer); /* nothing, if it is not stored */
+/* Rows [begin, end) of the gradient of node n's input, as backward_shared forms them, over rows of
+ * the batch. They go through the thread's tile, which holds nothing else meanwhile, in parts that
+ * end at fixed places of the step. */
+void fbp_sum_over_rows(fbp_lane *lane, int n, int input, fbp_range rows, fbp_range of, int add,
+                       void *g);
 
 /* ---- rows phase ---- */
 

@@ -266,6 +266,7 @@ fbp_status fbp_plan_of_graph(const fbp_graph_spec *spec, fbp_plan **out) {
     plan->variant = fbp_variant_current();
     plan->gemm = plan->variant->gemm->kernels[plan->dtype];
     plan->vector = plan->variant->vector->kernels[plan->dtype];
+    plan->half = fbp_halves(plan->variant, spec->precision);
     fbp_status status = compile(plan, spec);
     if (status != FBP_OK) {
         fbp_plan_destroy(plan);

@@ -45,6 +45,7 @@ struct fbp_plan {
     const fbp_variant *variant;
     const fbp_gemm_kernels *gemm;
     const fbp_vector_kernels *vector;
+    const fbp_half_kernels *half; /* of a mixed plan; else NULL */
     int n_tiles, n_copies, n_derived_copies, n_uses;
     fbp_tile *tiles;
     fbp_copies *copies;  /* those that are made of what is derived come last */
@@ -77,6 +78,12 @@ int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_th
  * layer counts for next to nothing, and is not cut: each piece would read all stored values. */
 double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
                      int by_columns);
+
+/* Whether the gradients of the losses are scaled, so that float16 holds the smaller ones too. (Those
+ * of bfloat16 have the range of float32.) */
+static inline int fbp_scales_losses(const fbp_plan *plan) {
+    return plan->graph.precision == FBP_FP16;
+}
 
 /* Blocks of samples in which a use yields its part of a gradient; a node that runs by itself yields
  * it whole. */

@@ -47,6 +47,7 @@ void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, const fbp_lo
     const void *weight = batch->problem->weight;
     int64_t positions = fbp_positions(&plan->graph.values[loss->value].is);
     double share = loss->factor / (double)positions;
+    if (batch->doublings > 0) share = ldexp(share, batch->doublings);
     for (int64_t r = 0; r < rows * positions; r++) {
         int64_t row = positions == 1 ? r : r / positions;
         double own = weight == NULL

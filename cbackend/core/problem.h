@@ -14,6 +14,7 @@ typedef struct {
     int64_t first, rows;
     int64_t before, after; /* samples of the same step that are run before these, and after */
     double weight;         /* the sum of the weights of all samples of the step */
+    int doublings;         /* the losses' gradients are multiplied by 2 to the power of it */
     int masks;             /* whether there are random masks, functions of these: */
     fbp_draws draws;       /* seed and step */
     int64_t place;         /* of its first row in what they take for the batch */
@@ -50,7 +51,7 @@ void fbp_batch_gather(const fbp_plan *plan, const fbp_batch *batch, const fbp_va
 
 double fbp_batch_weight(const fbp_plan *plan, const fbp_batch *batch);
 /* scale (rows, positions) = a sample's weight over the batch's, times the loss's factor, over its
- * positions: so the gradient is that of the weighted mean. */
+ * positions: so the gradient is that of the weighted mean; times what the batch asks for besides. */
 void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, const fbp_loss *loss,
                       int64_t begin, int64_t rows, void *scale);
 void fbp_batch_targets(const fbp_plan *plan, const fbp_batch *batch, int loss, int64_t begin,

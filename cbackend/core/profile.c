@@ -35,6 +35,12 @@ double *fbp_trace_seconds(const fbp_plan *plan, const fbp_trace *trace, const fb
         break;
     case FBP_GRADIENTS: /* unit by unit: below */
         return NULL;
+    case FBP_STORE:
+    case FBP_LOAD: {
+        fbp_step of = *step;
+        of.kind = step->of;
+        return fbp_trace_seconds(plan, trace, &of);
+    }
     }
     return &trace->seconds[2 * node + back];
 }
@@ -76,7 +82,7 @@ fbp_status fbp_profile(fbp_plan *plan, const void *params, const fbp_problem *pr
     if (status != FBP_OK) return status;
     memset(seconds, 0, 2 * ((size_t)plan->graph.n_nodes + 1) * sizeof *seconds);
     fbp_units_reset(&call.pass);
-    fbp_weights_pack(plan, call.pass.weights, &fbp_alone);
+    fbp_pass_begin(&call.pass, &fbp_alone);
     for (int64_t first = 0; first < n; first += call.rows) {
         fbp_batch batch = {.problem = problem,
                            .first = first,

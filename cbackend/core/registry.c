@@ -12,7 +12,8 @@
 #define DECLARE(isa)                                                                               \
     FBP_FAMILIES(DECLARE_FAMILY, isa)                                                              \
     extern const fbp_kernel_pair FAMILY_OF(gemm, isa), FAMILY_OF(vector, isa);                     \
-    extern const fbp_elementary FAMILY_OF(elementary, isa)[];
+    extern const fbp_elementary FAMILY_OF(elementary, isa)[];                                      \
+    extern const fbp_half_kernels FAMILY_OF(half, isa)[];
 
 #define ADDRESS(name, isa) &FAMILY_OF(name, isa),
 #define VARIANT(isa)                                                                               \
@@ -20,7 +21,8 @@
      {FBP_FAMILIES(ADDRESS, isa)},                                                                 \
      &FAMILY_OF(gemm, isa),                                                                        \
      &FAMILY_OF(vector, isa),                                                                      \
-     FAMILY_OF(elementary, isa)}
+     FAMILY_OF(elementary, isa),                                                                   \
+     FAMILY_OF(half, isa)}
 
 #if defined(FBP_HAVE_BASE)
 DECLARE(base)
@@ -141,6 +143,14 @@ const fbp_row *fbp_variant_find(const fbp_variant *variant, fbp_kind kind, const
         fbp_fail(FBP_INVALID, "found '%s', wanted the name of a row of the table: there is no %s",
                  name, kinds[kind]);
     return row;
+}
+
+void fbp_narrow(fbp_precision precision, int64_t n, float *x, uint16_t *out) {
+    fbp_halves(fbp_variant_current(), precision)->store(n, x, out);
+}
+
+void fbp_widen(fbp_precision precision, int64_t n, const uint16_t *bits, float *out) {
+    fbp_halves(fbp_variant_current(), precision)->load(n, bits, out);
 }
 
 const fbp_row *fbp_row_find(fbp_kind kind, const char *name) {

@@ -25,9 +25,15 @@ typedef struct {
     const fbp_family *families[fbp_n_families];
     const fbp_kernel_pair *gemm, *vector;
     const fbp_elementary *elementary; /* ends with a NULL name */
+    const fbp_half_kernels *halves;   /* of the formats of 16 bits, in their order */
 } fbp_variant;
 
 const fbp_variant *fbp_variant_current(void);
+/* NULL for full precision. */
+static inline const fbp_half_kernels *fbp_halves(const fbp_variant *variant,
+                                                 fbp_precision precision) {
+    return precision == FBP_FULL ? NULL : &variant->halves[precision - 1];
+}
 /* NULL if absent; `find` leaves a message then. */
 const fbp_row *fbp_variant_look(const fbp_variant *variant, fbp_kind kind, const char *name);
 const fbp_row *fbp_variant_find(const fbp_variant *variant, fbp_kind kind, const char *name);

@@ -56,6 +56,15 @@ void fbp_schedule_free(fbp_schedule *schedule) {
 
 /* ---- buffers ---- */
 
+/* Whether two are there at a time. */
+static int is_with(const fbp_buffer *one, const fbp_buffer *other) {
+    int first = other->begin <= one->pause && one->begin <= other->pause;
+    int last = other->again <= one->end && one->again <= other->end;
+    int before = one->again <= other->pause && other->begin <= one->end;
+    int after = other->again <= one->pause && one->begin <= other->end;
+    return first || last || before || after;
+}
+
 /* The lowest place where no buffer of the same kind and of overlapping time lies: one after the
  * other, as they begin. */
 static void place(fbp_schedule *schedule, int index) {
@@ -65,8 +74,8 @@ static void place(fbp_schedule *schedule, int index) {
         moved = 0;
         for (int i = 0; i < index; i++) {
             const fbp_buffer *other = &schedule->buffers[i];
-            int apart = other->where != buffer->where || other->end < buffer->begin ||
-                        buffer->end < other->begin || other->offset + other->elements <= at ||
+            int apart = other->where != buffer->where || !is_with(buffer, other) ||
+                        other->offset + other->elements <= at ||
                         at + buffer->elements <= other->offset;
             if (apart) continue;
             at = other->offset + other->elements;
@@ -106,10 +115,12 @@ static void settle(fbp_schedule *schedule) {
         schedule->n_meetings += schedule->steps[s].by != FBP_BY_TILES;
     for (int i = 0; i < schedule->n_buffers; i++) {
         fbp_buffer *buffer = &schedule->buffers[i];
+        if (buffer->store >= 0) continue;
         int batch = buffer->kept || outlasts_tiles(schedule, buffer);
         if (buffer->waits) buffer->end = schedule->n_steps;
         if (buffer->where == FBP_IN_TILE && batch) buffer->where = FBP_IN_BATCH;
         if (buffer->where == FBP_IN_BATCH) reach_meetings(schedule, buffer);
+        buffer->pause = buffer->again = buffer->end;
     }
     for (int i = 0; i < schedule->n_buffers; i++) place(schedule, i);
 }

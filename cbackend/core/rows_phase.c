@@ -186,6 +186,12 @@ static void run_step(fbp_lane *lane, const fbp_step *step, const fbp_trace *trac
     case FBP_ZEROS:
         set_padding(lane, step->index, 0.0, fbp_lane_gradient(lane, step->index));
         break;
+    case FBP_STORE:
+        fbp_store_tile(lane, step->from);
+        break;
+    case FBP_LOAD:
+        fbp_load_tile(lane, step->from);
+        break;
     case FBP_SUM: /* by all threads together: segments.c */
     case FBP_GRADIENTS:
         break;

@@ -138,7 +138,6 @@ static void make(fbp_making *m, int n_outputs, const int *outputs) {
             m->out->complete_at[v] = m->out->n_steps;
     for (int v = 0; v < graph->n_values; v++) /* what follows a value does so after the step */
         if (m->training && graph->values[v].parameter >= 0) fbp_keep(m, m->out->value_at[v]);
-    fbp_schedule_place(m->out, graph, m->training);
 }
 
 fbp_status fbp_schedule_make(fbp_schedule *schedule, const fbp_graph *graph, int n_outputs,
@@ -155,6 +154,9 @@ fbp_status fbp_schedule_make(fbp_schedule *schedule, const fbp_graph *graph, int
         make(&m, n_outputs, outputs);
     else
         status = FBP_NO_MEMORY;
+    if (status == FBP_OK && m.training && graph->precision != FBP_FULL)
+        status = fbp_schedule_store(schedule, graph);
+    if (status == FBP_OK) fbp_schedule_place(schedule, graph, m.training);
     fbp_free(m.clean);
     fbp_free(m.needed);
     fbp_free(m.again);

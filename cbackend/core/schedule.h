@@ -7,16 +7,18 @@
 #include "core/graph.h"
 
 typedef enum {
-    FBP_GATHER,   /* an input's samples */
-    FBP_FORWARD,  /* a node */
-    FBP_ONES,     /* a one after the last column of a value */
-    FBP_LOSS_OF,  /* a loss, and its gradient */
-    FBP_BACKWARD, /* a node, to its inputs */
-    FBP_PASS,     /* a gradient is copied */
-    FBP_ADD,      /* a gradient is added to another */
-    FBP_ZEROS,    /* zeros after the last column of a gradient */
-    FBP_SUM,      /* a node's part of the gradient of a value that samples share, over the batch */
-    FBP_GRADIENTS /* of parameters, in a plan with checkpoints: of the uses that have their turn */
+    FBP_GATHER,    /* an input's samples */
+    FBP_FORWARD,   /* a node */
+    FBP_ONES,      /* a one after the last column of a value */
+    FBP_LOSS_OF,   /* a loss, and its gradient */
+    FBP_BACKWARD,  /* a node, to its inputs */
+    FBP_PASS,      /* a gradient is copied */
+    FBP_ADD,       /* a gradient is added to another */
+    FBP_ZEROS,     /* zeros after the last column of a gradient */
+    FBP_SUM,       /* a node's part of the gradient of a value that samples share, over the batch */
+    FBP_GRADIENTS, /* of parameters, in a plan with checkpoints: of the uses that have their turn */
+    FBP_STORE,     /* a buffer of the tile is rounded, and stored for the batch */
+    FBP_LOAD       /* and taken up again */
 } fbp_step_kind;
 
 /* Who takes a step: each thread with its tiles; or, at a meeting of all, with the whole batch
@@ -28,10 +30,12 @@ typedef struct {
     fbp_step_kind kind;
     fbp_crew by;
     int index;   /* of the node, the value, the loss or the turn */
-    int from;    /* FBP_PASS, FBP_ADD: the buffer that is read; FBP_SUM: the node's input */
+    int from;    /* FBP_PASS, FBP_ADD: the buffer that is read; FBP_STORE, FBP_LOAD: the buffer;
+                    FBP_SUM: the node's input */
     int add;     /* FBP_SUM: to what is there */
     int again;   /* FBP_FORWARD, FBP_ONES: on the way back, in a checkpoint */
     int runs_on; /* FBP_SUM: over all batches of a step */
+    fbp_step_kind of;       /* FBP_STORE, FBP_LOAD: the step that has written it or needs it */
     int to[FBP_MAX_INPUTS]; /* buffers that gradients are written to: of a backward's inputs, of a
                                loss's raw output or of a sum's value; FBP_ONES: that of the value;
                                -1: none */
@@ -56,9 +60,13 @@ typedef enum {
  * one thread works. */
 typedef struct {
     int64_t elements, offset;
+    int64_t stride; /* elements from one sample to the next */
+    int64_t store;  /* in a mixed plan, where elements of a sample are stored in 16 bits; or -1 */
     fbp_where where;
+    fbp_content content;
     int kept, begin, end;
-    int waits; /* for the gradients of parameters that are yet to be formed from it */
+    int waits;        /* for the gradients of parameters that are yet to be formed from it */
+    int pause, again; /* after the one and before the other step its room is free */
 } fbp_buffer;
 
 typedef struct {
@@ -100,6 +108,7 @@ typedef struct {
      * the weights phase. */
     int n_turns, *turn_of;                 /* (n_nodes) */
     int64_t tile_elements, batch_elements; /* of one sample, in all buffers of a kind */
+    int64_t stored_elements;               /* likewise, of numbers of 16 bits */
     int64_t common_elements;
 } fbp_schedule;
 
@@ -112,6 +121,8 @@ void fbp_schedule_free(fbp_schedule *schedule);
 /* The first step of making one, and the last: buffers share room where their times do not meet, and
  * spots. */
 fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph);
+/* Between them, in a mixed plan: what is kept is stored in 16 bits, by further steps. */
+fbp_status fbp_schedule_store(fbp_schedule *schedule, const fbp_graph *graph);
 void fbp_schedule_place(fbp_schedule *schedule, const fbp_graph *graph, int training);
 /* The buffer of a value as node n finds it when it runs again and back. */
 int fbp_back_at(const fbp_schedule *schedule, const fbp_graph *graph, int n, int v);

@@ -90,11 +90,10 @@ static void form_part(fbp_lane *lane, int s, const division *d, int64_t part, ch
     int64_t whole = on ? fbp_batch_whole(batch) : batch->rows, before = on ? batch->before : 0;
     int64_t first = whole * block / d->blocks - before;
     int64_t stop = whole * (block + 1) / d->blocks - before;
-    lane->row = first > 0 ? first : 0;
-    lane->rows = (stop < batch->rows ? stop : batch->rows) - lane->row;
-    if (lane->rows <= 0) return; /* it is of other batches */
-    fbp_call *call = fbp_lane_backward(lane, step->index);
-    fbp_node_ops(node)->backward_shared(node, call, step->from, begin, end, first < 0, to);
+    fbp_range rows = {first > 0 ? first : 0, stop < batch->rows ? stop : batch->rows};
+    fbp_range of = {begin, end};
+    if (rows.begin >= rows.end) return; /* it is of other batches */
+    fbp_sum_over_rows(lane, step->index, step->from, rows, of, first < 0, to);
 }
 
 static void add_up(fbp_lane *lane, const fbp_step *step, const division *d, char *parts) {

@@ -59,7 +59,8 @@ static int needs_norms(const fbp_training *training) {
 static int keeps_gradient(const fbp_training *training) {
     const fbp_training_spec *spec = &training->spec;
     int turns = training->pass.plan->training.n_turns;
-    return spec->clip_norm > 0.0 || needs_norms(training) || spec->accumulate > 1 || turns > 0;
+    return spec->clip_norm > 0.0 || needs_norms(training) || spec->accumulate > 1 || turns > 0 ||
+           fbp_may_skip(training);
 }
 
 /* Sorts parameters into groups, of which there are as many as parameters at most. */
@@ -192,8 +193,16 @@ static void count_values(const fbp_plan *plan, int64_t batch, fbp_memory *memory
         end = end_of_values(plan, at);
         values += end - at;
     }
-    memory->activations = batch * values * size;
-    memory->deltas = batch * (schedule->batch_elements - values) * size;
+    int64_t deltas = (schedule->batch_elements - values) * size;
+    values *= size;
+    for (int b = 0; b < schedule->n_buffers; b++) {
+        const fbp_buffer *buffer = &schedule->buffers[b];
+        if (buffer->store < 0) continue;
+        int64_t bytes = buffer->elements * (int64_t)sizeof(uint16_t);
+        *(is_of_values(plan, b) ? &values : &deltas) += bytes;
+    }
+    memory->activations = batch * values;
+    memory->deltas = batch * deltas;
 }
 
 fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, int64_t n_samples) {
@@ -202,6 +211,8 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, 
     fbp_carver copies = {NULL, 0};
     fbp_weights_carve(plan, NULL, NULL, FBP_FOR_TRAINING, &copies);
     memory.weight_copies = (int64_t)copies.used;
+    if (plan->half != NULL)
+        memory.weight_copies += (int64_t)fbp_carved_bytes(plan->graph.n_params, sizeof(float));
     count_values(plan, spec->batch, &memory);
     fbp_training training = {.spec = *spec, .n_samples = n_samples};
     if (spec->rule != NULL) training.rule = fbp_variant_find(plan->variant, FBP_RULE, spec->rule);

@@ -35,6 +35,11 @@ struct fbp_training {
     fbp_status status;
 };
 
+/* Whether a step may turn out to be none: then gradients are kept until the norm of all is known. */
+static inline int fbp_may_skip(const fbp_training *training) {
+    return fbp_scales_losses(training->pass.plan);
+}
+
 /* Samples of a step that is not the last of an epoch. */
 int64_t fbp_samples_of_step(const fbp_training *training);
 /* The batch that is run when so many samples of a step have been. */
@@ -53,6 +58,7 @@ static inline fbp_batch fbp_part_of_step(const fbp_training *training, const fbp
 typedef struct {
     double weight;   /* the sum of the batch's weights */
     int measured;    /* the norm of the gradient is wanted */
+    int doublings;   /* of the losses' gradients: undone before anything else */
     double *scalars; /* (n_groups, FBP_MAX_SCALARS) */
 } fbp_update;
 

@@ -57,9 +57,10 @@ double fbp_training_squares(const fbp_training *training) {
 
 /* ---- the update of a tile ---- */
 
-/* The packed copies of a tile's parameters, in every node that keeps some. */
+/* The copies of a tile's parameters, the packed ones in every node that keeps some. */
 static void renew_copies(const fbp_training *training, const fbp_tile *tile) {
     const fbp_plan *plan = training->pass.plan;
+    if (plan->half != NULL) fbp_round_weights(&training->pass, tile->offset, tile->cost);
     for (int u = plan->first_use[tile->parameter]; u < plan->first_use[tile->parameter + 1]; u++) {
         const fbp_use *use = &plan->uses[u];
         const fbp_node *node = &plan->graph.nodes[use->node];
@@ -114,13 +115,15 @@ void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t
     const fbp_plan *plan = training->pass.plan;
     const fbp_training_spec *spec = &training->spec;
     const fbp_tile *tile = &plan->tiles[t];
+    if (update->doublings > 0)
+        plan->vector->multiply(tile->cost, ldexp(1.0, -update->doublings), g);
     double penalty = spec->problem.alpha / update->weight * decay_factor(training, tile->parameter);
     if (penalty != 0.0)
         plan->vector->add_scaled(tile->weights, penalty,
                                  fbp_at(plan, training->params, tile->offset), g);
     if (update->measured) training->gradient_squares[t] = plan->vector->sum_squares(tile->cost, g);
     if (spec->clip_value > 0.0) plan->vector->clip_value(tile->cost, spec->clip_value, g);
-    if (spec->clip_norm > 0.0)
+    if (spec->clip_norm > 0.0 || fbp_may_skip(training))
         keep(training, tile, g);
     else
         apply_rule(training, update, t, g);
@@ -143,12 +146,13 @@ double fbp_training_gradient_norm(const fbp_training *training) {
 
 /* ---- the third phase ---- */
 
-static void clip_tiles(fbp_training *training, const fbp_update *update, fbp_range tiles,
-                       double norm) {
+static void update_tiles(fbp_training *training, const fbp_update *update, fbp_range tiles,
+                         double norm) {
     const fbp_plan *plan = training->pass.plan;
     for (int64_t t = tiles.begin; t < tiles.end; t++) {
         void *g = fbp_at(plan, training->gradient, plan->tiles[t].offset);
-        plan->vector->clip_norm(plan->tiles[t].cost, norm, training->spec.clip_norm, g);
+        if (training->spec.clip_norm > 0.0)
+            plan->vector->clip_norm(plan->tiles[t].cost, norm, training->spec.clip_norm, g);
         apply_rule(training, update, t, g);
     }
 }
@@ -191,8 +195,8 @@ static void advance_tiles(fbp_training *training, const fbp_update *update, fbp_
 
 void fbp_training_finish(fbp_training *training, const fbp_update *update, fbp_range tiles,
                          double norm, const fbp_team *team) {
-    if (training->spec.clip_norm > 0.0) {
-        clip_tiles(training, update, tiles, norm);
+    if (training->spec.clip_norm > 0.0 || fbp_may_skip(training)) {
+        update_tiles(training, update, tiles, norm);
         fbp_barrier(team);
     }
     if (training->rule->needs == FBP_NEEDS_TENSOR_NORMS) {

@@ -123,14 +123,11 @@ static void form(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *t
     const fbp_node *node = &pass->plan->graph.nodes[use->node];
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, batch, team);
-    lane.row = rows.begin;
-    lane.rows = rows.end - rows.begin;
-    if (node->alone) {
+    fbp_range of = {tile->begin, tile->end};
+    if (node->alone)
         take(&lane, tile, use, add, g);
-        return;
-    }
-    fbp_call *call = fbp_lane_backward(&lane, use->node);
-    fbp_node_ops(node)->backward_shared(node, call, use->input, tile->begin, tile->end, add, g);
+    else
+        fbp_sum_over_rows(&lane, use->node, use->input, rows, of, add, g);
 }
 
 void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,

@@ -73,7 +73,7 @@ static void full_thread(void *context, const fbp_team *team) {
     const fbp_plan *plan = pass->plan;
     int64_t n = fbp_problem_rows(call->problem);
     fbp_range tiles = fbp_tiles_share(plan, team);
-    fbp_weights_pack(plan, pass->weights, team);
+    fbp_pass_begin(pass, team);
     fbp_barrier(team);
     for (int64_t first = 0; first < n; first += pass->batch) {
         int64_t rows = n - first < pass->batch ? n - first : pass->batch;
@@ -152,7 +152,7 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     fbp_scratch scratch;
     status = fbp_pool_carve(&plan->pool, full_carve, &call, &scratch);
     if (status != FBP_OK) return status;
-    fbp_weights_pack(plan, call.pass.weights, &fbp_alone);
+    fbp_pass_begin(&call.pass, &fbp_alone);
     for (int64_t first = 0; first < n && !fbp_callback_failed(&call.pass); first += call.rows) {
         int64_t rows = n - first < call.rows ? n - first : call.rows;
         fbp_batch batch = {.problem = problem,

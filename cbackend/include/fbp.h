@@ -33,6 +33,9 @@ const char *fbp_message(void);
 /* ---- the table ---- */
 
 typedef enum { FBP_F32 = 0, FBP_F64 = 1 } fbp_dtype;
+/* In training of float32 what is kept for a whole batch, and the copies of weights that products
+ * read, may be rounded to 16 bits: "mixed precision". Weights and arithmetic stay float32. */
+typedef enum { FBP_FULL = 0, FBP_BF16, FBP_FP16 } fbp_precision;
 /* A function is elementwise, as an activation is, but nothing to put between layers. */
 typedef enum { FBP_OP = 0, FBP_ACTIVATION, FBP_LOSS, FBP_RULE, FBP_FUNCTION } fbp_kind;
 typedef enum { FBP_READS_NOTHING = 0, FBP_READS_INPUT, FBP_READS_OUTPUT } fbp_reads;
@@ -101,6 +104,9 @@ fbp_status fbp_rule_run(const fbp_row *row, fbp_dtype dtype, const double *attrs
 fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x,
                               void *out);
 const char *fbp_elementary_name(int index); /* NULL past the last */
+/* n numbers rounded to 16 bits of a precision other than full, as bits; and back. */
+void fbp_narrow(fbp_precision precision, int64_t n, float *x, uint16_t *out); /* x is rounded too */
+void fbp_widen(fbp_precision precision, int64_t n, const uint16_t *bits, float *out);
 
 /* ---- nodes: ops on arrays, one at a time ---- */
 
@@ -333,6 +339,7 @@ typedef struct {
  * a sample axis, which their shapes do not count; an input of FBP_SPARSE has one dimension. */
 typedef struct {
     fbp_dtype dtype;
+    fbp_precision precision; /* of training; of float64 only full */
     int n_inputs, n_parameters, n_constants, n_nodes, n_losses, n_outputs, n_running;
     const fbp_shape *inputs;
     const fbp_parameter_spec *parameters; /* in the order of the flat buffer */
@@ -366,6 +373,7 @@ typedef struct {
     int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses, n_outputs;
     const int *outputs; /* values */
     fbp_dtype dtype;
+    fbp_precision precision;
     int uses_blas; /* in training: the caller limits BLAS to one thread meanwhile */
 } fbp_plan_info;
 fbp_plan_info fbp_plan_describe(const fbp_plan *plan);
@@ -535,6 +543,9 @@ fbp_status fbp_training_create(fbp_plan *plan, const fbp_training_spec *spec, vo
                                void *const *states, fbp_training **training);
 void fbp_training_destroy(fbp_training *training);
 
+/* As in torch.amp.GradScaler; Micikevicius et al. 2018, arXiv:1710.03740. */
+enum { FBP_FIRST_DOUBLINGS = 16, FBP_MOST_DOUBLINGS = 24, FBP_GOOD_STEPS = 2000 };
+
 typedef struct {
     int64_t first_epoch; /* number of the first epoch, which its order of samples depends on */
     int64_t n_epochs;
@@ -545,6 +556,12 @@ typedef struct {
     double *gradient_norms; /* likewise: of the gradient with the penalty's, before it is clipped */
     fbp_poll_fn poll;       /* may be NULL */
     void *poll_context;
+    /* In FBP_FP16 the losses' gradients are multiplied by 2 to the power of `doublings`, in steps so
+     * far: FBP_FIRST_DOUBLINGS at first. A step whose gradient is not finite is skipped, and halves
+     * that; FBP_GOOD_STEPS in a row without double it. Brought up to date by whole epochs. */
+    int doublings;
+    int64_t good_steps; /* since the last change or skipped step */
+    int64_t skipped_steps;
     int64_t step;        /* updates made before; on return also those made here */
     int64_t epochs_done; /* whole epochs made here */
 } fbp_run;

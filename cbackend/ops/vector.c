@@ -39,6 +39,12 @@ static void FN(clip_value)(int64_t n, double most_, void *x_) {
     for (int64_t i = 0; i < n; i++) x[i] = FBP_CLIP(x[i], most);
 }
 
+static void FN(multiply)(int64_t n, double factor_, void *x_) {
+    const real factor = (real)factor_;
+    real *x = x_;
+    for (int64_t i = 0; i < n; i++) x[i] *= factor;
+}
+
 static double FN(sum_squares)(int64_t n, const void *x_) {
     const real *x = x_;
     double lanes[FBP_LANES] = {0};
@@ -147,10 +153,11 @@ static void FN(csr_multiply_transposed)(int64_t rows, int64_t n, int64_t cols, c
     }
 }
 
-static const fbp_vector_kernels FN(kernels) = {
-    FN(add_scaled),    FN(clip_norm),    FN(clip_value),
-    FN(sum_squares),   FN(weighted_sum), FN(first_not_finite),
-    FN(gather),        FN(csr_multiply), FN(csr_multiply_transposed),
-    FN(set_bias_input)};
+static const fbp_vector_kernels FN(kernels) = {FN(add_scaled),       FN(clip_norm),
+                                               FN(clip_value),       FN(multiply),
+                                               FN(sum_squares),      FN(weighted_sum),
+                                               FN(first_not_finite), FN(gather),
+                                               FN(csr_multiply),     FN(csr_multiply_transposed),
+                                               FN(set_bias_input)};
 
 #endif

@@ -1,6 +1,7 @@
 """The compiled engine: the C core behind typed Python calls. It names no row of the table."""
 
 from fastbp._core._core import (
+    FIRST_SCALING,
     Node,
     Plan,
     Training,
@@ -15,15 +16,18 @@ from fastbp._core._core import (
     loss,
     loss_tangent,
     max_threads,
+    narrow,
     normal,
     permutation,
     set_isa,
     table,
     uniform,
     update,
+    widen,
 )
 
 __all__ = [
+    "FIRST_SCALING",
     "Node",
     "Plan",
     "Training",
@@ -38,10 +42,12 @@ __all__ = [
     "loss",
     "loss_tangent",
     "max_threads",
+    "narrow",
     "normal",
     "permutation",
     "set_isa",
     "table",
     "uniform",
     "update",
+    "widen",
 ]

@@ -31,6 +31,8 @@ def update(
     attrs: Attributes = None,
 ) -> None: ...
 def elementary(name: str, x: Array) -> Array: ...
+def narrow(x: Any, precision: str) -> NDArray[np.uint16]: ...
+def widen(bits: Any, precision: str) -> NDArray[np.float32]: ...
 def permutation(seed: int, epoch: int, n: int) -> NDArray[np.uint32]: ...
 def uniform(seed: int, stream: int, n: int, low: float, high: float, dtype: DTypeLike) -> Array: ...
 def normal(seed: int, stream: int, n: int, dtype: DTypeLike) -> Array: ...
@@ -103,6 +105,7 @@ class Plan:
     n_outputs: int
     n_params: int
     dtype: np.dtype[Any]
+    precision: str
     sparse: bool
     uses_blas: bool
     tensors: tuple[dict[str, Any], ...]
@@ -185,6 +188,8 @@ class Frozen:
     def __init__(self, plan: Plan, params: Array) -> None: ...
     def predict(self, X: Any, *, raw: bool = False, n_threads: int = 1) -> Array: ...
 
+FIRST_SCALING: tuple[int, int, int]
+
 class Training:
     progress: dict[str, Any]
     def __init__(
@@ -215,6 +220,7 @@ class Training:
         *,
         first_epoch: int = 0,
         step: int = 0,
+        scaling: tuple[int, int, int] = ...,
         step_losses: Array | None = None,
         gradient_norms: Array | None = None,
     ) -> dict[str, Any]: ...

@@ -8,7 +8,7 @@ file."""
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport isnan
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 cimport numpy as cnp
@@ -38,6 +38,8 @@ AXES = {FBP_AXIS_NONE: "none", FBP_AXIS_DATA: "data", FBP_AXIS_SPANNED: "spanned
 READS = {FBP_READS_NOTHING: "nothing", FBP_READS_INPUT: "input", FBP_READS_OUTPUT: "output"}
 PRODUCTS = {FBP_PACKED: "packed", FBP_IN_PARTS: "in parts", FBP_BLAS: "blas"}
 NEEDS = {FBP_NEEDS_NOTHING: "nothing", FBP_NEEDS_TENSOR_NORMS: "norms of tensors"}
+FIRST_SCALING = (FBP_FIRST_DOUBLINGS, 0, 0)
+PRECISIONS = {"full": FBP_FULL, "bf16": FBP_BF16, "fp16": FBP_FP16}
 TARGETS = {
     FBP_TARGET_REAL: "real",
     FBP_TARGET_NONNEGATIVE: "nonnegative",
@@ -473,6 +475,45 @@ def elementary(str name, x):
     return out
 
 
+cdef fbp_precision _precision(object name) except *:
+    """A precision by its name."""
+    if name not in PRECISIONS:
+        raise ValueError(f"precision: found {name!r}, wanted one of {[*PRECISIONS]}")
+    return <fbp_precision><int>PRECISIONS[name]
+
+
+cdef fbp_precision _of_16_bits(object name) except *:
+    if name == "full":
+        raise ValueError("precision: found 'full', wanted one of 16 bits")
+    return _precision(name)
+
+
+def narrow(x, str precision):
+    """float32 numbers rounded to 16 bits, as bits (uint16)."""
+    cdef fbp_precision code = _of_16_bits(precision)
+    x = np.array(x, np.float32, order="C")  # a copy: the engine rounds it as well
+    out = np.empty(x.shape, np.uint16)
+    cdef int64_t n = x.size
+    cdef float *source = <float *>_data(x)
+    cdef uint16_t *to = <uint16_t *>_data(out)
+    with nogil:
+        fbp_narrow(code, n, source, to)
+    return out
+
+
+def widen(bits, str precision):
+    """What `narrow` gave, as float32."""
+    cdef fbp_precision code = _of_16_bits(precision)
+    bits = np.ascontiguousarray(bits, np.uint16)
+    out = np.empty(bits.shape, np.float32)
+    cdef int64_t n = bits.size
+    cdef uint16_t *source = <uint16_t *>_data(bits)
+    cdef float *to = <float *>_data(out)
+    with nogil:
+        fbp_widen(code, n, source, to)
+    return out
+
+
 # ---- nodes ----
 
 cdef const fbp_row *_op_row(str name) except NULL:
@@ -901,7 +942,7 @@ cdef class Plan:
     cdef fbp_plan *plan
     cdef int n_graph_inputs, n_losses
     cdef readonly int64_t n_inputs, n_outputs, n_params
-    cdef readonly object dtype, sparse, uses_blas, tensors, layers, loss, target
+    cdef readonly object dtype, precision, sparse, uses_blas, tensors, layers, loss, target
     cdef readonly tuple nodes, values, parameters, losses, outputs
     cdef tuple callbacks
     cdef readonly tuple input_shapes, input_dtypes, output_shapes, target_forms
@@ -922,6 +963,7 @@ cdef class Plan:
     cdef object _describe(self):
         cdef fbp_plan_info info = fbp_plan_describe(self.plan)
         self.n_params, self.uses_blas = info.n_params, bool(info.uses_blas)
+        self.precision = {code: name for name, code in PRECISIONS.items()}[info.precision]
         self.n_graph_inputs, self.n_losses = info.n_inputs, info.n_losses
         self.nodes = tuple(_node_dict(self.plan, n) for n in range(info.n_nodes))
         self.values = tuple(_value_dict(self.plan, v) for v in range(info.n_values))
@@ -1265,6 +1307,7 @@ cdef class _GraphSpec:
         memset(&self.spec, 0, sizeof(fbp_graph_spec))
         self.kept = []
         self.spec.dtype = <fbp_dtype>dtype
+        self.spec.precision = _precision(graph.get("precision", "full"))
         self._inputs(graph["inputs"])
         self._parameters(graph["parameters"])
         self._constants(graph.get("constants", ()))
@@ -1366,9 +1409,9 @@ cdef fbp_plan *_graph_plan(object graph, fbp_dtype dtype) except NULL:
     """A plan of a dictionary with `inputs` (pairs of shape, without samples, and content),
     `parameters` (dictionaries with shape, frozen, penalised), `constants` (arrays), `nodes` (op,
     attributes, numbers of the values read), `losses` (name, attrs, value, factor), `outputs`
-    (values), `running` (parameter, value, momentum) and `checkpoints` (of each node the number of
-    the part that it is of, which runs again in backward, or 0). Values are numbered in that order,
-    results of nodes last.
+    (values), `running` (parameter, value, momentum), `checkpoints` (of each node the number of the part
+    that it is of, which runs again in backward, or 0) and `precision`. Values are numbered in that
+    order, results of nodes last.
 
     In place of an op's name may stand an object that computes: `name`; `results`, their shapes, without
     samples; `batched`, whether they are of samples, as they are if any input is; `forward(arrays, wanted)`,
@@ -1500,8 +1543,8 @@ cdef class Training:
     parameter is multiplied by the one, alpha and the rule's weight decay by the other. alpha counts for
     parameters that are penalised alone, whatever their factor. Ones give the bits of None.
 
-    `progress` is what the last `run` came to: "epochs" made whole, their "losses", the "step" reached,
-    and whether Ctrl-C "interrupted" it."""
+    `progress` is what the last `run` came to: "epochs" made whole, their "losses", the "step" reached, the
+    "scaling" of losses, and whether Ctrl-C "interrupted" it."""
 
     cdef fbp_training *training
     cdef fbp_samples samples[FBP_MAX_INPUTS]
@@ -1551,7 +1594,7 @@ cdef class Training:
     def __reduce__(self):
         raise TypeError("a Training belongs to this process and cannot be pickled")
 
-    def run(self, rates, *, first_epoch=0, step=0, step_losses=None, gradient_norms=None):
+    def run(self, rates, *, first_epoch=0, step=0, scaling=FIRST_SCALING, step_losses=None, gradient_norms=None):
         """Runs len(rates) whole epochs; returns `progress`.
 
         rates (n_epochs,) holds the learning rate of each epoch; (n_epochs, steps of an epoch) that of
@@ -1560,7 +1603,10 @@ cdef class Training:
 
         step_losses and gradient_norms, (n_epochs * steps of an epoch,), receive the loss of each step,
         and the L2 norm of its gradient: of all that is trained, with the penalty's part, before it is
-        clipped. A step without weight has 0 in both."""
+        clipped. A step without weight has 0 in both.
+
+        In precision "fp16" `scaling` is what `progress` told of the run before: the loss is multiplied by 2
+        to the power of the first of it; good steps in a row, and skipped ones, are the others."""
         rates = np.ascontiguousarray(rates, np.float64)
         if rates.ndim not in (1, 2):
             raise ValueError(f"rates: found shape {rates.shape}, wanted (n_epochs,) or "
@@ -1572,6 +1618,7 @@ cdef class Training:
         memset(&call, 0, sizeof(call))
         call.first_epoch = _whole(first_epoch, "first_epoch", 0)
         call.n_epochs, call.step = losses.size, _whole(step, "step", 0)
+        call.doublings, call.good_steps, call.skipped_steps = scaling
         call.rates = <const double *>_data(rates)
         call.rates_per_epoch = 1 if rates.ndim == 1 else rates.shape[1]
         call.losses = <double *>_data(losses)
@@ -1596,6 +1643,7 @@ cdef class Training:
                     "epochs": call.epochs_done,
                     "losses": losses[:call.epochs_done],
                     "step": call.step,
+                    "scaling": (call.doublings, call.good_steps, call.skipped_steps),
                     "interrupted": False,
                 }
         finally:

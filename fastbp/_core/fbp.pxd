@@ -1,5 +1,5 @@
 # The public header of the C core, as Cython sees it. Declarations only, in the header's order.
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fbp.h" nogil:
     ctypedef enum fbp_status:
@@ -16,6 +16,10 @@ cdef extern from "fbp.h" nogil:
     ctypedef enum fbp_dtype:
         FBP_F32
         FBP_F64
+    ctypedef enum fbp_precision:
+        FBP_FULL
+        FBP_BF16
+        FBP_FP16
     ctypedef enum fbp_kind:
         FBP_OP
         FBP_ACTIVATION
@@ -82,6 +86,8 @@ cdef extern from "fbp.h" nogil:
                             int64_t step, int64_t n, const void *g, void *w, void **states)
     fbp_status fbp_elementary_run(const char *name, fbp_dtype dtype, int64_t n, const void *x, void *out)
     const char *fbp_elementary_name(int index)
+    void fbp_narrow(fbp_precision precision, int64_t n, float *x, uint16_t *out)
+    void fbp_widen(fbp_precision precision, int64_t n, const uint16_t *bits, float *out)
 
     enum: FBP_MAX_DIMS
     enum: FBP_MAX_INPUTS
@@ -245,6 +251,7 @@ cdef extern from "fbp.h" nogil:
 
     ctypedef struct fbp_graph_spec:
         fbp_dtype dtype
+        fbp_precision precision
         int n_inputs, n_parameters, n_constants, n_nodes, n_losses, n_outputs, n_running
         const fbp_shape *inputs
         const fbp_parameter_spec *parameters
@@ -273,6 +280,7 @@ cdef extern from "fbp.h" nogil:
         int n_inputs, n_parameters, n_constants, n_nodes, n_values, n_losses, n_outputs
         const int *outputs
         fbp_dtype dtype
+        fbp_precision precision
         int uses_blas
     fbp_plan_info fbp_plan_describe(const fbp_plan *plan)
 
@@ -379,6 +387,8 @@ cdef extern from "fbp.h" nogil:
                                    void **states, fbp_training **training)
     void fbp_training_destroy(fbp_training *training)
 
+    enum: FBP_FIRST_DOUBLINGS
+
     ctypedef struct fbp_run:
         int64_t first_epoch
         int64_t n_epochs
@@ -389,6 +399,8 @@ cdef extern from "fbp.h" nogil:
         double *gradient_norms
         fbp_poll_fn poll
         void *poll_context
+        int doublings
+        int64_t good_steps, skipped_steps
         int64_t step
         int64_t epochs_done
 

@@ -70,6 +70,8 @@ class BuiltNetwork:
         Numbers that the loss wants of each sample.
     traced : Tracing, default=None
         The run that has just built the module.
+    precision : {"full", "bf16", "fp16"}, default="full"
+        Of training; see `fastbp.fit`.
     """
 
     def __init__(
@@ -79,8 +81,9 @@ class BuiltNetwork:
         mask_value: float | None,
         n_outputs: int,
         traced: Tracing | None = None,
+        precision: str = "full",
     ) -> None:
-        self.module, self.loss = module, loss
+        self.module, self.loss, self.precision = module, loss, precision
         self.home = module._built()
         self._mask_value, self.n_outputs, self._traced = mask_value, n_outputs, traced
         self._compiled: dict[bool, Plan] = {}
@@ -95,7 +98,8 @@ class BuiltNetwork:
         """The network compiled, for dense or for CSR inputs."""
         name, attributes = self.loss
         loss: Loss = loss_of(name).set_params(**attributes)
-        plan = Plan(self.module, {"": (loss, 1.0)}, self._inputs(sparse), self._traced)
+        losses = {"": (loss, 1.0)}
+        plan = Plan(self.module, losses, self._inputs(sparse), self._traced, self.precision)
         self._traced = None  # the module may change from now on
         shapes = dict(zip(plan.outputs, plan.core.output_shapes, strict=True))
         if shapes != {"": (self.n_outputs,)}:

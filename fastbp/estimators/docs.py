@@ -218,13 +218,18 @@ mask_value : float or None, default=None
     input `mask` (n_samples, length), which is 0 at positions that hold nothing but this value, and
     1 elsewhere.
 
+precision : {{'full', 'bf16', 'fp16'}}, default='full'
+    What training stores of a batch: numbers of `dtype`, or of 16 bits, for less memory; see
+    `fastbp.fit`. Predictions do not depend on it.
+
 <verbose>
 
 <n_threads>
 
 dtype : {{'float32', 'float64'}} or None, default=None
     Of the weights and of all arithmetic. None takes that of a network that has values; else float64
-    where X has it, so that no digits are lost, and float32 where it does not.
+    where X has it, so that no digits are lost, and float32 where it does not, or where `precision`
+    is not 'full'.
 
 <history>
 """
@@ -233,6 +238,9 @@ NETWORK_ATTRIBUTES = """\
 module_ : Module
     The network that was trained, built. Its parameters may be edited; that takes effect at the next
     call.
+
+skipped_steps_ : int
+    Steps so far that changed nothing, since with ``precision='fp16'`` a gradient was not finite.
 
 <loss_>
 

@@ -74,6 +74,7 @@ class BaseNetwork(BaseTrained):
         validation_fraction: float = 0.1,
         warm_start: bool = False,
         mask_value: float | None = None,
+        precision: str = "full",
         verbose: bool | int = False,
         n_threads: int | None = None,
         dtype: Any = None,
@@ -103,6 +104,7 @@ class BaseNetwork(BaseTrained):
         self.validation_fraction = validation_fraction
         self.warm_start = warm_start
         self.mask_value = mask_value
+        self.precision = precision
         self.verbose = verbose
         self.n_threads = n_threads
         self.dtype = dtype
@@ -140,6 +142,8 @@ class BaseNetwork(BaseTrained):
             dtype = preparation.wanted_dtype(self, fresh)
         if dtype is None and isinstance(self.network, Module) and self.network._home is not None:
             dtype = self.network._home.flat.dtype
+        elif dtype is None and self.precision != "full":
+            dtype = np.dtype(np.float32)
         X, y = inputs.training_arrays(
             self, X, y, dtype=dtype, reset=fresh, y_numeric=self._y_numeric
         )
@@ -186,7 +190,9 @@ class BaseNetwork(BaseTrained):
     ) -> Start:
         # Plans anew at each call: which parameters are frozen may have changed.
         loss = target.loss, self._loss_attributes()
-        network = BuiltNetwork(module, loss, self.mask_value, target.n_outputs, traced)
+        network = BuiltNetwork(
+            module, loss, self.mask_value, target.n_outputs, traced, self.precision
+        )
         return network.start(scipy.sparse.issparse(X))
 
     def _gradient_problem(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[Any, ...]:
@@ -236,6 +242,11 @@ class BaseNetwork(BaseTrained):
         if self._by_lbfgs:
             raise AttributeError("partial_fit takes an update rule; found optimizer='lbfgs'.")
         return True
+
+    @property
+    def skipped_steps_(self) -> int:
+        """Steps that changed nothing, since in precision "fp16" a gradient was not finite."""
+        return self._training_state.scaling[2]
 
 
 @documented

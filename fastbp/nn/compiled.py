@@ -49,6 +49,7 @@ class Plan:
         losses: Mapping[str, tuple[Loss, float]],
         inputs: Mapping[str, Input] | Input | None = None,
         traced: Tracing | None = None,
+        precision: str = "full",
     ) -> None:
         home = module._built()
         # Others than those that it was built for, where samples come in another form.
@@ -113,6 +114,12 @@ class Plan:
                 for name, (loss, weight) in losses.items()
             ],
         )
+        if precision != "full" and home.flat.dtype != np.float32:
+            raise ValueError(
+                f"precision: found {precision!r} for a network of {home.flat.dtype}, wanted 'full',"
+                " or a network of float32"
+            )
+        graph["precision"] = precision
         self.core = _core.Plan(graph=graph, dtype=home.flat.dtype)
 
     # ---- looking at it ----
@@ -336,7 +343,7 @@ def losses_of(loss: Any) -> dict[str, tuple[Loss, float]]:
     return found
 
 
-def compile(module: Module, loss: Any = None) -> Plan:
+def compile(module: Module, loss: Any = None, *, precision: str = "full") -> Plan:
     """Trace a built module once, with any number of samples, and compile it.
 
     Parameters
@@ -347,6 +354,8 @@ def compile(module: Module, loss: Any = None) -> Plan:
         What training is to lower: a Loss, or the name of its row. Where the module has several
         outputs, a dict by their names of losses, or of pairs (loss, weight). None: the plan
         predicts only.
+    precision : {"full", "bf16", "fp16"}, default="full"
+        Of training a network of float32; see `fit`. Predictions do not depend on it.
 
     Returns
     -------
@@ -355,7 +364,8 @@ def compile(module: Module, loss: Any = None) -> Plan:
     Raises
     ------
     ValueError
-        The loss does not fit the output, or nothing is there to train.
+        The loss does not fit the output, nothing is there to train, or the precision is none or
+        not for this network.
 
     Examples
     --------
@@ -365,4 +375,4 @@ def compile(module: Module, loss: Any = None) -> Plan:
     >>> plan.parameters
     ('0.weight', '0.bias', '2.weight', '2.bias')
     """
-    return Plan(module, losses_of(loss))
+    return Plan(module, losses_of(loss), precision=precision)

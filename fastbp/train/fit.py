@@ -42,13 +42,20 @@ class FitResult:
         it, its first); where samples were held out "validation_loss"; where asked for "step_loss"
         and "step_gradient_norm", before it is clipped.
     n_epochs, n_steps : int
-        How many were made, by this call and those that it resumed.
+        How many were made, by this call and those that it resumed, skipped steps among them.
+    skipped_steps : int
+        Of those, the steps that changed nothing, since in precision "fp16" a gradient was not
+        finite.
+    loss_scale : float
+        What "fp16" multiplies the loss by in the next step; 1 in other precisions.
     """
 
     plan: Plan
     history: dict[str, list[float]]
     n_epochs: int
     n_steps: int
+    skipped_steps: int
+    loss_scale: float
     _state: TrainingState = field(repr=False)
 
 
@@ -79,6 +86,7 @@ def fit(
     validation_fraction: float = 0.1,
     n_iter_no_change: float = 10,
     tol: float = 1e-4,
+    precision: str = "full",
     n_threads: int | None = None,
     verbose: bool = False,
     history: str = "epoch",
@@ -156,6 +164,19 @@ def fit(
         With `early_stopping`, the epochs without improvement that are borne.
     tol : float, default=1e-4
         With `early_stopping`, the least fall of the loss that is an improvement.
+    precision : {"full", "bf16", "fp16"}, default="full"
+        Of a network of float32, for less memory: what training keeps of a whole batch for the
+        gradients of parameters (inputs of layers, and gradients by their outputs) is rounded to 16
+        bits and stored so, and layers read copies of the parameters that are rounded alike. The
+        parameters themselves, the optimiser, sums and all arithmetic stay float32 (Micikevicius et
+        al. 2018, arXiv:1710.03740). "bf16", bfloat16, has the range of float32 and 8 significant
+        binary digits. "fp16", float16, has 11, from 2**-24 to 65504: the loss is multiplied by a
+        power of two, at first 2**16, and gradients of parameters are divided by it. A step with
+        one that is not finite is skipped: nothing changes but the running moments of
+        normalisation, and the factor is halved; 2000 good steps in a row double it, up to 2**24
+        (all else as `torch.amp.GradScaler`). Skipped steps have their place in schedules and
+        histories. What is read where all threads meet, as by normalisation over the batch and in
+        networks with checkpoints, is kept in float32. Predictions are float32's.
     n_threads : int, default=None
         None obeys the surroundings; see `MLPClassifier`. Results do not depend on it.
     verbose : bool, default=False
@@ -175,7 +196,8 @@ def fit(
     ValueError, TypeError
         An argument is not what it should be; the message names it.
     NonFiniteError
-        A loss or a parameter became infinite or NaN. The parameters are those of the last whole
+        A loss or a parameter became infinite or NaN, or in "fp16" the gradient, even without a
+        factor. The parameters are those of the last whole
         epoch, or of the best one with `early_stopping`.
     RuntimeError
         Another thread is training this network.
@@ -210,13 +232,14 @@ def fit(
             validation_data=(validation_data, None),
             early_stopping=(early_stopping, False),
             resume=(resume, None),
+            precision=(precision, "full"),
         )
     rule = rule_of("sgd" if by_lbfgs else optimizer, optimizer_params, alpha)
     rates = rates_of(schedule, float(learning_rate_init), scored=False)
     if module._home is None:
         module.build(_described(X), seed=seed or 0)
     home = module._built()
-    plan = compile(module, loss)
+    plan = compile(module, loss, precision=precision)
     if not plan.losses:
         raise ValueError("loss: found none, wanted what training is to lower")
     with locking.exclusively(home, f"{type(module).__name__} network"):
@@ -262,7 +285,7 @@ def fit(
             stochastic.train(problem._replace(alpha=rule.alpha), settings, state, validation)
         finally:
             home.note_change()
-    return FitResult(plan, state.history, state.epoch, state.batches, state)
+    return _result(plan, state, state.epoch, state.batches)
 
 
 def _minimised(
@@ -288,7 +311,13 @@ def _minimised(
         )
     finally:
         home.note_change()
-    return FitResult(plan, state.history, n, n, state)
+    return _result(plan, state, n, n)
+
+
+def _result(plan: Plan, state: TrainingState, n_epochs: int, n_steps: int) -> FitResult:
+    doublings, _, skipped = state.scaling
+    scale = 2.0**doublings if plan.core.precision == "fp16" else 1.0
+    return FitResult(plan, state.history, n_epochs, n_steps, skipped, scale, state)
 
 
 def _described(X: Any) -> Any:

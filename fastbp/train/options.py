@@ -144,6 +144,7 @@ OPTIONS = {
     "n_threads": _either(_integer(1), None),
     "dtype": Option("float32, float64 (a name or a NumPy dtype) or None", _is_dtype),
     "history": _one_of("epoch", "step"),
+    "precision": _one_of("full", "bf16", "fp16"),
 }
 """The rule of each parameter, whoever has it. Those of losses, optimisers and rows' own parameters
 need the table: see `estimators.losses`, `rules` and `nn.rows.check_attributes`."""

@@ -111,6 +111,9 @@ class TrainingState:
         Batches of the epochs so far, which schedules depend on.
     step : int
         Updates made since the optimiser's vectors were zero.
+    scaling : tuple of int
+        In float16, how often the loss is doubled for the sake of its gradients, the good steps in
+        a row with that, and the steps that were skipped.
     rule : str
         The update rule that the vectors belong to.
     vectors : ndarray of shape (n_states, n_params) or None
@@ -140,6 +143,7 @@ class TrainingState:
     samples: int = 0
     batches: int = 0
     step: int = 0
+    scaling: tuple[int, int, int] = _core.FIRST_SCALING
     rule: str = ""
     vectors: Array | None = None
     rate: float = 0.0

@@ -178,6 +178,7 @@ class _Call:
                 rates,
                 first_epoch=state.epoch,
                 step=state.step,
+                scaling=state.scaling,
                 step_losses=None if steps is None else steps[0],
                 gradient_norms=None if steps is None else steps[1],
             )
@@ -186,7 +187,7 @@ class _Call:
             progress = self._training.progress
             if progress is not before:
                 self._book(progress["losses"].tolist(), rates, steps)
-                state.step = progress["step"]
+                state.step, state.scaling = progress["step"], progress["scaling"]
         return bool(progress["interrupted"])
 
     def _block(self) -> int:

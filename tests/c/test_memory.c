@@ -56,6 +56,49 @@ static fbp_status train(fbp_plan *plan, int64_t epochs) {
     return status;
 }
 
+/* A layer in mixed precision, whose schedule has further steps. */
+static fbp_status make_mixed(fbp_plan **plan) {
+    static const fbp_shape in = {.ndim = 1, .shape = {n_inputs}};
+    static const fbp_parameter_spec weights = {
+        .shape = {.ndim = 2, .shape = {n_inputs, n_outputs}}};
+    static const int read[] = {0, 1}, made[] = {2}, counts[1] = {0}, result = 3;
+    static const fbp_node_spec nodes[] = {
+        {.op = "linear", .counts = counts, .n_inputs = 2, .inputs = read},
+        {.op = "tanh", .counts = counts, .n_inputs = 1, .inputs = made}};
+    static const fbp_loss_spec loss = {.name = "squared_error", .value = 3, .factor = 1.0};
+    fbp_graph_spec spec = {.dtype = FBP_F32,
+                           .precision = FBP_FP16,
+                           .n_inputs = 1,
+                           .inputs = &in,
+                           .n_parameters = 1,
+                           .parameters = &weights,
+                           .n_nodes = 2,
+                           .nodes = nodes,
+                           .n_losses = 1,
+                           .losses = &loss,
+                           .n_outputs = 1,
+                           .outputs = &result};
+    return fbp_plan_of_graph(&spec, plan);
+}
+
+static fbp_status train_mixed(void) {
+    static float x_f32[n_samples * n_inputs], y_f32[n_samples * n_outputs];
+    float w[n_inputs * n_outputs] = {0.5f}, grad_f32[n_inputs * n_outputs];
+    const fbp_samples in = {.data = x_f32,
+                            .rows = n_samples,
+                            .cols = n_inputs,
+                            .row_stride = n_inputs,
+                            .col_stride = 1};
+    const void *const target[] = {y_f32};
+    fbp_problem all = {.x = &in, .target = target};
+    fbp_plan *plan = NULL;
+    double loss = 0.0;
+    fbp_status status = make_mixed(&plan);
+    if (status == FBP_OK) status = fbp_gradient(plan, w, &all, 1, NULL, NULL, &loss, grad_f32);
+    fbp_plan_destroy(plan);
+    return status;
+}
+
 /* Everything that a caller may ask of the core, in turn. */
 static fbp_status everything(void) {
     fbp_plan *plan = NULL;
@@ -65,6 +108,7 @@ static fbp_status everything(void) {
     const void *dx = x;
     fbp_status status = make_plan(&plan);
     if (status == FBP_OK) status = train(plan, 2);
+    if (status == FBP_OK) status = train_mixed();
     if (status == FBP_OK) status = fbp_predict(plan, params, &samples, 0, 2, NULL, NULL, &to);
     if (status == FBP_OK) status = fbp_gradient(plan, params, &problem, 2, NULL, NULL, &loss, grad);
     if (status == FBP_OK) status = fbp_hessian_product(plan, params, &problem, grad, grad);

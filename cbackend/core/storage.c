@@ -1,0 +1,89 @@
+/* Mixed precision while a call runs: what is stored of a batch in 16 bits, on its way out of a tile
+ * and back into one, and the compute copies of weights. Every number that is stored is rounded in
+ * the tile as well, so that all who read it, in the rows phase or in the weights phase, read the
+ * same. What is stored, and when, schedule_stores.c has decided; the rounding is a kernel's. */
+#include "core/pass.h"
+
+/* ---- weights ---- */
+
+void fbp_round_weights(const fbp_pass *pass, int64_t offset, int64_t n) {
+    float *to = fbp_at(pass->plan, pass->params, offset);
+    pass->plan->half->round(n, pass->masters + offset, to);
+}
+
+/* ---- tiles ---- */
+
+static float *in_tile(const fbp_lane *lane, const fbp_buffer *at) {
+    return (float *)(lane->tile + (size_t)at->offset * lane->tile_unit) +
+           lane->tile_row * at->stride;
+}
+
+static uint16_t *in_store(const fbp_lane *lane, const fbp_buffer *at) {
+    return lane->pass->stored + at->store * lane->pass->batch + lane->row * at->stride;
+}
+
+void fbp_store_tile(const fbp_lane *lane, int buffer) {
+    const fbp_buffer *at = &lane->pass->schedule->buffers[buffer];
+    lane->pass->plan->half->store(lane->rows * at->stride, in_tile(lane, at), in_store(lane, at));
+}
+
+void fbp_load_tile(const fbp_lane *lane, int buffer) {
+    if (buffer < 0) return;
+    const fbp_buffer *at = &lane->pass->schedule->buffers[buffer];
+    if (at->store < 0) return;
+    lane->pass->plan->half->load(lane->rows * at->stride, in_store(lane, at), in_tile(lane, at));
+}
+
+/* ---- sums over samples ---- */
+
+/* All that backward reads of node n. It was there all at once in the rows phase, so there is room
+ * for each in the tile, where its spot says. */
+static void load_operands(const fbp_lane *lane, int n) {
+    const fbp_graph *graph = &lane->pass->plan->graph;
+    const fbp_schedule *schedule = lane->pass->schedule;
+    const fbp_node *node = &graph->nodes[n];
+    for (int i = 0; i < node->n_in; i++) {
+        if (node->reads_in >> i & 1u) fbp_load_tile(lane, schedule->value_at[graph->inputs[n][i]]);
+        fbp_load_tile(lane, schedule->dx_at[n * FBP_MAX_INPUTS + i]);
+    }
+    for (int i = 0; i < node->n_out; i++) {
+        int v = graph->first_result[n] + i;
+        if (node->reads_out >> i & 1u) fbp_load_tile(lane, schedule->value_at[v]);
+        fbp_load_tile(lane, schedule->gradient_at[v]);
+    }
+    for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
+        fbp_load_tile(lane, schedule->kept_at[n * FBP_MAX_OUTPUTS + i]);
+}
+
+/* Samples of a part: a power of two that a tile holds, so that parts end at the same places of a
+ * step in whatever batches it is run. */
+static int64_t samples_of_part(const fbp_pass *pass) {
+    int64_t samples = 1;
+    while (2 * samples <= pass->tile && samples < 256) samples *= 2;
+    return samples;
+}
+
+static void sum(fbp_lane *lane, int n, int input, fbp_range rows, fbp_range of, int add, void *g) {
+    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
+    lane->row = rows.begin;
+    lane->rows = rows.end - rows.begin;
+    if (lane->pass->plan->half != NULL) load_operands(lane, n);
+    const fbp_call *call = fbp_lane_backward(lane, n);
+    fbp_node_ops(node)->backward_shared(node, call, input, of.begin, of.end, add, g);
+}
+
+void fbp_sum_over_rows(fbp_lane *lane, int n, int input, fbp_range rows, fbp_range of, int add,
+                       void *g) {
+    if (lane->pass->plan->half == NULL) {
+        sum(lane, n, input, rows, of, add, g);
+        return;
+    }
+    int64_t before = lane->batch->before, each = samples_of_part(lane->pass);
+    do {
+        fbp_range part = {rows.begin, (before + rows.begin) / each * each + each - before};
+        if (part.end > rows.end) part.end = rows.end;
+        sum(lane, n, input, part, of, add, g);
+        add = 1;
+        rows.begin = part.end;
+    } while (rows.begin < rows.end);
+}
