@@ -91,6 +91,19 @@ def test_any_float32(precision):
 
 
 @over_precisions
+def test_nan_has_the_same_bits_on_every_instruction_set(precision):
+    size = np.arange(0x7F800001, 0x80000000, 4099, dtype=np.uint32)
+    nan = np.concatenate([size, size | 0x80000000]).view(np.float32)
+    found = _core.narrow(nan, precision)
+    upper = nan.view(np.uint32) >> 16
+    if precision == "bf16":
+        expected = upper | 0x40
+    else:
+        expected = (upper & 0x8000) | 0x7E00 | (nan.view(np.uint32) >> 13 & 0x3FF)
+    np.testing.assert_array_equal(found, expected)
+
+
+@over_precisions
 def test_what_is_at_the_ends(precision):
     """The largest numbers are 65504 and (2 - 2**-7) 2**127; halfway to the next is infinite."""
     most, half_a_step = {

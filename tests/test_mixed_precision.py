@@ -149,6 +149,9 @@ NETWORKS = {
     "batch norm": lambda: images(
         *(nn.Conv2d(6, 3), nn.BatchNorm2d(), nn.ReLU(), nn.Conv2d(5, 2), nn.ReLU())
     ),
+    "checkpoint": lambda: nn.Sequential(
+        *[nn.Checkpoint(nn.Sequential(nn.Linear(20), nn.Tanh())) for _ in range(3)]
+    ),
     "attention": lambda: series(nn.TransformerBlock(2)),
     "lstm": lambda: series(nn.LSTM(7), nn.GRU(5)),
 }
@@ -222,11 +225,14 @@ def test_what_is_kept_of_a_batch_takes_half(name, precision):
         for one in ("full", precision)
     )
     for part in ("activations", "deltas"):
-        if name == "batch norm":  # whose values live from meeting to meeting
+        if name == "checkpoint":  # whose parts run again, and keep what crosses their borders
+            assert mixed[part] == full[part]
+        elif name == "batch norm":  # whose values live from meeting to meeting
             assert mixed[part] < full[part]
         else:
             assert 2 * mixed[part] == full[part]
-    if name != "in parts":  # which copies no weights in full precision, and is small otherwise
+    # Copies of weights come on top: more than is saved where there are none in full precision.
+    if name not in ("in parts", "checkpoint"):
         assert mixed["total"] < full["total"]
 
 

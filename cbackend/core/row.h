@@ -103,6 +103,7 @@ struct fbp_row {
     unsigned ones;          /* of the padded inputs, those whose one is read */
     fbp_zeros zero_padding; /* whether the gradients that it writes have zeros in their padding */
     int bias_follows;       /* the rows of input 1 may be taken one further: that one is input 2 */
+    int columns_apart;      /* so that rows of it are made of those columns of input 0 alone */
     int least_samples;      /* that a call should have, or a multiple, to be fast; 0: any number */
 };
 

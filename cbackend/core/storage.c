@@ -36,14 +36,32 @@ void fbp_load_tile(const fbp_lane *lane, int buffer) {
 
 /* ---- sums over samples ---- */
 
-/* All that backward reads of node n. It was there all at once in the rows phase, so there is room
+/* Columns [begin, end) of a node's first input, and what is beside them in cache lines. */
+static void load_columns(const fbp_lane *lane, int buffer, const fbp_operand *is, int64_t begin,
+                         int64_t end) {
+    const fbp_buffer *at = &lane->pass->schedule->buffers[buffer];
+    int64_t pad = fbp_pad(FBP_F32), first = begin - begin % pad, past = fbp_round_up(end, pad);
+    if (past > is->row_stride) past = is->row_stride;
+    const uint16_t *from = in_store(lane, at);
+    float *to = in_tile(lane, at);
+    for (int64_t r = 0; r < fbp_rows_of(is, lane->rows); r++)
+        lane->pass->plan->half->load(past - first, from + r * is->row_stride + first,
+                                     to + r * is->row_stride + first);
+}
+
+/* All that rows [begin, end) of the gradient of an input are made of in node n. It was there all at once in the rows phase, so there is room
  * for each in the tile, where its spot says. */
-static void load_operands(const fbp_lane *lane, int n) {
+static void load_operands(const fbp_lane *lane, int n, int input, fbp_range of) {
     const fbp_graph *graph = &lane->pass->plan->graph;
     const fbp_schedule *schedule = lane->pass->schedule;
     const fbp_node *node = &graph->nodes[n];
+    int x = schedule->value_at[graph->inputs[n][0]];
+    int apart = node->row->columns_apart && x >= 0 && schedule->buffers[x].store >= 0;
+    int64_t behind = input == 2 ? fbp_width(&node->in[0]) : 0;
+    if (apart) load_columns(lane, x, &node->in[0], behind + of.begin, behind + of.end);
     for (int i = 0; i < node->n_in; i++) {
-        if (node->reads_in >> i & 1u) fbp_load_tile(lane, schedule->value_at[graph->inputs[n][i]]);
+        if (node->reads_in >> i & 1u && !(i == 0 && apart))
+            fbp_load_tile(lane, schedule->value_at[graph->inputs[n][i]]);
         fbp_load_tile(lane, schedule->dx_at[n * FBP_MAX_INPUTS + i]);
     }
     for (int i = 0; i < node->n_out; i++) {
@@ -67,7 +85,7 @@ static void sum(fbp_lane *lane, int n, int input, fbp_range rows, fbp_range of, 
     const fbp_node *node = &lane->pass->plan->graph.nodes[n];
     lane->row = rows.begin;
     lane->rows = rows.end - rows.begin;
-    if (lane->pass->plan->half != NULL) load_operands(lane, n);
+    if (lane->pass->plan->half != NULL) load_operands(lane, n, input, of);
     const fbp_call *call = fbp_lane_backward(lane, n);
     fbp_node_ops(node)->backward_shared(node, call, input, of.begin, of.end, add, g);
 }

@@ -56,11 +56,13 @@ static int is_joined(const fbp_plan *plan, int p) {
  * of rows: tiles meet at the ends of cache lines in the transposed copies, and of vectors where a
  * single output has the rows fill them. */
 enum { ROW_GROUP = 16, LEAST_ELEMENTS = 1024, LEAST_OF_MANY_ROWS = 16384, MOST_ELEMENTS = 65536 };
+enum { LEAST_OF_MIXED = 8192 }; /* of which each takes up the batch's gradients in 16 bits */
 
 static int64_t tile_rows(const fbp_plan *plan, int p) {
     const fbp_node *node = &plan->graph.nodes[plan->uses[plan->first_use[p]].node];
     if (node->products == FBP_BLAS) return 256;
     int64_t least = fbp_positions(&node->out[0]) > 1 ? LEAST_OF_MANY_ROWS : LEAST_ELEMENTS;
+    if (plan->half != NULL && least < LEAST_OF_MIXED) least = LEAST_OF_MIXED;
     int64_t elements = plan->graph.n_params / 64;
     if (elements < least) elements = least;
     if (elements > MOST_ELEMENTS) elements = MOST_ELEMENTS;

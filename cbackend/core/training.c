@@ -164,7 +164,7 @@ void fbp_training_destroy(fbp_training *training) {
 
 static int is_of_values(const fbp_plan *plan, int b) {
     const fbp_schedule *schedule = &plan->training;
-    if (schedule->buffers[b].where != FBP_IN_BATCH) return 0;
+    if (schedule->buffers[b].where != FBP_IN_BATCH && schedule->buffers[b].store < 0) return 0;
     for (int v = 0; v < plan->graph.n_values; v++)
         if (schedule->gradient_at[v] == b) return 0;
     return 1;
@@ -177,7 +177,8 @@ static int64_t end_of_values(const fbp_plan *plan, int64_t at) {
     for (int b = 0; b < schedule->n_buffers; b++) {
         const fbp_buffer *buffer = &schedule->buffers[b];
         int64_t end = buffer->offset + buffer->elements;
-        if (buffer->offset > at || end <= at || !is_of_values(plan, b)) continue;
+        if (buffer->store >= 0 || buffer->offset > at || end <= at || !is_of_values(plan, b))
+            continue;
         at = end;
         b = -1; /* those before may go on from here */
     }
