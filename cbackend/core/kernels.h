@@ -94,7 +94,7 @@ typedef struct {
     void (*set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value, void *x);
 } fbp_vector_kernels;
 
-/* Numbers of 16 bits in one of their formats, of which gemm.c and vector.c know nothing (half.c). */
+/* Numbers of 16 bits in one of their formats, of which only ops/half.c knows. */
 typedef struct {
     void (*store)(int64_t n, float *x, uint16_t *to); /* x is rounded, and stored */
     void (*load)(int64_t n, const uint16_t *from, float *x);

@@ -167,8 +167,8 @@ void fbp_pass_carve_weights(fbp_pass *pass, const fbp_plan *plan, const void *pa
         fbp_weights_carve(plan, pass->params, pass->common_values, FBP_FOR_TRAINING, carver);
 }
 
-/* Samples of any node's call: the weights phase, and meetings, take all; a mixed plan's take them in
- * parts. */
+/* Samples of any node's call: the weights phase, and meetings, take all; a mixed plan's take them
+ * in parts. */
 static int64_t most_samples(const fbp_pass *pass) {
     int in_parts = pass->plan->half != NULL && pass->schedule->n_meetings == 0;
     return in_parts ? pass->tile : pass->batch;

@@ -79,8 +79,8 @@ int fbp_cuts_columns(const fbp_plan *plan, int64_t rows, int64_t batch, int n_th
 double fbp_rows_span(const fbp_plan *plan, int64_t rows, int64_t batch, int n_threads,
                      int by_columns);
 
-/* Whether the gradients of the losses are scaled, so that float16 holds the smaller ones too. (Those
- * of bfloat16 have the range of float32.) */
+/* Whether the gradients of the losses are scaled, so that float16 holds the smaller ones too.
+ * (Those of bfloat16 have the range of float32.) */
 static inline int fbp_scales_losses(const fbp_plan *plan) {
     return plan->graph.precision == FBP_FP16;
 }

@@ -51,7 +51,8 @@ void fbp_batch_gather(const fbp_plan *plan, const fbp_batch *batch, const fbp_va
 
 double fbp_batch_weight(const fbp_plan *plan, const fbp_batch *batch);
 /* scale (rows, positions) = a sample's weight over the batch's, times the loss's factor, over its
- * positions: so the gradient is that of the weighted mean; times what the batch asks for besides. */
+ * positions: so the gradient is that of the weighted mean; times what the batch asks for
+ * besides. */
 void fbp_batch_scales(const fbp_plan *plan, const fbp_batch *batch, const fbp_loss *loss,
                       int64_t begin, int64_t rows, void *scale);
 void fbp_batch_targets(const fbp_plan *plan, const fbp_batch *batch, int loss, int64_t begin,

@@ -1,13 +1,14 @@
-/* What a mixed plan stores: of what is kept for the whole batch all that passes through a tile. Once
- * the last number of such a buffer is there, a further step rounds it, for all who read it, and
- * stores it in 16 bits. Its room in the tile is free from then until backward reads it again; before
- * that another step takes it up. Integers, and what is read where threads meet, are kept as in any
- * plan; with checkpoints that is all of it. Here a schedule that is whole gets these steps; storage.c runs them. */
+/* What a mixed plan stores: of what is kept for the whole batch all that passes through a tile.
+ * Once the last number of such a buffer is there, a further step rounds it, for all who read it,
+ * and stores it in 16 bits. Its room in the tile is free from then until backward reads it again;
+ * before that another step takes it up. Integers, and what is read where threads meet, are kept as
+ * in any plan; with checkpoints that is all of it. Here a schedule that is whole gets these steps;
+ * storage.c runs them. */
 #include "core/arena.h"
 #include "core/schedule.h"
 
-/* What is known of a buffer: the last step that writes to it, and the last that reads or writes; and
- * where the further steps come to be. */
+/* What is known of a buffer: the last step that writes to it, and the last that reads or writes;
+ * and where the further steps come to be. */
 typedef struct {
     int written, touched, stored_at, taken_up_at;
 } a_life;
@@ -91,7 +92,8 @@ static void find_lives(fbp_schedule *schedule, const fbp_graph *graph, a_life *l
             lives[touched[i]].touched = s;
         }
     }
-    /* The weights phase reads it together with what was there at its end, also where no step does. */
+    /* The weights phase reads it together with what was there at its end, also where no step
+     * does. */
     for (int b = 0; b < schedule->n_buffers; b++)
         if (lives[b].touched >= 0 && lives[b].touched < schedule->buffers[b].end)
             note_gap(&schedule->buffers[b], &lives[b], schedule->buffers[b].end);
@@ -133,8 +135,8 @@ static int add_step(fbp_schedule *schedule, fbp_step_kind kind, int b, const fbp
     return schedule->n_steps++;
 }
 
-/* The steps anew: before each what is taken up for it, behind it what it has written last is stored.
- * at (n_before + 1): where each of the n_before, and the end, come to be. */
+/* The steps anew: before each what is taken up for it, behind it what it has written last is
+ * stored. at (n_before + 1): where each of the n_before, and the end, come to be. */
 static void add_steps(fbp_schedule *schedule, const fbp_step *before, int n_before, a_life *lives,
                       int *at) {
     schedule->n_steps = 0;

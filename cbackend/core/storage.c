@@ -49,8 +49,8 @@ static void load_columns(const fbp_lane *lane, int buffer, const fbp_operand *is
                                      to + r * is->row_stride + first);
 }
 
-/* All that rows [begin, end) of the gradient of an input are made of in node n. It was there all at once in the rows phase, so there is room
- * for each in the tile, where its spot says. */
+/* All that rows [begin, end) of the gradient of an input are made of in node n. It was there all at
+ * once in the rows phase, so there is room for each in the tile, where its spot says. */
 static void load_operands(const fbp_lane *lane, int n, int input, fbp_range of) {
     const fbp_graph *graph = &lane->pass->plan->graph;
     const fbp_schedule *schedule = lane->pass->schedule;

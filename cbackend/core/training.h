@@ -35,7 +35,8 @@ struct fbp_training {
     fbp_status status;
 };
 
-/* Whether a step may turn out to be none: then gradients are kept until the norm of all is known. */
+/* Whether a step may turn out to be none: then gradients are kept until the norm of all is
+ * known. */
 static inline int fbp_may_skip(const fbp_training *training) {
     return fbp_scales_losses(training->pass.plan);
 }

@@ -556,9 +556,10 @@ typedef struct {
     double *gradient_norms; /* likewise: of the gradient with the penalty's, before it is clipped */
     fbp_poll_fn poll;       /* may be NULL */
     void *poll_context;
-    /* In FBP_FP16 the losses' gradients are multiplied by 2 to the power of `doublings`, in steps so
-     * far: FBP_FIRST_DOUBLINGS at first. A step whose gradient is not finite is skipped, and halves
-     * that; FBP_GOOD_STEPS in a row without double it. Brought up to date by whole epochs. */
+    /* In FBP_FP16 the losses' gradients are multiplied by 2 to the power of `doublings`, in steps
+     * so far: FBP_FIRST_DOUBLINGS at first. A step whose gradient is not finite is skipped, and
+     * halves that; FBP_GOOD_STEPS in a row without double it. Brought up to date by whole
+     * epochs. */
     int doublings;
     int64_t good_steps; /* since the last change or skipped step */
     int64_t skipped_steps;

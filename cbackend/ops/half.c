@@ -10,7 +10,7 @@
 #include <immintrin.h>
 enum { CONVERTED = 16 };
 FBP_INLINE void narrow_vector(const float *x, uint16_t *h) {
-    const int nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    enum { nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
     _mm256_storeu_si256((__m256i *)(void *)h, _mm512_cvtps_ph(_mm512_loadu_ps(x), nearest));
 }
 FBP_INLINE void widen_vector(const uint16_t *h, float *x) {
