@@ -12,7 +12,7 @@ import pytest
 import test_graphs
 import test_graphs_coupled
 import test_graphs_derived
-from helpers import Run, over_dtypes
+from helpers import Run, over_dtypes, short_training
 from random_modules import INPUT, OUTPUTS, RandomNetwork
 from test_graphs import THREADS, Case, bias, case_as_net, weight
 from test_graphs_coupled import Growing
@@ -20,6 +20,7 @@ from test_graphs_coupled import Growing
 import fastbp
 from fastbp import NonFiniteError, _core, check_gradients, nn, ops
 from fastbp.nn.tracing import Graph
+from fastbp.train.limits import _couples
 
 
 def cut(graph, seed):
@@ -176,6 +177,10 @@ def test_products_by_blas_have_the_tiles_of_the_graph_without():
         grads.append(np.empty(plan.core.n_params))
         plan.core.loss_gradient(network._home.flat, X, X, grad=grads[-1])
     np.testing.assert_array_equal(*grads)
+    # The bits of these products may be those of other tiles too; so how tiles spread over threads.
+    for n_threads in (2, 3, 7):
+        balances = [plan.core.balance(41, n_threads)["rows"] for plan in plans]
+        assert balances[0] == balances[1] < 1
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -437,6 +442,74 @@ def test_other_derivatives_and_predictions_are_those_without():
         np.testing.assert_array_equal(call(plain.core), call(again.core))
     report = check_gradients(again, X, y)
     assert report.ok, str(report)
+
+
+# ------------------------------------------------------------------------------ a limit of memory
+
+
+def normalised(layers=12):
+    parts = [(nn.Linear(24), nn.BatchNorm1d(), nn.ReLU()) for _ in range(layers)]
+    return nn.Sequential(*[one for part in parts for one in part], nn.Linear(3))
+
+
+@pytest.mark.parametrize("network, n", [(normalised, 512), (partial(deep, 0), 200)])
+def test_a_limit_cuts_into_checkpoints_where_batches_cannot_be(network, n):
+    """Of a network that couples the samples of a batch, or of a batch that is small already."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 20)).astype(np.float32)
+    y = rng.integers(0, 3, n)
+    given = {"batch_size": n, "max_epochs": 2, "seed": 1, "n_threads": 1}
+    free, held = (network().build(20, seed=1) for _ in range(2))
+    took = fastbp.fit(free, "softmax_cross_entropy", X, y, **given).plan.memory(
+        n, optimizer="adam"
+    )["total"]
+    limit = int(0.6 * took)
+    result = fastbp.fit(held, "softmax_cross_entropy", X, y, memory_limit=limit, **given)
+    np.testing.assert_array_equal(free._home.flat, held._home.flat)
+    assert result.plan.memory(n, optimizer="adam", n_threads=1)["total"] <= limit
+    numbers = [node["checkpoint"] for node in result.plan.core.nodes]
+    # As few as do, of about equal size, that begin before layers with weights.
+    assert 2 <= max(numbers) <= 4 and min(numbers) == 1
+    first = [n for n in range(1, len(numbers)) if numbers[n] != numbers[n - 1]]
+    assert {result.plan.core.nodes[n]["name"] for n in first} <= {"linear", "normalize"}
+    sizes = np.bincount(numbers)[1:]
+    assert sizes.max() <= 2 * sizes.min()
+    with pytest.raises(ValueError, match=r"memory_limit: found 1000 bytes, wanted at least \d+ "):
+        fastbp.fit(held, "softmax_cross_entropy", X, y, memory_limit=1000, **given)
+
+
+def test_a_function_may_couple_samples_and_is_cut_with_its_network():
+    class Cube(fastbp.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return x**3
+
+        @staticmethod
+        def backward(ctx, dy):
+            (x,) = ctx.saved
+            return 3 * x**2 * dy
+
+    layers = [one for _ in range(8) for one in (nn.Linear(16), nn.Tanh())]
+    network = nn.Sequential(*layers[:9], nn.Lambda(Cube.apply), *layers[9:], nn.Linear(3))
+    assert _couples(fastbp.compile(network.build(4), "softmax_cross_entropy"))
+    assert not _couples(planned(deep(0)))
+    assert _couples(planned(normalised()))
+
+
+@short_training
+def test_estimators_keep_to_a_limit_so_too():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 20)), rng.integers(0, 3, 300)
+    given = {"batch_size": 300, "max_epochs": 2, "random_state": 0, "n_threads": 1}
+    free = fastbp.NetworkClassifier(normalised(), **given).fit(X, y)
+    took = free._network.compiled.memory(300, optimizer="adam")["total"]
+    limit = int(0.6 * took)
+    held = fastbp.NetworkClassifier(normalised(), memory_limit=limit, **given).fit(X, y)
+    with pytest.raises(ValueError, match="memory_limit: found 1000 bytes, wanted at least"):
+        fastbp.NetworkClassifier(normalised(), memory_limit=1000, **given).fit(X, y)
+    np.testing.assert_array_equal(free.module_._home.flat, held.module_._home.flat)
+    np.testing.assert_array_equal(free.predict_proba(X), held.predict_proba(X))
 
 
 # ---------------------------------------------------------------------------------------- telling

@@ -122,9 +122,14 @@ class BaseTrained(BaseEstimator, ABC):
         """A limit for L-BFGS beside that of its iterations."""
         return None
 
-    def _adapted(self, settings: Settings, network: BuiltNetwork, n_samples: int) -> Settings:
-        """The choices of a training call, with those that only this kind of network has."""
-        return settings
+    def _adapted(
+        self, settings: Settings, network: BuiltNetwork, n_samples: int
+    ) -> tuple[Settings, _core.Plan | None]:
+        """The choices of a training call, with those that only this kind of network has.
+
+        And a plan, if another is to train the network.
+        """
+        return settings, None
 
     # What training leaves; absent before. The module belongs to the user as well.
 

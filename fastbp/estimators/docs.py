@@ -192,7 +192,8 @@ accumulate : int, default=1
 
 memory_limit : int or None, default=None
     Bytes that the engine may take in training, beside the data. Where a batch takes more, a step is
-    made of as many smaller ones as keep to it; see `fastbp.fit`.
+    made of as many smaller ones as keep to it, or the network is cut into parts that run again in
+    backward; see `fastbp.fit`.
 
 max_epochs : int, default=200
     The most epochs, or iterations of 'lbfgs', of one call.

@@ -140,7 +140,9 @@ def _train_stochastic(
         problem, held_out = split(estimator, problem, target, term, state)
     batch_size = batch_size_of(estimator.batch_size, problem.n_samples)
     settings = settings_of(estimator, term, batch_size, incremental)
-    settings = estimator._adapted(settings, network, problem.n_samples)
+    settings, plan = estimator._adapted(settings, network, problem.n_samples)
+    if plan is not None:
+        problem = problem._replace(plan=plan)
     step_size = min(settings.batch_size * settings.accumulate, problem.n_samples)
     _tell_if_sorted(estimator, target, problem.n_samples, step_size)
     first_epoch, error = state.epoch, None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from fastbp import nn
+from fastbp import _core, nn
 from fastbp.estimators import inputs, preparation
 from fastbp.estimators.base import BaseTrained
 from fastbp.estimators.built import BuiltNetwork, Start, named_inputs
@@ -222,7 +222,9 @@ class BaseNetwork(BaseTrained):
     def _limit(self) -> tuple[str, int]:
         return "max_epochs", int(self.max_epochs)
 
-    def _adapted(self, settings: Settings, network: BuiltNetwork, n_samples: int) -> Settings:
+    def _adapted(
+        self, settings: Settings, network: BuiltNetwork, n_samples: int
+    ) -> tuple[Settings, _core.Plan | None]:
         plan = network.compiled
         settings = replace(
             settings,
@@ -232,7 +234,8 @@ class BaseNetwork(BaseTrained):
             rate_factors=factors_of(self.rate_factors, plan.parameters, "rate_factors"),
             decay_factors=factors_of(self.decay_factors, plan.parameters, "decay_factors"),
         )
-        return within(self.memory_limit, settings, plan, n_samples)
+        settings, plan = within(self.memory_limit, settings, plan, n_samples)
+        return settings, plan.core
 
     @property
     def _by_lbfgs(self) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fastbp import _core
 from fastbp.nn import checked, describe
+from fastbp.nn.cutting import cut
 from fastbp.nn.forms import converted, refuse_another_task, several
 from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
@@ -50,6 +51,7 @@ class Plan:
         inputs: Mapping[str, Input] | Input | None = None,
         traced: Tracing | None = None,
         precision: str = "full",
+        checkpoints: list[int] | None = None,
     ) -> None:
         home = module._built()
         # Others than those that it was built for, where samples come in another form.
@@ -119,7 +121,9 @@ class Plan:
                 f"precision: found {precision!r} for a network of {home.flat.dtype}, wanted 'full',"
                 " or a network of float32"
             )
-        graph["precision"] = precision
+        graph["precision"] = self._precision = precision
+        if checkpoints is not None:
+            graph["checkpoints"] = checkpoints
         self.core = _core.Plan(graph=graph, dtype=home.flat.dtype)
 
     # ---- looking at it ----
@@ -296,6 +300,17 @@ class Plan:
             raise ValueError("diagnose: found a plan without a loss, wanted one that trains")
         flat = self._module._built().settle()
         return self, flat, self.samples(X), self.targets(y), sample_weight
+
+    def _cut(self, n: int) -> Plan:
+        """The same in n checkpoints of its own, whatever the module asks for."""
+        numbers = cut(self.core.nodes, self.core.values, n)
+        return Plan(
+            self._module,
+            self.losses,
+            self._traced_for,
+            precision=self._precision,
+            checkpoints=numbers,
+        )
 
     def _of(self, module: Module) -> Plan:
         """The plan of a copy of the module, for inputs of the same form."""

@@ -144,7 +144,9 @@ def fit(
     memory_limit : int, default=None
         Bytes that the engine may take, as `Plan.memory` tells them. Where a batch takes more, a
         step is made of the least number of batches of a multiple of 256 samples, equally large,
-        that take no more; the bits are as said of `accumulate`.
+        that take no more; the bits are as said of `accumulate`. Where there are none, or layers
+        couple the samples of a batch, the network is cut into checkpoints, whose bits are those of
+        the network without: parts that run again in backward (see `nn.Checkpoint`).
     max_epochs : int, default=10
         All are made, unless `early_stopping` ends them.
     shuffle : bool, default=True
@@ -276,13 +278,14 @@ def fit(
             rate_factors=factors_of(rate_factors, plan.parameters, "rate_factors"),
             decay_factors=factors_of(decay_factors, plan.parameters, "decay_factors"),
         )
-        settings = within(memory_limit, settings, plan, problem.n_samples)
+        settings, plan = within(memory_limit, settings, plan, problem.n_samples)
+        problem = problem._replace(plan=plan.core, alpha=rule.alpha)
         validation = None
         if held is not None:
             evaluate = partial(_evaluated, terms, held)
             validation = Validation(held.X, evaluate, scored=False, stops=bool(early_stopping))
         try:
-            stochastic.train(problem._replace(alpha=rule.alpha), settings, state, validation)
+            stochastic.train(problem, settings, state, validation)
         finally:
             home.note_change()
     return _result(plan, state, state.epoch, state.batches)
