@@ -476,6 +476,19 @@ def test_a_limit_cuts_into_checkpoints_where_batches_cannot_be(network, n):
     assert sizes.max() <= 2 * sizes.min()
     with pytest.raises(ValueError, match=r"memory_limit: found 1000 bytes, wanted at least \d+ "):
         fastbp.fit(held, "softmax_cross_entropy", X, y, memory_limit=1000, **given)
+    # In 16 bits its parts would have other ones.
+    mixed = fastbp.compile(held, "softmax_cross_entropy", precision="bf16")
+    least = mixed.memory(n, optimizer="adam", n_threads=1)["total"]
+    with pytest.raises(
+        ValueError, match=rf"memory_limit: found \d+ bytes, wanted at least {least}"
+    ):
+        fastbp.fit(
+            held,
+            *("softmax_cross_entropy", X, y),
+            memory_limit=least - 1,
+            precision="bf16",
+            **given,
+        )
 
 
 def test_a_function_may_couple_samples_and_is_cut_with_its_network():

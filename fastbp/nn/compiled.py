@@ -42,6 +42,8 @@ class Plan:
         Names; of a single one "".
     losses : dict of str to (Loss, float)
         Of each output that has one, with its weight in the total.
+    precision : str
+        As told to `compile`.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class Plan:
                 f"precision: found {precision!r} for a network of {home.flat.dtype}, wanted 'full',"
                 " or a network of float32"
             )
-        graph["precision"] = self._precision = precision
+        graph["precision"] = self.precision = precision
         if checkpoints is not None:
             graph["checkpoints"] = checkpoints
         self.core = _core.Plan(graph=graph, dtype=home.flat.dtype)
@@ -308,7 +310,7 @@ class Plan:
             self._module,
             self.losses,
             self._traced_for,
-            precision=self._precision,
+            precision=self.precision,
             checkpoints=numbers,
         )
 

@@ -18,7 +18,8 @@ class Checkpoint(Module):
     again when backward comes to it, as far as backward reads what it makes, and when it has gone
     back, its room is the next one's. About as many as the root of the number of layers, such as 5
     for 24, keep the least. The gradients of all parameters are held at once. Within another one it
-    changes nothing, and one part that is all of a network saves nothing.
+    changes nothing, and one part that is all of a network saves nothing. In mixed precision all is
+    kept in float32, and so has other bits than without.
 
     Parameters
     ----------

@@ -146,7 +146,8 @@ def fit(
         step is made of the least number of batches of a multiple of 256 samples, equally large,
         that take no more; the bits are as said of `accumulate`. Where there are none, or layers
         couple the samples of a batch, the network is cut into checkpoints, whose bits are those of
-        the network without: parts that run again in backward (see `nn.Checkpoint`).
+        the network without: parts that run again in backward (see `nn.Checkpoint`); in mixed
+        precision, where these would be others, that is an error.
     max_epochs : int, default=10
         All are made, unless `early_stopping` ends them.
     shuffle : bool, default=True

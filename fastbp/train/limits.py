@@ -48,7 +48,8 @@ def within(
     settings = replace(settings, batch_size=size, accumulate=times)
     if least <= limit:
         return settings, plan
-    for n in CUTS:
+    # In mixed precision checkpoints keep float32: their bits are others.
+    for n in CUTS if plan.precision == "full" else ():
         parted = plan._cut(n)
         if max(node["checkpoint"] for node in parted.core.nodes) < n:
             break
