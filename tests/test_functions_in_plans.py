@@ -100,6 +100,44 @@ class Looked(Function):
         return slope, None
 
 
+class Refusal(Exception):
+    pass
+
+
+class Failing(Function, check=False):
+    """Raises `error` when it has run forward, or backward, often enough."""
+
+    left: ClassVar[dict] = {"forward": 10**9, "backward": 10**9}
+    error: ClassVar[BaseException] = Refusal("enough")
+
+    @staticmethod
+    def count(way):
+        Failing.left[way] -= 1
+        if Failing.left[way] < 0:
+            raise Failing.error
+
+    @staticmethod
+    def forward(ctx, x):
+        Failing.count("forward")
+        return x
+
+    @staticmethod
+    def backward(ctx, dy):
+        Failing.count("backward")
+        return dy
+
+
+@pytest.fixture
+def failing():
+    def after(error=None, **left):
+        Failing.error = error or Refusal("enough")
+        Failing.left = {"forward": 10**9, "backward": 10**9, **left}
+
+    after()
+    yield after
+    after()
+
+
 # ------------------------------------------------------------------------------------ networks
 
 
@@ -119,12 +157,14 @@ class Parameters(nn.Module):
 
 
 class Quantised(nn.Module):
-    """Weights that are rounded, and used as they are as well; by products and by a Function."""
+    """Weights that are rounded, with uses before, by and behind a Function of samples; and used as
+    they are as well."""
 
     def forward(self, x):
         w = self.parameter("w", (6, 5), "he_normal")
         rounded = Round.apply(w)
-        h = x @ rounded + Product.apply(x, rounded * 2) + Product.apply(x, w)
+        h = x @ rounded + Product.apply(x, rounded) + (x * 2) @ rounded
+        h = h + Product.apply(x, rounded * 2) + Product.apply(x, w)
         return ops.tanh(h) @ rounded.T @ w
 
 
@@ -153,7 +193,20 @@ class Grid(nn.Module):
         return (x + Centre.apply(y)).reshape(-1, 10)
 
 
+class Beside(nn.Module):
+    """What a Function reads is read behind it too, in rows that are padded."""
+
+    def __init__(self):
+        self.first, self.one, self.other = nn.Linear(5), nn.Linear(4), nn.Linear(4)
+
+    def forward(self, x):
+        h = self.first(x)
+        cube = Cube.apply(h)
+        return self.one(h) + self.other(cube)
+
+
 NETWORKS = {
+    "beside": lambda: nn.Sequential(nn.Linear(4), Beside(), nn.Linear(3)),
     "within": lambda: nn.Sequential(nn.Linear(7), lambda_of(Cube), nn.Linear(3)),
     "first": lambda: nn.Sequential(lambda_of(Centre), nn.Linear(3)),
     "last": lambda: nn.Sequential(nn.Linear(3), lambda_of(Cube)),
@@ -269,6 +322,26 @@ def test_training_has_the_same_bits_on_any_number_of_threads(name):
         np.testing.assert_array_equal(trained[0], other)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["beside", "parameters", "grid"])
+def test_mixed_precision(name, precision):
+    """What Functions get and give is of float32; the rest of what is kept loses bits, on any number
+    of threads the same."""
+    X, y = data(500, np.float32)
+    trained = {}
+    for n_threads in (1, 3):
+        for kept in (precision, "full"):
+            network = behind_wide_layers(NETWORKS[name]()).build(6, seed=3)
+            given = {"batch_size": 150, "max_epochs": 3, "precision": kept, "history": "step"}
+            result = fit(network, "softmax_cross_entropy", X, y, n_threads=n_threads, **given)
+            trained[kept, n_threads] = network._home.flat, result.history["step_loss"][0]
+    np.testing.assert_array_equal(trained[precision, 1][0], trained[precision, 3][0])
+    assert not np.array_equal(trained[precision, 1][0], trained["full", 1][0])
+    # Before the first update: weights and what layers pass on are rounded to 8 bits or more, by
+    # 2**-9 at most, in some six layers; cubes treble that. Raw outputs are of order 1.
+    assert abs(trained[precision, 1][1] - trained["full", 1][1]) < 6 * 3 * 2**-9
+
+
 @pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"quantised", "checkpoints"}))
 def test_finite_differences(name):
     """(A straight-through estimator has none.)"""
@@ -379,7 +452,7 @@ def test_arrays_stay_as_they_were_for_whoever_holds_them(calls):
     assert len({a.tobytes() for a in forward}) == 3
 
 
-def test_what_forward_keeps_is_freed_behind_each_step():
+def test_what_forward_keeps_is_freed_behind_each_step(failing):
     alive, most = weakref.WeakSet(), []
 
     class Left:
@@ -414,6 +487,14 @@ def test_what_forward_keeps_is_freed_behind_each_step():
             planned_gradient(plan, network._home.flat, X, y)
         after = sys.getrefcount(Keeping), sys.getrefcount(None)
         assert before[0] == after[0] and abs(before[1] - after[1]) < 20
+        # What fails before it is its turn in backward leaves nothing of it either.
+        layers = nn.Linear(4), lambda_of(Keeping), lambda_of(Failing), nn.Linear(3)
+        network = nn.Sequential(*layers).build(6)
+        plan = fastbp.compile(network, "softmax_cross_entropy")
+        failing(backward=0)
+        with pytest.raises(Refusal):
+            planned_gradient(plan, network._home.flat, X, y)
+        assert len(alive) == 0
     finally:
         gc.enable()
 
@@ -647,44 +728,6 @@ def test_there_are_no_tangents():
 # -------------------------------------------------------------------------------------- exceptions
 
 
-class Refusal(Exception):
-    pass
-
-
-class Failing(Function, check=False):
-    """Raises `error` when it has run forward, or backward, often enough."""
-
-    left: ClassVar[dict] = {"forward": 10**9, "backward": 10**9}
-    error: ClassVar[BaseException] = Refusal("enough")
-
-    @staticmethod
-    def count(way):
-        Failing.left[way] -= 1
-        if Failing.left[way] < 0:
-            raise Failing.error
-
-    @staticmethod
-    def forward(ctx, x):
-        Failing.count("forward")
-        return x
-
-    @staticmethod
-    def backward(ctx, dy):
-        Failing.count("backward")
-        return dy
-
-
-@pytest.fixture
-def failing():
-    def after(error=None, **left):
-        Failing.error = error or Refusal("enough")
-        Failing.left = {"forward": 10**9, "backward": 10**9, **left}
-
-    after()
-    yield after
-    after()
-
-
 class Everywhere(nn.Module):
     """Of samples and of parameters alone, with an embedding and a batch normalisation beside."""
 
@@ -770,6 +813,41 @@ def test_an_exception_ends_any_other_call(way, nth, n_threads, failing):
     np.testing.assert_array_equal(grad, again)
     np.testing.assert_array_equal(core.predict(flat, X), expected[1])
     np.testing.assert_array_equal(flat, before)
+
+
+def test_a_stopped_gradient_follows_no_indices_that_nobody_has_gathered(failing):
+    class Scaled(nn.Module):
+        def forward(self, x):
+            scale = Failing.apply(self.parameter("scale", (4,), 1.0))
+            table = self.parameter("table", (7, 4), nn.init.Normal(1e9))
+            return ops.take(table, x, axis=0).sum(axis=1) * scale
+
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 7, (500, 30)).astype(np.int32), np.ones((500, 4), np.float32)
+    network = Scaled().build(X)
+    core, flat = fastbp.compile(network, "squared_error").core, network._home.flat
+    for n in (500, 300, 60):  # in the room of the larger ones, where floats lay
+        core.loss_gradient(flat, X[:n], y[:n], grad=np.empty_like(flat))
+        failing(forward=0)
+        for fewer in (n // 2, n // 3, n // 7):
+            with pytest.raises(Refusal):
+                core.loss_gradient(flat, X[:fewer], y[:fewer], grad=np.empty_like(flat))
+            failing(forward=0)
+        failing()
+
+
+def test_a_training_runs_again_behind_an_exception(failing):
+    X, y = data(100, np.float32)
+    network = nn.Sequential(nn.Linear(5), lambda_of(Failing), nn.Linear(3)).build(6)
+    plan, flat = fastbp.compile(network, "softmax_cross_entropy").core, network._home.flat
+    states = np.zeros((0, plan.n_params), np.float32)
+    training = fastbp._core.Training(plan, flat, X, y, rule="sgd", states=states, batch_size=20)
+    failing(forward=7)
+    with pytest.raises(Refusal):
+        training.run([0.1, 0.1])
+    assert training.progress["epochs"] == 1 and not training.progress["interrupted"]
+    failing()
+    assert training.run([0.1, 0.1])["epochs"] == 2
 
 
 def test_an_exception_within_a_call_within_a_function(failing):
