@@ -1544,7 +1544,7 @@ cdef class Training:
     parameters that are penalised alone, whatever their factor. Ones give the bits of None.
 
     `progress` is what the last `run` came to: "epochs" made whole, their "losses", the "step" reached, the
-    "scaling" of losses, and whether Ctrl-C "interrupted" it."""
+    "scaling" of losses, and whether a signal "interrupted" it."""
 
     cdef fbp_training *training
     cdef fbp_samples samples[FBP_MAX_INPUTS]
@@ -1644,7 +1644,7 @@ cdef class Training:
                     "losses": losses[:call.epochs_done],
                     "step": call.step,
                     "scaling": (call.doublings, call.good_steps, call.skipped_steps),
-                    "interrupted": False,
+                    "interrupted": status == FBP_INTERRUPTED,
                 }
         finally:
             self.running = False
@@ -1654,9 +1654,9 @@ cdef class Training:
                                  layer=self.plan._layer_of(culprit.node))
         if status == FBP_FAILED:
             signals.error = _taken_error()
-        if status in (FBP_INTERRUPTED, FBP_FAILED):
             self.progress["interrupted"] = isinstance(signals.error, KeyboardInterrupt)
-            if not self.progress["interrupted"]:
+        if status in (FBP_INTERRUPTED, FBP_FAILED):
+            if not isinstance(signals.error, KeyboardInterrupt):
                 raise signals.error
         elif status != FBP_OK:
             _raise(status)
