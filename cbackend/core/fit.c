@@ -86,8 +86,9 @@ static int run_batch(fbp_training *training, a_step *step, const fbp_batch *batc
     fbp_barrier(team);
     if (training->stop_after_rows) return 0;
     if (batch->after == 0) {
-        step->loss = ldexp(fbp_step_loss(pass, step->batch.rows), -batch->doublings) +
-                     0.5 * training->spec.problem.alpha * squares / batch->weight;
+        step->loss = fbp_step_loss(pass, step->batch.rows);
+        if (batch->doublings > 0) step->loss = ldexp(step->loss, -batch->doublings);
+        step->loss += 0.5 * training->spec.problem.alpha * squares / batch->weight;
         if (!is_good(training, step, step->loss, FBP_BAD_RESULT, team)) return 0;
     }
     fbp_training_follow(training, batch, team);

@@ -137,11 +137,28 @@ void fbp_round_weights(const fbp_pass *pass, int64_t offset, int64_t n);
 /* The lane's rows of a buffer of the tile are rounded, and stored. */
 void fbp_store_tile(const fbp_lane *lane, int buffer);
 void fbp_load_tile(const fbp_lane *lane, int buffer); /* nothing, if it is not stored */
-/* Rows [begin, end) of the gradient of node n's input, as backward_shared forms them, over rows of
- * the batch. They go through the thread's tile, which holds nothing else meanwhile, in parts that
- * end at fixed places of the step. */
-void fbp_sum_over_rows(fbp_lane *lane, int n, int input, fbp_range rows, fbp_range of, int add,
-                       void *g);
+/* Rows `of` of the gradient of node n's input, as backward_shared forms them, from the lane's row on
+ * to `stop`: through the thread's tile, which holds nothing else meanwhile, in parts that end at
+ * fixed places of the step. */
+void fbp_sum_in_parts(fbp_lane *lane, int n, int input, int64_t stop, fbp_range of, int add,
+                      void *g);
+/* Over the lane's rows. */
+static inline void fbp_sum_at_once(fbp_lane *lane, int n, int input, fbp_range of, int add,
+                                   void *g) {
+    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
+    const fbp_call *call = fbp_lane_backward(lane, n);
+    fbp_node_ops(node)->backward_shared(node, call, input, of.begin, of.end, add, g);
+}
+/* Over rows of the batch, in any plan. */
+static inline void fbp_sum_over_rows(fbp_lane *lane, int n, int input, fbp_range rows, fbp_range of,
+                                     int add, void *g) {
+    lane->row = rows.begin;
+    lane->rows = rows.end - rows.begin;
+    if (lane->pass->plan->half == NULL)
+        fbp_sum_at_once(lane, n, input, of, add, g);
+    else
+        fbp_sum_in_parts(lane, n, input, rows.end, of, add, g);
+}
 
 /* ---- rows phase ---- */
 

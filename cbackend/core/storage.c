@@ -81,27 +81,15 @@ static int64_t samples_of_part(const fbp_pass *pass) {
     return samples;
 }
 
-static void sum(fbp_lane *lane, int n, int input, fbp_range rows, fbp_range of, int add, void *g) {
-    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
-    lane->row = rows.begin;
-    lane->rows = rows.end - rows.begin;
-    if (lane->pass->plan->half != NULL) load_operands(lane, n, input, of);
-    const fbp_call *call = fbp_lane_backward(lane, n);
-    fbp_node_ops(node)->backward_shared(node, call, input, of.begin, of.end, add, g);
-}
-
-void fbp_sum_over_rows(fbp_lane *lane, int n, int input, fbp_range rows, fbp_range of, int add,
-                       void *g) {
-    if (lane->pass->plan->half == NULL) {
-        sum(lane, n, input, rows, of, add, g);
-        return;
-    }
+void fbp_sum_in_parts(fbp_lane *lane, int n, int input, int64_t stop, fbp_range of, int add,
+                      void *g) {
     int64_t before = lane->batch->before, each = samples_of_part(lane->pass);
     do {
-        fbp_range part = {rows.begin, (before + rows.begin) / each * each + each - before};
-        if (part.end > rows.end) part.end = rows.end;
-        sum(lane, n, input, part, of, add, g);
+        int64_t end = (before + lane->row) / each * each + each - before;
+        lane->rows = (end < stop ? end : stop) - lane->row;
+        load_operands(lane, n, input, of);
+        fbp_sum_at_once(lane, n, input, of, add, g);
         add = 1;
-        rows.begin = part.end;
-    } while (rows.begin < rows.end);
+        lane->row += lane->rows;
+    } while (lane->row < stop);
 }
