@@ -342,6 +342,19 @@ def test_an_argument_that_is_not_stored_is_named():
             use()
 
 
+def test_constant_tensors_stand_on_either_side():
+    constant = Tensor(np.array([2.0, 3.0], np.float32))
+
+    def forward(x):
+        return constant - x * constant + ops.maximum(constant, x)
+
+    module = nn.Lambda(forward).build(2)
+    X = np.array([[1.0, 5.0]], np.float32)
+    predicted = fastbp.compile(module).core.predict(module._home.flat, X)
+    np.testing.assert_array_equal(predicted, [[2 - 2 + 2, 3 - 15 + 5]])
+    np.testing.assert_array_equal(module(X).data, predicted)
+
+
 def test_misuse_is_named():
     with pytest.raises(RuntimeError, match="no values yet, wanted build"):
         nn.Linear(3)(np.ones((1, 2)))

@@ -100,6 +100,8 @@ class Traced(Operators):
 
     __slots__ = ("_shape", "dtype", "graph", "place")
 
+    __fastbp_first__ = True  # tensors beside it are constants
+
     def __init__(
         self, graph: Graph, place: Place, shape: tuple[Any, ...], dtype: np.dtype[Any]
     ) -> None:

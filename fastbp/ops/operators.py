@@ -27,6 +27,9 @@ class Operators:
     # NumPy's operators leave an array beside this to it.
     __array_ufunc__ = None
 
+    # Whether it runs rows that others are operands of too, whichever stands first.
+    __fastbp_first__ = False
+
     if TYPE_CHECKING:
         __fastbp_op__: Callable[..., Any]
 
@@ -46,6 +49,8 @@ class Operators:
         """A row of two operands, unless the other one is nothing that has numbers."""
         other = right if left is self else left
         if isinstance(other, _OPERANDS):
+            if isinstance(other, Operators) and other.__fastbp_first__:
+                return other.__fastbp_op__(name, (left, right))
             return self.__fastbp_op__(name, (left, right))
         return NotImplemented
 

@@ -148,10 +148,13 @@ def call(
 
     Optional inputs at the end may be left out, attributes that are at their defaults too.
     """
+    own = None
     for value in inputs:
-        own = getattr(type(value), "__fastbp_op__", None)
-        if own is not None:
-            return own(name, inputs, attrs, draws=draws, training=training)
+        kind = type(value)
+        if hasattr(kind, "__fastbp_op__") and (own is None or kind.__fastbp_first__):
+            own = kind.__fastbp_op__
+    if own is not None:
+        return own(name, inputs, attrs, draws=draws, training=training)
     arrays, dtype = operands(name, inputs)
     made = node(name, dtype, tuple(a.shape for a in arrays), attrs, INTEGERS[name])
     if training and draws is None and name in RANDOM:
