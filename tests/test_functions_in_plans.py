@@ -306,6 +306,7 @@ def test_predictions_have_the_bits_of_the_network_at_once(name, dtype):
             np.testing.assert_array_equal(frozen, expected)
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_has_the_same_bits_on_any_number_of_threads(name):
     X, y = data(500, np.float32)
@@ -782,6 +783,7 @@ def test_an_exception_ends_training_with_the_weights_of_the_last_epoch(
         assert np.isfinite(again.history["loss"]).all()
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("n_threads", [1, 3])
 @pytest.mark.parametrize("way", ["forward", "backward"])
 @pytest.mark.parametrize("nth", [0, 1])
