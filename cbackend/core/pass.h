@@ -137,8 +137,8 @@ void fbp_round_weights(const fbp_pass *pass, int64_t offset, int64_t n);
 /* The lane's rows of a buffer of the tile are rounded, and stored. */
 void fbp_store_tile(const fbp_lane *lane, int buffer);
 void fbp_load_tile(const fbp_lane *lane, int buffer); /* nothing, if it is not stored */
-/* Rows `of` of the gradient of node n's input, as backward_shared forms them, from the lane's row on
- * to `stop`: through the thread's tile, which holds nothing else meanwhile, in parts that end at
+/* Rows `of` of the gradient of node n's input, as backward_shared forms them, from the lane's row
+ * on to `stop`: through the thread's tile, which holds nothing else meanwhile, in parts that end at
  * fixed places of the step. */
 void fbp_sum_in_parts(fbp_lane *lane, int n, int input, int64_t stop, fbp_range of, int add,
                       void *g);
