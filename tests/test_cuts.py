@@ -9,7 +9,7 @@ import pytest
 import reference
 from helpers import Run, over_dtypes, over_inputs
 
-from fastbp import _core
+from fastbp import _core, compile, fit, nn
 from fastbp.testing import network
 
 SOFTMAX = ("softmax_cross_entropy", {})
@@ -46,6 +46,32 @@ def test_blocks_of_rows_give_the_same_bits_for_any_number_of_threads(sparse, dty
     net = network(sizes, ("silu", {}), dtype=dtype, sparse=sparse, n_samples=batch_size + 700)
     assert net.plan.balance(batch_size, 16)["n_blocks"] > 1
     same_for_all_threads(net, batch_size)
+
+
+@pytest.mark.threads
+@pytest.mark.parametrize("batch_size", [8, 200])
+@pytest.mark.parametrize("precision", ["full", "bf16", "fp16"])
+@pytest.mark.parametrize("activation", [nn.GELU, nn.SiLU, nn.Mish, nn.Tanh])
+def test_pieces_do_not_write_where_others_read(activation, precision, batch_size):
+    """What a layer reads is done with once it has run: its room is another's, who may not be early.
+
+    That is so in mixed precision, where it is stored, and before layers that are frozen.
+    """
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((400, 256), np.float32), rng.integers(0, 10, 400)
+    found = []
+    for n_threads in (1, 2, 4):
+        layers = [layer for _ in range(3) for layer in (nn.Linear(256), activation())]
+        module = nn.Sequential(*layers, nn.Linear(10)).build(256)
+        if precision == "full":
+            module.freeze("0", "2")
+        plan = compile(module, "softmax_cross_entropy", precision=precision).core
+        assert batch_size > 8 or plan.balance(batch_size, 4)["by_columns"]
+        given = {"batch_size": batch_size, "max_epochs": 2, "precision": precision}
+        fit(module, "softmax_cross_entropy", X, y, n_threads=n_threads, **given)
+        found.append(module._home.flat.copy())
+    for others in found[1:]:
+        np.testing.assert_array_equal(others, found[0])
 
 
 @pytest.mark.threads

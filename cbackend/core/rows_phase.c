@@ -285,10 +285,38 @@ static int next_piece(pieces *left, piece *p) {
     return 1;
 }
 
-/* What follows a product, forward or back, and can be done on the same piece. */
-static int follows(const fbp_pass *pass, const fbp_step *step, fbp_step_kind kind) {
+static int overlap(const fbp_buffer *a, const fbp_buffer *b) {
+    return a->where == b->where && a->offset < b->offset + b->elements &&
+           b->offset < a->offset + a->elements;
+}
+
+/* Whether a buffer takes room of another that an earlier step works in: that one is done with it,
+ * but on its own piece alone. */
+static int takes_room_of(const fbp_pass *pass, int buffer, const fbp_step *earlier) {
+    const fbp_schedule *schedule = pass->schedule;
+    const fbp_graph *graph = &pass->plan->graph;
+    int n = earlier->index, result = graph->first_result[n];
+    int others[] = {schedule->value_at[graph->inputs[n][0]], schedule->value_at[result],
+                    schedule->gradient_at[result], earlier->to[0]};
+    int count = earlier->kind == FBP_BACKWARD ? 4 : 2;
+    for (int i = 0; i < count; i++)
+        if (others[i] >= 0 && others[i] != buffer &&
+            overlap(&schedule->buffers[buffer], &schedule->buffers[others[i]]))
+            return 1;
+    return 0;
+}
+
+/* Whether a step comes after the `count` before it on the same piece: after a product, forward or
+ * back, what is elementwise, and no thread still reads where it writes. */
+static int follows(const fbp_pass *pass, const fbp_step *step, int count) {
+    fbp_step_kind kind = step[-count].kind;
     if (step->kind == FBP_ONES) return kind == FBP_FORWARD;
-    return step->kind == kind && fbp_is_elementwise(&pass->plan->graph.nodes[step->index]);
+    if (step->kind != kind || !fbp_is_elementwise(&pass->plan->graph.nodes[step->index])) return 0;
+    int forward = kind == FBP_FORWARD, result = pass->plan->graph.first_result[step->index];
+    int written = forward ? pass->schedule->value_at[result] : step->to[0];
+    for (const fbp_step *earlier = step - count; earlier < step; earlier++)
+        if (earlier->kind == kind && takes_room_of(pass, written, earlier)) return 0;
+    return 1;
 }
 
 static void run_on_piece(fbp_lane *lane, const fbp_step *step, const piece *p, int64_t n) {
@@ -322,7 +350,7 @@ static int product_by_columns(fbp_pass *pass, fbp_lane *lane, const fbp_step *st
     const fbp_node *node = &pass->plan->graph.nodes[steps->index];
     int64_t n = fbp_width(steps->kind == FBP_FORWARD ? &node->out[0] : &node->in[0]);
     int count = 1;
-    while (count < n_steps && follows(pass, &steps[count], steps->kind)) count++;
+    while (count < n_steps && follows(pass, &steps[count], count)) count++;
     pieces left = pieces_of(pass, lane->batch, node, n, team);
     for (piece p; next_piece(&left, &p);) {
         lane->row = lane->tile_row = p.row;

@@ -5,9 +5,11 @@
 #include "core/kernels.h"
 #include "math/half.h"
 
-/* A vector at a time: as many numbers of 16 bits at h as of 32 bits at x. */
+/* A vector at a time: as many numbers of 16 bits at h as of 32 bits at x. EACH stands before a loop
+ * over them, where that is still for the compiler to make. */
 #if defined(__AVX512F__)
 #include <immintrin.h>
+#define EACH
 enum { CONVERTED = 16 };
 FBP_INLINE void narrow_vector(const float *x, uint16_t *h) {
     enum { nearest = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
@@ -19,6 +21,7 @@ FBP_INLINE void widen_vector(const uint16_t *h, float *x) {
 }
 #elif defined(__F16C__)
 #include <immintrin.h>
+#define EACH
 enum { CONVERTED = 8 };
 FBP_INLINE void narrow_vector(const float *x, uint16_t *h) {
     _mm_storeu_si128((__m128i *)(void *)h,
@@ -28,6 +31,7 @@ FBP_INLINE void widen_vector(const uint16_t *h, float *x) {
     _mm256_storeu_ps(x, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)h)));
 }
 #else
+#define EACH FBP_INDEPENDENT
 enum { CONVERTED = 1 };
 FBP_INLINE void narrow_vector(const float *x, uint16_t *h) { *h = fbp_narrow_fp16(*x); }
 FBP_INLINE void widen_vector(const uint16_t *h, float *x) { *x = fbp_widen_fp16(*h); }
@@ -56,7 +60,7 @@ static void round_bf16(int64_t n, const float *from, float *to) {
 
 static void store_fp16(int64_t n, float *x, uint16_t *to) {
     int64_t whole = n - n % CONVERTED;
-    FBP_INDEPENDENT for (int64_t i = 0; i < whole; i += CONVERTED) {
+    EACH for (int64_t i = 0; i < whole; i += CONVERTED) {
         narrow_vector(x + i, to + i);
         widen_vector(to + i, x + i);
     }
@@ -68,13 +72,13 @@ static void store_fp16(int64_t n, float *x, uint16_t *to) {
 
 static void load_fp16(int64_t n, const uint16_t *from, float *x) {
     int64_t whole = n - n % CONVERTED;
-    FBP_INDEPENDENT for (int64_t i = 0; i < whole; i += CONVERTED) widen_vector(from + i, x + i);
+    EACH for (int64_t i = 0; i < whole; i += CONVERTED) widen_vector(from + i, x + i);
     for (int64_t i = whole; i < n; i++) x[i] = fbp_widen_fp16(from[i]);
 }
 
 static void round_fp16(int64_t n, const float *from, float *to) {
     int64_t whole = n - n % CONVERTED;
-    FBP_INDEPENDENT for (int64_t i = 0; i < whole; i += CONVERTED) {
+    EACH for (int64_t i = 0; i < whole; i += CONVERTED) {
         uint16_t half[CONVERTED];
         narrow_vector(from + i, half);
         widen_vector(half, to + i);
