@@ -70,7 +70,10 @@ class Function:
     it runs once a step. What it gets are copies, its own to keep; an exception in it ends the step
     before any weight changes. A `forward` that couples samples makes predictions depend on those
     that are made together, and one that calls BLAS may do so in the last bits. There are no
-    tangents.
+    tangents. In a compiled network it takes at most 8 tensors and yields at most 4. It runs once
+    more where it is in a checkpoint, for each batch of a step of several, and where the source of a
+    number that is not finite is looked for. In training in precision "fp16" the gradients that
+    `backward` gets are those of the scaled loss, as large as `FitResult.loss_scale` says.
 
     Examples
     --------
@@ -118,12 +121,12 @@ class Function:
     @staticmethod
     def forward(ctx: Context, *args: Any) -> Any:
         """The results."""
-        raise NotImplementedError
+        raise NotImplementedError("a Function has to have a static method `forward`")
 
     @staticmethod
     def backward(ctx: Context, *gradients: Any) -> Any:
         """The gradients of the arguments."""
-        raise NotImplementedError
+        raise NotImplementedError("a Function has to have a static method `backward`")
 
     @classmethod
     def apply(cls, *args: Any) -> Any:

@@ -3,6 +3,7 @@
 That training goes on from edited weights is in test_estimators_continuation.py.
 """
 
+import copy
 import pickle
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from helpers import IRIS, fitted, over_estimators, short_training
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp import MLPRegressor
+from fastbp import MLPRegressor, nn
 from fastbp.nn.initializers import INITIALIZERS
 
 pytestmark = short_training
@@ -54,6 +55,18 @@ def test_the_weights_are_those_of_the_module(kind):
         np.testing.assert_array_equal(one._output(X, raw=True), raw)
         parameters["4.bias"].data += 100.0 * np.eye(len(one.intercepts_[-1]))[0]
         assert (one.predict(X) != before).any()
+
+
+def test_a_module_that_was_built_into_another_is_missed():
+    model = MLPRegressor(5, max_iter=3, random_state=0).fit(X, Y)
+    before = model.predict(X)
+    nn.Sequential(copy.deepcopy(model.module_), nn.Linear(2)).build(4)
+    pickle.dumps(model)
+    nn.Sequential(model.module_, nn.Linear(2)).build(4)
+    np.testing.assert_array_equal(model.predict(X), before)
+    for lost in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(RuntimeError, match="deepcopy"):
+            lost(model)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,17 @@ import pytest
 from helpers import over_dtypes, short_training
 
 import fastbp
-from fastbp import Function, NetworkRegressor, NonFiniteError, Tensor, fit, nn, no_grad, ops
+from fastbp import (
+    Function,
+    NetworkRegressor,
+    NonFiniteError,
+    Tensor,
+    compile,
+    fit,
+    nn,
+    no_grad,
+    ops,
+)
 
 # ----------------------------------------------------------------------------------------- ops
 
@@ -914,3 +924,22 @@ def test_ctrl_c_in_a_function_ends_training_as_elsewhere(way):
     armed.extend([1] * 10)
     fit(expected, "softmax_cross_entropy", X, y, batch_size=60, max_epochs=1, seed=1)
     np.testing.assert_array_equal(shown._home.flat, expected._home.flat)
+
+
+def test_a_constant_that_is_given_is_a_copy():
+    class Scaled(Function):
+        @staticmethod
+        def forward(ctx, x, c):
+            ctx.save_for_backward(c)
+            return x * c
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy * ctx.saved[0], None
+
+    constant = Tensor(np.array([2.0, 3.0], np.float32))
+    module = nn.Lambda(lambda x: Scaled.apply(x, constant)).build(2)
+    plan = compile(module).core
+    constant.data[...] = 7
+    predicted = plan.predict(module._home.flat, np.ones((1, 2), np.float32))
+    np.testing.assert_array_equal(predicted, [[2, 3]])

@@ -10,7 +10,16 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from fastbp import NetworkClassifier, NonFiniteError, _core, compile, fit, nn, ops
+from fastbp import (
+    NetworkClassifier,
+    NetworkRegressor,
+    NonFiniteError,
+    _core,
+    compile,
+    fit,
+    nn,
+    ops,
+)
 
 over_precisions = pytest.mark.parametrize("precision", ["bf16", "fp16"])
 CROSS_ENTROPY = "softmax_cross_entropy"
@@ -290,7 +299,8 @@ def test_an_overflow_halves_the_scale_and_skips_the_step():
     """R99: the gradient by the output is minus the target, and times 2^16 too large for float16."""
     network, X, y = line(10.0)
     given = {"batch_size": 1, "optimizer": "adam", "max_epochs": 1, "precision": "fp16"}
-    result = fit(network, "squared_error", X, y, **given, history="step")
+    with pytest.warns(UserWarning, match="All steps of 1 epochs were skipped"):
+        result = fit(network, "squared_error", X, y, **given, history="step")
     # 10 times 2^12 is at most 65504: four steps are skipped, which are all of the epoch.
     assert result.skipped_steps == 4
     assert result.loss_scale == 2.0**12
@@ -464,3 +474,20 @@ def test_predictions_are_those_of_float32():
     flat = network._home.settle()
     full, mixed = (compile(network, CROSS_ENTROPY, precision=one).core for one in ("full", "bf16"))
     np.testing.assert_array_equal(full.predict(flat, X), mixed.predict(flat, X))
+
+
+def test_epochs_of_skipped_steps_are_no_sign_of_convergence():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 5)).astype(np.float32)
+    y = 250_000 + 50_000 * X[:, 0]
+    network = nn.Sequential(nn.Linear(16), nn.ReLU(), nn.Linear(1)).build(5)
+    given = {"precision": "fp16", "random_state": 0}
+    with pytest.warns(UserWarning) as told:
+        NetworkRegressor(network, max_epochs=3, **given).fit(X, y)
+    assert any("All steps of 3 epochs were skipped" in str(one.message) for one in told)
+    model = NetworkRegressor(network, max_epochs=60, **given)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    assert 10 < model.skipped_steps_ < model.n_iter_ == 60
+    trained, before = (one.parameters()["0.weight"].data for one in (model.module_, network))
+    assert (trained != before).any()

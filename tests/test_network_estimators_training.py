@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers import IRIS, flat, short_training, small, small_network
 
+import fastbp
 from fastbp import NetworkClassifier, _core, fit, nn, optim
 
 pytestmark = short_training
@@ -204,3 +205,28 @@ def test_the_module_may_be_edited_and_frozen():
     model.module_.parameters()["3.bias"].data[0] = np.nan
     with pytest.raises(ValueError, match=r"module_: parameter '3.bias' holds infinite or NaN"):
         model.fit(X, Y)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_gradients_are_checked_in_full_precision(precision):
+    model = NetworkClassifier(precision=precision, max_epochs=2, random_state=0, dtype="float32")
+    assert fastbp.check_gradients(model, X[:20], Y[:20]).ok
+    assert fastbp.check_gradients(model.fit(X, Y), X[:20], Y[:20]).ok
+    assert model.precision == precision
+
+
+def test_lbfgs_refuses_mixed_precision():
+    model = NetworkClassifier(optimizer="lbfgs", precision="bf16", dtype="float32")
+    with pytest.raises(ValueError, match="precision"):
+        model.fit(X, Y)
+
+
+def test_a_network_that_was_built_into_another_is_missed():
+    model = NetworkClassifier(max_epochs=2, random_state=0).fit(X, Y)
+    before = model.predict(X)
+    nn.Sequential(copy.deepcopy(model.module_), nn.Linear(2)).build(4)
+    np.testing.assert_array_equal(model.predict(X), before)
+    nn.Sequential(model.module_, nn.Linear(2)).build(4)
+    for call in (model.predict, lambda _: pickle.dumps(model), lambda _: model.partial_fit(X, Y)):
+        with pytest.raises(RuntimeError, match=r"module_: found it built .*deepcopy"):
+            call(X)

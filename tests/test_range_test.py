@@ -1,5 +1,6 @@
 """The range test: what it suggests trains, and what it leaves alone."""
 
+import signal
 from contextlib import suppress
 
 import matplotlib as mpl
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import _core, find_learning_rate, nn
+from fastbp import Function, _core, find_learning_rate, nn
 
 mpl.use("Agg")
 
@@ -107,3 +108,24 @@ def test_picture():
     np.testing.assert_array_equal(drawn["smoothed"], found.smoothed)
     assert found.plot(ax) is ax
     mpl.pyplot.close(ax.figure)
+
+
+def test_ctrl_c_ends_it():
+    class Interrupting(Function, check=False):
+        calls = 0
+
+        @staticmethod
+        def forward(ctx, x):
+            Interrupting.calls += 1
+            if Interrupting.calls == 20:
+                signal.raise_signal(signal.SIGINT)
+            return x * 1
+
+        @staticmethod
+        def backward(ctx, dy):
+            return dy
+
+    X = np.random.default_rng(0).standard_normal((60, 5)).astype(np.float32)
+    network = nn.Sequential(nn.Linear(4), nn.Lambda(lambda x: Interrupting.apply(x)), nn.Linear(1))
+    with pytest.raises(KeyboardInterrupt):
+        find_learning_rate(network.build(5), "squared_error", X, X[:, :1])

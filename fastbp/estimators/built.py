@@ -124,14 +124,21 @@ class BuiltNetwork:
         return Start(self, {sparse: self.plan(sparse=sparse)}, self.settle())
 
     def in_dtype(self, dtype: np.dtype[Any]) -> Self:
-        """A copy, with the same weights."""
+        """A copy, with the same weights; in another dtype than its own, of full precision."""
         other = deepcopy(self)
+        if dtype != self.dtype:
+            other.precision = "full"
         other.module.build(self.home.inputs, seed=self.home.seed, dtype=dtype)
         other.home = other.module._built()
         return other
 
     def settle(self) -> Array:
         """The weights, with what a user has put in their place."""
+        if self.module._home is not self.home:
+            raise RuntimeError(
+                "module_: found it built again, or into another network, so that its weights are "
+                "no longer the estimator's; wanted that done with copy.deepcopy(module_)"
+            )
         return self.module._built().settle()
 
     @property
@@ -148,4 +155,5 @@ class BuiltNetwork:
         return named_inputs(self.module, X, self._mask_value)
 
     def __getstate__(self) -> dict[str, Any]:
+        BuiltNetwork.settle(self)  # or what is loaded could not predict
         return {**self.__dict__, "_compiled": {}, "_traced": None}

@@ -238,10 +238,10 @@ dtype : {{'float32', 'float64'}} or None, default=None
 NETWORK_ATTRIBUTES = """\
 module_ : Module
     The network that was trained, built. Its parameters may be edited; that takes effect at the next
-    call.
+    call. What is built of it and other parts is built of a `copy.deepcopy`.
 
 skipped_steps_ : int
-    Steps so far that changed nothing, since with ``precision='fp16'`` a gradient was not finite.
+    Steps so far that changed no weights, since with ``precision='fp16'`` a gradient was not finite.
 
 <loss_>
 
@@ -316,7 +316,7 @@ n_layers_ : int
 
 module_ : Module
     The network that was trained, a `Sequential`, whose parameters are `coefs_` and `intercepts_`:
-    to look at and to build on.
+    to look at, and, as a `copy.deepcopy` of it, to build on.
 
 n_outputs_ : int
     Number of outputs.

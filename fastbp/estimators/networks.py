@@ -125,6 +125,7 @@ class BaseNetwork(BaseTrained):
                 accumulate=(int(self.accumulate), 1),
                 memory_limit=(self.memory_limit, None),
                 early_stopping=(bool(self.early_stopping), False),
+                precision=(self.precision, "full"),
             )
         self._rule()
         self._rates()
@@ -175,7 +176,7 @@ class BaseNetwork(BaseTrained):
         return self._start(module, X, target, module._build(samples, seed, dtype))
 
     def _go_on(self, X: Any, target: preparation.Target) -> Start:
-        if not self.module_._built().flat.flags.writeable:  # memory-mapped
+        if not self._flat().flags.writeable:  # memory-mapped
             self.module_ = deepcopy(self.module_)
         for name, one in self.module_.parameters().items():
             if not np.isfinite(one.data).all():
@@ -248,7 +249,7 @@ class BaseNetwork(BaseTrained):
 
     @property
     def skipped_steps_(self) -> int:
-        """Steps that changed nothing, since in precision "fp16" a gradient was not finite."""
+        """Steps that changed no weights, since in precision "fp16" a gradient was not finite."""
         return self._training_state.scaling[2]
 
 

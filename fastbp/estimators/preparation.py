@@ -162,6 +162,8 @@ def looked_at(
         estimator = clone(estimator)
         if dtype is not None:
             estimator.set_params(dtype=dtype)
+            if "precision" in estimator.get_params(deep=False):
+                estimator.set_params(precision="full")
         check_parameters(estimator, incremental=False)
         sample, target, dtype = prepare(estimator, X, y, sample_weight, estimator._targets, True)
         seed = draw_seed(estimator.random_state)

@@ -46,7 +46,7 @@ class Planned:
         values: Mapping[int, tuple[tuple[int | None, ...], np.dtype[Any]]],
     ) -> None:
         self.kind, self.name = kind, kind.__name__
-        self._given = tuple(read_only(x.data) if isinstance(x, Tensor) else x for x in given)
+        self._given = tuple(read_only(x.data.copy()) if isinstance(x, Tensor) else x for x in given)
         self._tensors = {i for i, x in enumerate(given) if isinstance(x, Tensor)}
         self._tensors |= {i for i, (_, dtype) in values.items() if dtype.kind == "f"}
         self._values = dict(values)

@@ -47,6 +47,8 @@ class Checkpoint(Module):
     """
 
     def __init__(self, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise TypeError(f"Checkpoint: found {type(module).__name__}, wanted a Module")
         self.module = module
 
     def forward(self, *inputs: Any, **named: Any) -> Any:

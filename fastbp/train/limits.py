@@ -13,7 +13,7 @@ from fastbp.train.state import Settings
 # give the bits of the step in one batch.
 BLOCK = 256
 
-# Checkpoints that are tried, until a network has no more places for them.
+# Checkpoints that are tried, where a network has places for them.
 CUTS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
@@ -49,10 +49,13 @@ def within(
     if least <= limit:
         return settings, plan
     # In mixed precision checkpoints keep float32: their bits are others.
+    tried = {0, 1}
     for n in CUTS if plan.precision == "full" else ():
         parted = plan._cut(n)
-        if max(node["checkpoint"] for node in parted.core.nodes) < n:
-            break
+        parts = max(node["checkpoint"] for node in parted.core.nodes)
+        if parts in tried:
+            continue  # there are no places for as many
+        tried.add(parts)
         needed = total(parted, size, times)
         if needed <= limit:
             return settings, parted

@@ -126,6 +126,8 @@ def find_learning_rate(
     ------
     ValueError
         An argument is out of its range, or the loss never fell.
+    KeyboardInterrupt
+        Ctrl-C was pressed.
 
     Examples
     --------
@@ -197,7 +199,8 @@ def _losses(
     given.ravel()[: len(rates)] = rates
     losses = np.full(n_epochs * per_epoch, np.nan)
     with suppress(NonFiniteError):  # what was to be found out: such a rate is too large
-        training.run(given, step_losses=losses)
+        if training.run(given, step_losses=losses)["interrupted"]:
+            raise KeyboardInterrupt
     losses = losses[: len(rates)]
     bad = np.flatnonzero(~np.isfinite(losses))
     return losses[: bad[0]] if len(bad) > 0 else losses

@@ -91,7 +91,8 @@ class _Call:
         self._validation, self._best = validation, best
         self._n_samples = problem.n_samples
         self._n_batches = -(-self._n_samples // (settings.batch_size * settings.accumulate))
-        self._done = 0
+        self._done, self._first_step = 0, state.step
+        self._idle = False  # no step of the last block has changed anything
         self._losses: list[float] = []  # of the whole epochs of the last block
         self._all_losses = state.history.setdefault("loss", [])
         self._all_rates = state.history.setdefault("learning_rate", [])
@@ -149,6 +150,12 @@ class _Call:
             if not isinstance(error, KeyboardInterrupt):
                 raise
             interrupted = True  # it came while Python, not the engine, was at work
+        if self._done > 0 and state.step == self._first_step:
+            warn(
+                f"All steps of {self._done} epochs were skipped, since in precision 'fp16' their"
+                " gradients overflow: the network is as it was before. Scale the targets, or take"
+                " 'bf16'."
+            )
         if interrupted:
             state.drop_vectors()
             if self._best is None:
@@ -187,6 +194,7 @@ class _Call:
             progress = self._training.progress
             if progress is not before:
                 self._book(progress["losses"].tolist(), rates, steps)
+                self._idle = progress["step"] == state.step
                 state.step, state.scaling = progress["step"], progress["scaling"]
         return bool(progress["interrupted"])
 
@@ -231,9 +239,14 @@ class _Call:
         return stopped
 
     def _judge(self, loss: float) -> None:
-        """Update `best` and `stale` by the epoch's loss, or by how it does on held-out samples."""
+        """Update `best` and `stale` by the epoch's loss, or by how it does on held-out samples.
+
+        An epoch whose steps were all skipped, until losses are scaled less, is no sign of an end.
+        """
         settings, state = self._settings, self._state
         score = None if self._validation is None else self._score(self._validation)
+        if self._idle:
+            return
         if self._best is None:
             state.stale = state.stale + 1 if loss > state.best - settings.tol else 0
             state.best = min(state.best, loss)
