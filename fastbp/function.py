@@ -174,8 +174,10 @@ class Function:
 def check_dtypes(name: str, dtypes: Iterable[np.dtype[Any]]) -> None:
     """Refuses tensors of several dtypes, and none at all."""
     several = set(dtypes)
+    if not several:
+        raise TypeError(f"{name}: found no tensor of reals in its arguments, wanted one")
     if len(several) != 1:
-        found = " and ".join(sorted(map(str, several))) or "none"
+        found = " and ".join(sorted(map(str, several)))
         raise TypeError(f"{name}: found tensors of dtype {found}, wanted one dtype")
 
 

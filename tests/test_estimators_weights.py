@@ -57,6 +57,17 @@ def test_the_weights_are_those_of_the_module(kind):
         assert (one.predict(X) != before).any()
 
 
+def test_what_is_frozen_stays_when_training_goes_on():
+    model = MLPRegressor((5, 4), max_iter=3, random_state=0).fit(X, Y)
+    model.module_[0].freeze()
+    first, last = model.coefs_[0].copy(), model.coefs_[-1].copy()
+    model.partial_fit(X, Y)
+    np.testing.assert_array_equal(model.coefs_[0], first)
+    assert (model.coefs_[-1] != last).all()
+    model.module_.unfreeze()
+    assert (model.partial_fit(X, Y).coefs_[0] != first).any()
+
+
 def test_a_module_that_was_built_into_another_is_missed():
     model = MLPRegressor(5, max_iter=3, random_state=0).fit(X, Y)
     before = model.predict(X)

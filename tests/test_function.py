@@ -351,7 +351,7 @@ def test_what_backward_returns_is_checked():
 
 
 def test_arguments_are_checked():
-    with pytest.raises(TypeError, match="found tensors of dtype none"):
+    with pytest.raises(TypeError, match="found no tensor of reals"):
         Product.apply(1.0, 2.0, 3)
     with pytest.raises(TypeError, match="found tensors of dtype float32 and float64"):
         Product.apply(leaf(2), leaf(2, dtype=np.float32), 3)

@@ -87,6 +87,7 @@ class BuiltNetwork:
         self.home = module._built()
         self._mask_value, self.n_outputs, self._traced = mask_value, n_outputs, traced
         self._compiled: dict[bool, Plan] = {}
+        self._frozen: list[bool] = []
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -101,6 +102,7 @@ class BuiltNetwork:
         losses = {"": (loss, 1.0)}
         plan = Plan(self.module, losses, self._inputs(sparse), self._traced, self.precision)
         self._traced = None  # the module may change from now on
+        self._frozen = self._frozen_now()
         shapes = dict(zip(plan.outputs, plan.core.output_shapes, strict=True))
         if shapes != {"": (self.n_outputs,)}:
             found = shapes.get("", shapes)
@@ -118,6 +120,13 @@ class BuiltNetwork:
         if isinstance(built, Input) and sparse != (built.content == "sparse"):
             return replace(built, content="sparse" if sparse else "real")
         return built
+
+    def _frozen_now(self) -> list[bool]:
+        return [one.frozen for one in self.home.parameters.values()]
+
+    def is_current(self) -> bool:
+        """Whether what was compiled last froze what is frozen now."""
+        return self._frozen == self._frozen_now()
 
     def start(self, sparse: bool) -> Start:
         """What a training call begins with."""

@@ -173,6 +173,8 @@ class BaseMLP(BaseTrained):
         flat = np.require(self._views.flat, requirements="W")  # a copy if memory-mapped
         activation, loss = self._activation(), (target.loss, self._loss_attributes())
         if (activation, loss) == (before.activation, before.loss) and flat is self._views.flat:
+            if not before.is_current():
+                return before.start(sparse)
             return Start(before, {**self._plans, sparse: self._plan(sparse)}, flat)
         network = MultilayerNetwork(
             sizes, activation, loss, self.weight_init, 0, flat.dtype, sparse=sparse
