@@ -178,6 +178,7 @@ def test_one_seed_is_drawn_and_kept():
     )
 
 
+@pytest.mark.filterwarnings("error:All steps")  # counted anew, and none was skipped
 def test_a_change_of_solver_keeps_weights_and_starts_its_vectors_anew():
     model = MLPClassifier(6, max_iter=3, warm_start=True, random_state=0).fit(X, Y)
     weights = model.coefs_[0].copy()

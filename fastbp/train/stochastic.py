@@ -91,7 +91,7 @@ class _Call:
         self._validation, self._best = validation, best
         self._n_samples = problem.n_samples
         self._n_batches = -(-self._n_samples // (settings.batch_size * settings.accumulate))
-        self._done, self._first_step = 0, state.step
+        self._done, self._skipped_before = 0, state.scaling[2]
         self._idle = False  # no step of the last block has changed anything
         self._losses: list[float] = []  # of the whole epochs of the last block
         self._all_losses = state.history.setdefault("loss", [])
@@ -150,7 +150,8 @@ class _Call:
             if not isinstance(error, KeyboardInterrupt):
                 raise
             interrupted = True  # it came while Python, not the engine, was at work
-        if self._done > 0 and state.step == self._first_step:
+        skipped = state.scaling[2] - self._skipped_before
+        if skipped > 0 and skipped == self._done * self._n_batches:
             warn(
                 f"All steps of {self._done} epochs were skipped, since in precision 'fp16' their"
                 " gradients overflow: the network is as it was before. Scale the targets, or take"
@@ -194,7 +195,8 @@ class _Call:
             progress = self._training.progress
             if progress is not before:
                 self._book(progress["losses"].tolist(), rates, steps)
-                self._idle = progress["step"] == state.step
+                skipped = progress["scaling"][2] - state.scaling[2]
+                self._idle = skipped > 0 and skipped == len(self._losses) * self._n_batches
                 state.step, state.scaling = progress["step"], progress["scaling"]
         return bool(progress["interrupted"])
 
