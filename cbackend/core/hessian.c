@@ -175,12 +175,7 @@ fbp_status fbp_hessian_product(fbp_plan *plan, const void *params, const fbp_pro
     clear_derived(&call);
     for (int64_t first = 0; first < n; first += call.tile) {
         int64_t rows = n - first < call.tile ? n - first : call.tile;
-        fbp_batch batch = {.problem = problem,
-                           .first = first,
-                           .rows = rows,
-                           .weight = weight,
-                           .masks = problem->masks,
-                           .draws = problem->draws};
+        fbp_batch batch = fbp_batch_of(problem, first, rows, weight);
         fbp_tangents_forward(&call, &batch, NULL);
         backward(&call, &batch, product);
         if (first + rows == n) backward_derived(&call, &batch, product);

@@ -28,6 +28,20 @@ static inline int64_t fbp_batch_whole(const fbp_batch *batch) {
 
 static inline int64_t fbp_problem_rows(const fbp_problem *problem) { return problem->x[0].rows; }
 
+/* Rows first, first + 1, ... of a problem whose weights sum to `weight`, as a batch by themselves.
+ * */
+static inline fbp_batch fbp_batch_of(const fbp_problem *problem, int64_t first, int64_t rows,
+                                     double weight) {
+    fbp_batch batch = {.problem = problem,
+                       .first = first,
+                       .rows = rows,
+                       .weight = weight,
+                       .masks = problem->masks,
+                       .draws = problem->draws,
+                       .place = first};
+    return batch;
+}
+
 /* The order from row `row` of the batch on, or NULL. */
 static inline const uint32_t *fbp_batch_order(const fbp_batch *batch, int64_t row) {
     return batch->order == NULL ? NULL : batch->order + batch->first + row;

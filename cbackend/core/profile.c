@@ -84,13 +84,8 @@ fbp_status fbp_profile(fbp_plan *plan, const void *params, const fbp_problem *pr
     fbp_units_reset(&call.pass);
     fbp_pass_begin(&call.pass, &fbp_alone);
     for (int64_t first = 0; first < n; first += call.rows) {
-        fbp_batch batch = {.problem = problem,
-                           .first = first,
-                           .rows = n - first < call.rows ? n - first : call.rows,
-                           .weight = weight,
-                           .masks = problem->masks,
-                           .draws = problem->draws,
-                           .place = first};
+        int64_t rows = n - first < call.rows ? n - first : call.rows;
+        fbp_batch batch = fbp_batch_of(problem, first, rows, weight);
         fbp_trace trace = {.first = first, .seconds = seconds};
         fbp_rows_traced(&call.pass, &batch, &trace);
         if (fbp_callback_failed(&call.pass)) break;

@@ -4,7 +4,8 @@
  * By rows: a thread takes its samples of the batch, tile by tile, through all steps of the
  * schedule, forward and back, without waiting for anyone. By columns: where the batch has too few
  * samples for the threads, each product of a chain is cut by output columns as well, and the team
- * meets after each. */
+ * meets after each. The file is long because both take the same steps, each of which is told once,
+ * where the compiler can put it into either. */
 #include <string.h>
 
 #include "core/callbacks.h"

@@ -190,9 +190,11 @@ static int64_t end_of_values(const fbp_plan *plan, int64_t at) {
 static void count_values(const fbp_plan *plan, int64_t batch, fbp_memory *memory) {
     const fbp_schedule *schedule = &plan->training;
     int64_t size = (int64_t)fbp_size(plan->dtype), values = 0, pad = fbp_pad(plan->dtype);
-    for (int64_t at = 0, end; at<schedule->batch_elements; at = end> at ? end : at + pad) {
-        end = end_of_values(plan, at);
+    int64_t at = 0;
+    while (at < schedule->batch_elements) {
+        int64_t end = end_of_values(plan, at);
         values += end - at;
+        at = end > at ? end : at + pad;
     }
     int64_t deltas = (schedule->batch_elements - values) * size;
     values *= size;

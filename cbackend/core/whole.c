@@ -77,13 +77,7 @@ static void full_thread(void *context, const fbp_team *team) {
     fbp_barrier(team);
     for (int64_t first = 0; first < n; first += pass->batch) {
         int64_t rows = n - first < pass->batch ? n - first : pass->batch;
-        fbp_batch batch = {.problem = call->problem,
-                           .first = first,
-                           .rows = rows,
-                           .weight = call->weight,
-                           .masks = call->problem->masks,
-                           .draws = call->problem->draws,
-                           .place = first};
+        fbp_batch batch = fbp_batch_of(call->problem, first, rows, call->weight);
         fbp_rows_phase(pass, &batch, team);
         if (team->thread == 0) call->stop_after_rows = fbp_pass_stopped(pass);
         fbp_barrier(team);
@@ -155,13 +149,7 @@ fbp_status fbp_inspect(fbp_plan *plan, const void *params, const fbp_problem *pr
     fbp_pass_begin(&call.pass, &fbp_alone);
     for (int64_t first = 0; first < n && !fbp_callback_failed(&call.pass); first += call.rows) {
         int64_t rows = n - first < call.rows ? n - first : call.rows;
-        fbp_batch batch = {.problem = problem,
-                           .first = first,
-                           .rows = rows,
-                           .weight = weight,
-                           .masks = problem->masks,
-                           .draws = problem->draws,
-                           .place = first};
+        fbp_batch batch = fbp_batch_of(problem, first, rows, weight);
         fbp_trace trace = {
             .values = values, .gradients = gradients, .predictions = predictions, .first = first};
         fbp_rows_traced(&call.pass, &batch, &trace);
