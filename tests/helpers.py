@@ -107,6 +107,20 @@ def check(net, plan=None, **options):
     return check_gradients(plan or net.plan, net.X, net.y, params=net.params, **options)
 
 
+def fails_well(call):
+    """Have the first, the second, ... allocation of a call fail, until it has no more of them."""
+    for nth in range(1, 100):
+        _core.fail_allocation(nth)
+        try:
+            call()
+            break
+        except MemoryError as error:
+            assert str(error)
+        finally:
+            _core.fail_allocation(0)
+    assert 1 < nth < 99  # some failed, and at last none
+
+
 def parts_of(plan):
     """The flat buffer cut into the weights and biases of each layer, and into layers."""
     tensors = [

@@ -1,7 +1,8 @@
 """Checkpoints in plans: the bits of the same graph without, with less memory for another run.
 
 Where the parts begin and end is drawn at random for graphs of every kind, and laid out evenly for
-deep networks, whose memory is told to the byte. On tensors: test_recompute.py.
+deep networks, whose memory is told to the byte. On tensors: test_recompute.py. It is long because
+whatever a plan does is done once more with checkpoints in it.
 """
 
 import signal
@@ -12,7 +13,7 @@ import pytest
 import test_graphs
 import test_graphs_coupled
 import test_graphs_derived
-from helpers import Run, over_dtypes, short_training
+from helpers import Run, fails_well, over_dtypes, short_training
 from random_modules import INPUT, OUTPUTS, RandomNetwork
 from test_graphs import THREADS, Case, bias, case_as_net, weight
 from test_graphs_coupled import Growing
@@ -626,38 +627,15 @@ def test_what_is_not_finite_changes_nothing():
 def test_a_signal_ends_training_between_turns(n_threads):
     """Nobody waits for a thread that has stopped."""
     case = Case(cut(test_graphs_coupled.dense(64, 3), 1), n_samples=2000)
-    run = Run(case_as_net(case), batch_size=700, n_threads=n_threads)
-
-    def handler(*_):
-        raise TimeoutError("now")
-
-    before = signal.signal(signal.SIGALRM, handler)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.2)
-        with pytest.raises(TimeoutError, match="now"):
-            run(10**5, rate=1e-4)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    done = run.training.progress["epochs"]
-    again = Run(case_as_net(case), batch_size=700)
-    if done > 0:
-        again(done, rate=1e-4)
-    np.testing.assert_array_equal(run.params, again.params)
+    test_graphs_coupled.ends_with_whole_epochs(case, n_threads)
 
 
 def test_every_allocation_may_fail():
     case = Case(cut(GRAPHS["derived, mixed"], 2), n_samples=23)
     expected = case.gradient()
-    for call in (partial(_core.Plan, graph=case.graph, dtype="float64"), case.gradient):
-        for nth in range(1, 100):
-            _core.fail_allocation(nth)
-            try:
-                call()
-                break
-            except MemoryError as error:
-                assert str(error)
-            finally:
-                _core.fail_allocation(0)
-        else:
-            pytest.fail("100 allocations in one call")
+    for call in (
+        lambda: _core.Plan(graph=case.graph, dtype="float64"),
+        lambda: Case(case.graph, n_samples=23).gradient(),
+    ):
+        fails_well(call)
     np.testing.assert_array_equal(case.gradient()[1], expected[1])

@@ -1,4 +1,7 @@
-"""Ops written in Python in plans: the bits of the run at once, what they get, how they fail."""
+"""Ops written in Python in plans: the bits of the run at once, what they get, how they fail.
+
+It is long because each way in which Python can fail within the engine has its network here.
+"""
 
 import gc
 import signal

@@ -1,4 +1,7 @@
-"""Plans of any graph: the bits of the same nodes run one by one, whatever the threads and tiles."""
+"""Plans of any graph: the bits of the same nodes run one by one, whatever the threads and tiles.
+
+It is long because each kind of graph is written out, to be read beside what is asked of all.
+"""
 
 import numpy as np
 import pytest
@@ -65,6 +68,22 @@ class Case:
 
     def eager(self):
         return Eager(self.graph, self.params, self.X, self.y, self.dtype, self.weights)
+
+    def has_the_bits_of_its_nodes(self):
+        """Values, gradients and the loss, beside those of the same nodes run one by one."""
+        eager = self.eager()
+        loss, grad = self.gradient()
+        np.testing.assert_array_equal(grad, eager.flat)
+        # Sums of the same terms in another order.
+        rounding = 2 * eager.n_samples * np.finfo(np.float64).eps
+        assert loss == pytest.approx(eager.loss, rel=rounding, abs=0)
+        values, gradients = self.plan.trace(
+            self.params, self.unpacked(self.X), self.unpacked(self.y), sample_weight=self.weights
+        )
+        for v, found in values.items():
+            np.testing.assert_array_equal(found, eager.values[v], err_msg=f"value {v}")
+        for v, found in gradients.items():
+            np.testing.assert_array_equal(found, eager.gradients[v], err_msg=f"gradient {v}")
 
 
 def dense(n_in=5, hidden=7, n_out=3):
@@ -301,19 +320,7 @@ over_graphs = pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 @pytest.mark.parametrize("n_samples", [1, 33, 700])
 def test_a_plan_has_the_bits_of_its_nodes(graph, dtype, n_samples):
     """Values, gradients and the loss; 700 samples form some gradients in blocks."""
-    case = Case(graph, dtype, n_samples)
-    eager = case.eager()
-    loss, grad = case.gradient()
-    np.testing.assert_array_equal(grad, eager.flat)
-    # Sums of the same terms in another order.
-    assert loss == pytest.approx(eager.loss, rel=2 * n_samples * np.finfo(np.float64).eps, abs=0)
-    values, gradients = case.plan.trace(
-        case.params, case.unpacked(case.X), case.unpacked(case.y), sample_weight=case.weights
-    )
-    for v, found in values.items():
-        np.testing.assert_array_equal(found, eager.values[v], err_msg=f"value {v}")
-    for v, found in gradients.items():
-        np.testing.assert_array_equal(found, eager.gradients[v], err_msg=f"gradient {v}")
+    Case(graph, dtype, n_samples).has_the_bits_of_its_nodes()
 
 
 @over_graphs

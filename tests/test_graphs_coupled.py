@@ -9,7 +9,7 @@ import signal
 
 import numpy as np
 import pytest
-from helpers import Run, over_dtypes
+from helpers import Run, fails_well, over_dtypes
 from test_graphs import THREADS, Case, bias, case_as_net, weight
 
 from fastbp import NonFiniteError, _core
@@ -117,19 +117,7 @@ over_graphs = pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 @pytest.mark.parametrize("n_samples", [2, 33, 700])
 def test_a_plan_has_the_bits_of_its_nodes(graph, dtype, n_samples):
     """Values, gradients and the loss; 700 samples form moments and gradients in blocks."""
-    case = Case(graph, dtype, n_samples)
-    eager = case.eager()
-    loss, grad = case.gradient()
-    np.testing.assert_array_equal(grad, eager.flat)
-    # Sums of the same terms in another order.
-    assert loss == pytest.approx(eager.loss, rel=2 * n_samples * np.finfo(np.float64).eps, abs=0)
-    values, gradients = case.plan.trace(
-        case.params, case.unpacked(case.X), case.unpacked(case.y), sample_weight=case.weights
-    )
-    for v, found in values.items():
-        np.testing.assert_array_equal(found, eager.values[v], err_msg=f"value {v}")
-    for v, found in gradients.items():
-        np.testing.assert_array_equal(found, eager.gradients[v], err_msg=f"gradient {v}")
+    Case(graph, dtype, n_samples).has_the_bits_of_its_nodes()
 
 
 WIDE = {
@@ -367,12 +355,8 @@ def test_moments_that_overflow_are_reported():
     np.testing.assert_array_equal(run.params, before)
 
 
-@pytest.mark.threads
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX timers")
-@pytest.mark.parametrize("n_threads", [1, 3])
-def test_a_signal_ends_training_between_meetings(n_threads):
-    """Nobody waits for a thread that has stopped."""
-    case = Case(dense(64, 3), n_samples=2000)
+def ends_with_whole_epochs(case, n_threads):
+    """Has a signal end training, and sees the weights that so many epochs make."""
     run = Run(case_as_net(case), batch_size=700, n_threads=n_threads)
 
     def handler(*_):
@@ -392,6 +376,14 @@ def test_a_signal_ends_training_between_meetings(n_threads):
     np.testing.assert_array_equal(run.params, again.params)
 
 
+@pytest.mark.threads
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX timers")
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_signal_ends_training_between_meetings(n_threads):
+    """Nobody waits for a thread that has stopped."""
+    ends_with_whole_epochs(Case(dense(64, 3), n_samples=2000), n_threads)
+
+
 def test_every_allocation_may_fail():
     case = Case(running(width=3), n_samples=23)
     expected = case.gradient()
@@ -401,16 +393,7 @@ def test_every_allocation_may_fail():
         lambda: Run(case_as_net(case))(1),
     ]
     for call in calls:
-        for nth in range(1, 100):
-            _core.fail_allocation(nth)
-            try:
-                call()
-                break
-            except MemoryError as error:
-                assert str(error)
-            finally:
-                _core.fail_allocation(0)
-        assert 1 < nth < 99
+        fails_well(call)
     assert case.gradient()[0] == expected[0]
 
 

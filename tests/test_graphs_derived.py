@@ -7,7 +7,7 @@ their gradients are sums over the samples, and lead back to the parameters.
 
 import numpy as np
 import pytest
-from helpers import Run, over_dtypes
+from helpers import Run, fails_well, over_dtypes
 from test_graphs import THREADS, Case, bias, case_as_net, weight
 from test_graphs_coupled import Growing
 
@@ -107,19 +107,7 @@ over_uncoupled = pytest.mark.parametrize("graph", UNCOUPLED.values(), ids=UNCOUP
 @pytest.mark.parametrize("n_samples", [2, 33, 700])
 def test_a_plan_has_the_bits_of_its_nodes(graph, dtype, n_samples):
     """Values, gradients and the loss; 700 samples form gradients in blocks."""
-    case = Case(graph, dtype, n_samples)
-    eager = case.eager()
-    loss, grad = case.gradient()
-    np.testing.assert_array_equal(grad, eager.flat)
-    # Sums of the same terms in another order.
-    assert loss == pytest.approx(eager.loss, rel=2 * n_samples * np.finfo(np.float64).eps, abs=0)
-    values, gradients = case.plan.trace(
-        case.params, case.unpacked(case.X), case.unpacked(case.y), sample_weight=case.weights
-    )
-    for v, found in values.items():
-        np.testing.assert_array_equal(found, eager.values[v], err_msg=f"value {v}")
-    for v, found in gradients.items():
-        np.testing.assert_array_equal(found, eager.gradients[v], err_msg=f"gradient {v}")
+    Case(graph, dtype, n_samples).has_the_bits_of_its_nodes()
 
 
 WIDE = {
@@ -371,16 +359,7 @@ def test_every_allocation_may_fail():
         lambda: Run(case_as_net(case))(1),
     ]
     for call in calls:
-        for nth in range(1, 100):
-            _core.fail_allocation(nth)
-            try:
-                call()
-                break
-            except MemoryError as error:
-                assert str(error)
-            finally:
-                _core.fail_allocation(0)
-        assert 1 < nth < 99
+        fails_well(call)
     assert case.gradient()[0] == expected[0]
 
 
