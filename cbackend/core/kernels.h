@@ -6,9 +6,18 @@
 
 #include "core/row.h"
 
+/* Numbers of 16 bits in one of their formats, of which only ops/half.c knows. */
+typedef struct {
+    void (*store)(int64_t n, float *x, uint16_t *to); /* x is rounded, and stored */
+    void (*load)(int64_t n, const uint16_t *from, float *x);
+    void (*narrow)(int64_t n, const float *from, uint16_t *to);
+    void (*round)(int64_t n, float *x); /* to what could be stored */
+} fbp_half_kernels;
+
 /* The right operand of our products is packed into panels, a few vectors wide, each (k, width) and
  * contiguous, zeros beyond column n: it is read in the order in which it lies, and ragged widths
- * cost no special case. fbp_packed_size() counts its elements. m, n and k are at least 1.
+ * cost no special case. fbp_packed_size() counts its elements, which are of the dtype or, with
+ * `half`, and of float alone, of 16 bits. m, n and k are at least 1.
  *
  * Every element of a product is one chain of fused multiply-adds over k, in order: so its bits
  * depend neither on how many rows are computed together nor on the width of the vectors. */
@@ -32,14 +41,16 @@ typedef struct {
     /* A product may be cut by columns at multiples of this, where panels begin. */
     int64_t columns;
     /* panels of b (k, n): rows [row, row + rows) of it are read from b (rows, n), dense. */
-    void (*pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b, void *panels);
+    void (*pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b, void *panels,
+                 const fbp_half_kernels *half);
     /* panels of the transpose of w (n, k): rows [row, row + rows) of w, columns of the panels, are
      * read from w (rows, k), dense. */
     void (*pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *w,
-                            void *panels);
+                            void *panels, const fbp_half_kernels *half);
     /* c (m, n) = a (m, k) b. Writes whole vectors: ldc is at least n rounded up to fbp_pad(). */
     void (*multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
-                     const void *panels, fbp_bias bias, void *c, int64_t ldc);
+                     const void *panels, const fbp_half_kernels *half, fbp_bias bias, void *c,
+                     int64_t ldc);
     /* The same from b (k, n) as it lies, dense, for few rows, which would not repay packing. It
      * reads up to fbp_pad() elements beyond the end of b, and start, which begins each chain, is
      * padded to whole vectors. */
@@ -47,10 +58,10 @@ typedef struct {
                               const void *b, const void *start, void *c, int64_t ldc);
     /* The same from b (k, n), rows ldb apart, or from its transpose (n, k), for many rows, where a
      * packed copy of all of b would not stay in cache. bias (n), which begins each chain, may be
-     * NULL. */
+     * NULL. With `half`, b and the bias are rounded as they are read. */
     void (*multiply_in_parts)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
-                              const void *b, int64_t ldb, int transposed, const void *bias, void *c,
-                              int64_t ldc);
+                              const void *b, int64_t ldb, int transposed, const void *bias,
+                              const fbp_half_kernels *half, void *c, int64_t ldc);
     /* c (m, n), dense, = a^T b, or c + a^T b: a (k, m) and b (k, n), b padded with zeros to whole
      * vectors. Without `add` it writes up to fbp_pad() elements beyond the end of c. */
     void (*multiply_transposed)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
@@ -93,13 +104,6 @@ typedef struct {
     /* Column n of x, the input that the bias weighs, becomes `value`; the columns after it 0. */
     void (*set_bias_input)(int64_t rows, int64_t n, int64_t ld, double value, void *x);
 } fbp_vector_kernels;
-
-/* Numbers of 16 bits in one of their formats, of which only ops/half.c knows. */
-typedef struct {
-    void (*store)(int64_t n, float *x, uint16_t *to); /* x is rounded, and stored */
-    void (*load)(int64_t n, const uint16_t *from, float *x);
-    void (*round)(int64_t n, const float *from, float *to); /* to what could be stored */
-} fbp_half_kernels;
 
 /* A set of kernels for each dtype, as gemm.c and vector.c export them. */
 typedef struct {

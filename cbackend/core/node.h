@@ -95,6 +95,7 @@ struct fbp_node {
  * copies are made at the start of a call and kept by the weights phase; none outlives the call. */
 typedef struct {
     const void *params, *bias;
+    const fbp_half_kernels *half; /* whose 16 bits the packed copies have; NULL: the dtype's own */
     void *packed;   /* panels for forward, or NULL: forward reads params by BLAS or by rows */
     void *packed_t; /* panels for the gradient of the input, or NULL */
     void *start;    /* what forward needs to read params as they lie, or NULL */
@@ -122,8 +123,9 @@ static inline int fbp_count(const fbp_node *node, int attr) {
  * the mechanism provides. */
 typedef struct {
     fbp_arrays at;
-    void *scratch;              /* scratch_bytes() of them */
-    const fbp_weights *weights; /* NULL: no copies */
+    void *scratch;                /* scratch_bytes() of them */
+    const fbp_weights *weights;   /* NULL: no copies */
+    const fbp_half_kernels *half; /* in whose 16 bits products read parameters; or NULL */
     int64_t begin, end; /* the columns that forward or backward is to form, of a row with copies */
     int64_t all;        /* samples of the batch, of which at.samples are some */
 } fbp_call;
@@ -165,7 +167,7 @@ struct fbp_node_kernels {
     void (*follow)(const fbp_node *node, int64_t samples, double momentum, const void *y, void *p);
 
     /* Rows that keep copies of input 1 in a plan, and whose products can be cut by columns: */
-    void (*packed_bytes)(const fbp_node *node, size_t *packed, size_t *packed_t);
+    void (*packed_sizes)(const fbp_node *node, int64_t *packed, int64_t *packed_t); /* elements */
     /* Bytes that forward needs to read params as they lie, worth it for few rows; 0: it cannot. So
      * many elements behind them may be read as well. */
     size_t (*direct_bytes)(const fbp_node *node, int64_t behind);

@@ -28,25 +28,33 @@ typedef struct {
     size_t packed, start;
 } copy_bytes;
 
+/* Copies of what training reads have 16 bits in a mixed plan. */
+static size_t size_for(const fbp_plan *plan, fbp_purpose purpose) {
+    int half = plan->half != NULL && purpose == FBP_FOR_TRAINING;
+    return half ? sizeof(uint16_t) : fbp_size(plan->dtype);
+}
+
 static copy_bytes bytes_of(const fbp_plan *plan, int n, fbp_purpose purpose) {
     const fbp_node *node = &plan->graph.nodes[n];
     const fbp_node_kernels *ops = fbp_node_ops(node);
     copy_bytes bytes = {0, 0};
-    size_t back;
+    int64_t packed, back;
     if (purpose == FBP_FOR_FEW_ROWS)
         bytes.start = ops->direct_bytes(node, behind(plan, plan->graph.inputs[n][1]));
-    if (bytes.start == 0 && (purpose != FBP_FOR_TRAINING || node->products == FBP_PACKED))
-        ops->packed_bytes(node, &bytes.packed, &back);
+    if (bytes.start == 0 && (purpose != FBP_FOR_TRAINING || node->products == FBP_PACKED)) {
+        ops->packed_sizes(node, &packed, &back);
+        bytes.packed = (size_t)packed * size_for(plan, purpose);
+    }
     return bytes;
 }
 
 /* And for the gradient of the input, if it is wanted. */
 static size_t bytes_for_backward(const fbp_plan *plan, int n) {
     const fbp_node *node = &plan->graph.nodes[n];
-    size_t packed, back = 0;
+    int64_t packed, back = 0;
     if (node->products == FBP_PACKED && plan->graph.values[plan->graph.inputs[n][0]].gradient)
-        fbp_node_ops(node)->packed_bytes(node, &packed, &back);
-    return back;
+        fbp_node_ops(node)->packed_sizes(node, &packed, &back);
+    return (size_t)back * size_for(plan, FBP_FOR_TRAINING);
 }
 
 static void *carve_copy(fbp_carver *carver, size_t bytes) {
@@ -68,6 +76,7 @@ fbp_weights *fbp_weights_carve(const fbp_plan *plan, const void *params, const c
         w->packed = carve_copy(carver, bytes.packed);
         w->start = carve_copy(carver, bytes.start);
         w->packed_t = NULL;
+        w->half = purpose == FBP_FOR_TRAINING ? plan->half : NULL;
         if (counts) continue;
         const int *inputs = plan->graph.inputs[n];
         w->params = weight_at(plan, s, params, common, inputs[1]);
@@ -101,13 +110,7 @@ void fbp_weights_pack_derived(const fbp_plan *plan, const fbp_weights *weights,
 }
 
 void fbp_pass_begin(const fbp_pass *pass, const fbp_team *team) {
-    const fbp_plan *plan = pass->plan;
-    if (plan->half != NULL) {
-        fbp_range share = fbp_share(plan->graph.n_params, team);
-        fbp_round_weights(pass, share.begin, share.end - share.begin);
-        fbp_barrier(team);
-    }
-    fbp_weights_pack(plan, pass->weights, team);
+    fbp_weights_pack(pass->plan, pass->weights, team);
 }
 
 /* ---- buffers ---- */
@@ -156,13 +159,11 @@ static void carve_losses(fbp_pass *pass, int64_t whole, fbp_carver *carver) {
     }
 }
 
-/* Compute copies, and packed ones of them. */
 void fbp_pass_carve_weights(fbp_pass *pass, const fbp_plan *plan, const void *params,
                             fbp_carver *carver) {
     fbp_pass_carve_common(pass, plan, &plan->training, carver);
     pass->params = params;
-    pass->masters = params;
-    if (plan->half != NULL) pass->params = fbp_carve(carver, plan->graph.n_params, sizeof(float));
+    pass->half = plan->half;
     pass->weights =
         fbp_weights_carve(plan, pass->params, pass->common_values, FBP_FOR_TRAINING, carver);
 }
@@ -226,6 +227,7 @@ void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch
     lane->call.at.training = batch->masks;
     lane->call.at.draws = batch->draws;
     lane->call.all = batch->rows;
+    lane->call.half = pass->half;
 }
 
 static inline void *buffer_at(const fbp_lane *lane, int buffer, const fbp_operand *is) {

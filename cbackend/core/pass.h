@@ -29,9 +29,9 @@ typedef struct fbp_calls fbp_calls;
 typedef struct {
     const fbp_plan *plan;
     const fbp_schedule *schedule;
-    const char *params;   /* that nodes read; in a mixed plan copies, rounded to 16 bits */
-    const float *masters; /* what these are made of */
-    int64_t batch, tile;  /* samples */
+    const char *params;
+    const fbp_half_kernels *half; /* how training reads weights in a mixed plan; or NULL */
+    int64_t batch, tile;          /* samples */
     char *batch_values, *common_values;
     uint16_t *stored;      /* what a mixed plan stores of a batch */
     fbp_weights *weights;  /* (n_nodes) */
@@ -76,7 +76,7 @@ typedef enum {
  * with a carver of base NULL it only counts. */
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
                     int64_t whole, int n_threads, fbp_carver *carver);
-/* Of these the copies of weights, and what parameters make. */
+/* Of these the packed copies of weights, and what parameters make. */
 void fbp_pass_carve_weights(fbp_pass *pass, const fbp_plan *plan, const void *params,
                             fbp_carver *carver);
 /* What all samples share, and room for what makes it; for predict, before its weights. */
@@ -132,8 +132,6 @@ fbp_call *fbp_lane_backward(fbp_lane *lane, int n);
 
 /* ---- what a mixed plan stores in 16 bits: storage.c; of others there is none ---- */
 
-/* Renews the copies of n parameters from `offset` on. */
-void fbp_round_weights(const fbp_pass *pass, int64_t offset, int64_t n);
 /* The lane's rows of a buffer of the tile are rounded, and stored. */
 void fbp_store_tile(const fbp_lane *lane, int buffer);
 void fbp_load_tile(const fbp_lane *lane, int buffer); /* nothing, if it is not stored */

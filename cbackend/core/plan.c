@@ -29,7 +29,8 @@ static int wants_blas(const fbp_plan *plan, int64_t n_in, int64_t n_out) {
     int i = 0;
     while (blas_rules[i].isa != NULL && strcmp(blas_rules[i].isa, plan->variant->isa) != 0) i++;
     int64_t from = blas_rules[i].from_width[plan->dtype];
-    return n_in >= from && n_out >= from && fbp_blas_present(plan->dtype);
+    int can = fbp_blas_present(plan->dtype) && plan->half == NULL; /* which is not BLAS's to read */
+    return n_in >= from && n_out >= from && can;
 }
 
 /* Input 1 of a node with copies is its matrix of weights. */

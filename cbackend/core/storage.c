@@ -1,15 +1,9 @@
 /* Mixed precision while a call runs: what is stored of a batch in 16 bits, on its way out of a tile
- * and back into one, and the compute copies of weights. Every number that is stored is rounded in
- * the tile as well, so that all who read it, in the rows phase or in the weights phase, read the
- * same. What is stored, and when, schedule_stores.c has decided; the rounding is a kernel's. */
+ * and back into one. (Copies of weights are the concern of the rows that keep them.) Every number
+ * that is stored is rounded in the tile as well, so that all who read it, in the rows phase or in
+ * the weights phase, read the same. What is stored, and when, schedule_stores.c has decided; the
+ * rounding is a kernel's. */
 #include "core/pass.h"
-
-/* ---- weights ---- */
-
-void fbp_round_weights(const fbp_pass *pass, int64_t offset, int64_t n) {
-    float *to = fbp_at(pass->plan, pass->params, offset);
-    pass->plan->half->round(n, pass->masters + offset, to);
-}
 
 /* ---- tiles ---- */
 

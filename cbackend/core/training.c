@@ -214,8 +214,6 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, 
     fbp_carver copies = {NULL, 0};
     fbp_weights_carve(plan, NULL, NULL, FBP_FOR_TRAINING, &copies);
     memory.weight_copies = (int64_t)copies.used;
-    if (plan->half != NULL)
-        memory.weight_copies += (int64_t)fbp_carved_bytes(plan->graph.n_params, sizeof(float));
     count_values(plan, spec->batch, &memory);
     fbp_training training = {.spec = *spec, .n_samples = n_samples};
     if (spec->rule != NULL) training.rule = fbp_variant_find(plan->variant, FBP_RULE, spec->rule);

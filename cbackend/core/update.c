@@ -57,10 +57,9 @@ double fbp_training_squares(const fbp_training *training) {
 
 /* ---- the update of a tile ---- */
 
-/* The copies of a tile's parameters, the packed ones in every node that keeps some. */
+/* The copies of a tile's parameters, in every node that keeps some. */
 static void renew_copies(const fbp_training *training, const fbp_tile *tile) {
     const fbp_plan *plan = training->pass.plan;
-    if (plan->half != NULL) fbp_round_weights(&training->pass, tile->offset, tile->cost);
     for (int u = plan->first_use[tile->parameter]; u < plan->first_use[tile->parameter + 1]; u++) {
         const fbp_use *use = &plan->uses[u];
         const fbp_node *node = &plan->graph.nodes[use->node];

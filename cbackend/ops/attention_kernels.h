@@ -93,7 +93,7 @@ static void FN(forward_block)(const FN(forward_work) * w, int64_t q0, int64_t nq
     memcpy(sums.lse, lse, (size_t)nq * sizeof(real));
     if (n > 0)
         w->gemm->multiply_in_parts(n, nq, width, w->k, ld, q.at + q0 * q.stride, q.stride, 1, NULL,
-                                   w->s, FEW);
+                                   NULL, w->s, FEW);
     FN(forbid)(&w->of, w->mask, n, k0, q0, FEW, w->s);
     FN(exponentials)(n, (real)w->of.scale, w->s, &sums);
     FN(join)(k0 == 0, &sums);
@@ -186,8 +186,8 @@ static void FN(backward_block)(FN(backward_work) * w, int64_t q0, int64_t nq, in
     const real scale = (real)w->of.scale;
     FN(copy)(nk, width, w->x.k, k0, w->mask, ld, w->ks);
     FN(copy)(nk, width, w->x.v, k0, w->mask, ld, w->vs);
-    gemm->multiply_in_parts(n, nk, width, q, ld, w->ks, ld, 1, NULL, w->s, FEW);
-    gemm->multiply_in_parts(n, nk, width, dy, ld, w->vs, ld, 1, NULL, w->ds, FEW);
+    gemm->multiply_in_parts(n, nk, width, q, ld, w->ks, ld, 1, NULL, NULL, w->s, FEW);
+    gemm->multiply_in_parts(n, nk, width, dy, ld, w->vs, ld, 1, NULL, NULL, w->ds, FEW);
     FN(forbid_columns)(&w->of, w->mask, n, q0 + first, k0, FEW, w->s);
     FN(slopes)(n, scale, w->lse + first, w->delta + first, w->s, w->ds);
     if (w->dx.v.at != NULL) {
@@ -199,7 +199,7 @@ static void FN(backward_block)(FN(backward_work) * w, int64_t q0, int64_t nq, in
         FN(add)(nk, width, scale, w->c, width, w->dx.k, k0);
     }
     if (w->dx.q.at != NULL) {
-        gemm->multiply_in_parts(n, width, nk, w->ds, FEW, w->ks, ld, 0, NULL, w->c, ld);
+        gemm->multiply_in_parts(n, width, nk, w->ds, FEW, w->ks, ld, 0, NULL, NULL, w->c, ld);
         FN(add)(n, width, scale, w->c, ld, w->dx.q, q0 + first);
     }
 }

@@ -16,8 +16,9 @@ static void FN(copy_pairs)(int64_t n, int64_t width, FN(head) x, FN(head) tx, in
 /* [tc c] (m, 2 FEW) of c = a b^T, from a pair [a ta] (m, 2 ld) and a pair [tb b] (n, 2 ld). */
 static void FN(multiply_pairs)(const fbp_gemm_kernels *gemm, int64_t m, int64_t n, int64_t width,
                                int64_t ld, const real *a, const real *b, real *c) {
-    gemm->multiply_in_parts(m, n, ld + width, a, 2 * ld, b, 2 * ld, 1, NULL, c, 2 * FEW);
-    gemm->multiply_in_parts(m, n, width, a, 2 * ld, b + ld, 2 * ld, 1, NULL, c + FEW, 2 * FEW);
+    gemm->multiply_in_parts(m, n, ld + width, a, 2 * ld, b, 2 * ld, 1, NULL, NULL, c, 2 * FEW);
+    gemm->multiply_in_parts(m, n, width, a, 2 * ld, b + ld, 2 * ld, 1, NULL, NULL, c + FEW,
+                            2 * FEW);
 }
 
 /* ---- of forward: blocks of MANY keys by FEW queries ---- */
@@ -174,7 +175,7 @@ static void FN(second_block)(FN(second_work) * w, int64_t q0, int64_t nq, int64_
     for (int other = 0; w->tdx.q.at != NULL && other < 2; other++) { /* tds with k, ds with tk */
         const real *const k = other ? w->ks : w->ks + ld;
         gemm->multiply_in_parts(n, width, nk, w->ds + other * FEW, 2 * FEW, k, 2 * ld, 0, NULL,
-                                w->c, ld);
+                                NULL, w->c, ld);
         FN(add)(n, width, scale, w->c, ld, w->tdx.q, q0 + first);
     }
 }

@@ -32,7 +32,7 @@ static forward_room carve_forward(const fbp_node *node, const shape *s, const fr
 }
 
 static void pack_forward(const fbp_node *node, const shape *s, const void *w, const void *bias,
-                         const forward_room *room) {
+                         const fbp_half_kernels *half, const forward_room *room) {
     int64_t k = kernel_of(s) * s->channels, wide = s->depth_out;
     for (int64_t g = 0; g < s->groups; g++) {
         void *panels = fbp_element(node->dtype, room->panels, g * room->panel_size);
@@ -43,6 +43,7 @@ static void pack_forward(const fbp_node *node, const shape *s, const void *w, co
         from = fbp_element(node->dtype, bias, g * s->columns_out);
         node->gemm->pack_part(rows, s->columns_out, k, 1, from, wide, 0, panels);
     }
+    if (half != NULL) half->round(room->panel_size * s->groups, room->panels);
 }
 
 /* The patches of all positions of the result. Where neighbours lie side by side, and all of their
@@ -69,7 +70,7 @@ static void forward(const fbp_node *node, const fbp_call *call) {
     fbp_carver carver = {call->scratch, 0};
     forward_room room = carve_forward(node, &s, &f, &carver);
     const void *bias = node->n_in == 3 ? call->at.x[2] : NULL;
-    pack_forward(node, &s, call->at.x[1], bias, &room);
+    pack_forward(node, &s, call->at.x[1], bias, call->half, &room);
     fbp_patches patches = patches_of_output(&s, &f, &room);
     grid(0, (int64_t[]){1, 1, positions_out(&s)}, (int64_t[]){0, 0, y->row_stride}, room.out);
     memset(room.image, 0, (size_t)elements_of(&f) * fbp_size(node->dtype));

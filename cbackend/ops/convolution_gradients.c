@@ -127,6 +127,8 @@ static void input_gradient(const fbp_node *node, const fbp_call *call) {
             room.products[n++] = prepare(node, &s, &f, &h, &w, call->at.x[1], &left);
         }
     }
+    if (call->half != NULL)
+        call->half->round((float *)left.panels - (float *)room.panels, room.panels);
     memset(room.image, 0, (size_t)elements_of(&f) * fbp_size(node->dtype));
     for (int64_t i = 0; i < samples_of(node, call); i++) {
         const void *sample = fbp_element(node->dtype, call->at.dy[0], i * y->sample_stride);

@@ -167,9 +167,70 @@ static int64_t FN(steps_of)(int64_t k, int64_t vectors) {
     return pieces > 1 ? fbp_pieces(k, pieces) : k;
 }
 
+/* Rows of a panel from `columns` columns of b, and zeros after them. */
+FBP_INLINE void FN(copy)(int64_t rows, int64_t columns, const real *b, int64_t ldb, int64_t width,
+                         real *panel) {
+    const int64_t whole = columns - columns % LANES;
+    for (int64_t r = 0; r < rows; r++) {
+        const real *from = b + r * ldb;
+        real *to = panel + r * width;
+        for (int64_t j = 0; j < whole; j += LANES)
+            *(FN(vec) *)(to + j) = *(const FN(vec) *)(from + j);
+        if (whole == width) continue;
+        *(FN(vec) *)(to + whole) = (FN(vec)){0}; /* panels end with the vector */
+        for (int64_t j = whole; j < columns; j++) to[j] = from[j];
+    }
+}
+
+/* Columns [0, k) of LANES rows of w, ldw apart, become rows of a panel `width` apart. Blocks of
+ * LANES by LANES are transposed in registers: shuffling the rows' two halves into each other, as
+ * cards are, log2(LANES) times over is a transposition. */
+static void FN(transpose)(int64_t k, const real *w, int64_t ldw, int64_t width, real *panel) {
+    int64_t p = 0;
+#if SHUFFLES
+    FN(lanes) low, high;
+    UNROLL for (int j = 0; j < LANES; j++) {
+        low[j] = (sbits_t)(j / 2 + j % 2 * LANES);
+        high[j] = low[j] + (sbits_t)(LANES / 2);
+    }
+    for (; p + LANES <= k; p += LANES) {
+        FN(vec) rows[LANES], mixed[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) rows[i] = *(const FN(vec) *)(w + i * ldw + p);
+        UNROLL for (int step = 1; step < LANES; step *= 2) {
+            UNROLL for (int i = 0; i < LANES / 2; i++) {
+                mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + LANES / 2], low);
+                mixed[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + LANES / 2], high);
+            }
+            UNROLL for (int i = 0; i < LANES; i++) rows[i] = mixed[i];
+        }
+        UNROLL for (int i = 0; i < LANES; i++) * (FN(vec) *)(panel + (p + i) * width) = rows[i];
+    }
+#endif
+    for (; p < k; p++)
+        for (int i = 0; i < LANES; i++) panel[p * width + i] = w[i * ldw + p];
+}
+
+/* Columns of a panel from `rows` rows of w. */
+static void FN(copy_transposed)(int64_t k, int64_t rows, const real *w, int64_t ldw, int64_t width,
+                                real *panel) {
+    int64_t i = 0;
+    for (; i + LANES <= rows; i += LANES) FN(transpose)(k, w + i * ldw, ldw, width, panel + i);
+    for (; i < rows; i++)
+        for (int64_t p = 0; p < k; p++) panel[p * width + i] = w[i * ldw + p];
+}
+
+#if FBP_IS_F32
+#include "ops/half_panels.h"
+#endif
+
 static void FN(multiply)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
-                         const void *panels, fbp_bias bias, void *c_, int64_t ldc) {
+                         const void *panels, const fbp_half_kernels *half, fbp_bias bias, void *c_,
+                         int64_t ldc) {
     real *c = c_;
+    if (half != NULL) {
+        multiply_half(m, n, k, a, lda, panels, half, bias, c_, ldc);
+        return;
+    }
     FN(factors) f = {.a = a, .a_row = lda, .a_step = 1, .b = panels};
     int64_t left = (n + LANES - 1) / LANES;
     while (left > 0) {
@@ -250,22 +311,15 @@ static void FN(multiply_transposed)(int64_t m, int64_t n, int64_t k, const void 
     }
 }
 
-/* Rows of a panel from `columns` columns of b, and zeros after them. */
-FBP_INLINE void FN(copy)(int64_t rows, int64_t columns, const real *b, int64_t ldb, int64_t width,
-                         real *panel) {
-    for (int64_t r = 0; r < rows; r++) {
-        const real *from = b + r * ldb;
-        real *to = panel + r * width;
-        for (int64_t j = 0; j < columns; j++) to[j] = from[j];
-        for (int64_t j = columns; j < width; j++) to[j] = (real)0;
-    }
-}
-
-static void FN(pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b_,
-                     void *panels) {
+static void FN(pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *b_, void *panels,
+                     const fbp_half_kernels *half) {
     const real *b = b_;
     real *panel = panels;
     int64_t left = (n + LANES - 1) / LANES, column = 0;
+    if (half != NULL) {
+        pack_half(k, n, row, rows, b_, panels, half);
+        return;
+    }
     while (left > 0) {
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         int64_t filled = n - column < width ? n - column : width;
@@ -276,48 +330,15 @@ static void FN(pack)(int64_t k, int64_t n, int64_t row, int64_t rows, const void
     }
 }
 
-/* Columns [0, k) of LANES rows of w, ldw apart, become rows of a panel `width` apart. Blocks of
- * LANES by LANES are transposed in registers: shuffling the rows' two halves into each other, as
- * cards are, log2(LANES) times over is a transposition. */
-static void FN(transpose)(int64_t k, const real *w, int64_t ldw, int64_t width, real *panel) {
-    int64_t p = 0;
-#if SHUFFLES
-    FN(lanes) low, high;
-    UNROLL for (int j = 0; j < LANES; j++) {
-        low[j] = (sbits_t)(j / 2 + j % 2 * LANES);
-        high[j] = low[j] + (sbits_t)(LANES / 2);
-    }
-    for (; p + LANES <= k; p += LANES) {
-        FN(vec) rows[LANES], mixed[LANES];
-        UNROLL for (int i = 0; i < LANES; i++) rows[i] = *(const FN(vec) *)(w + i * ldw + p);
-        UNROLL for (int step = 1; step < LANES; step *= 2) {
-            UNROLL for (int i = 0; i < LANES / 2; i++) {
-                mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + LANES / 2], low);
-                mixed[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + LANES / 2], high);
-            }
-            UNROLL for (int i = 0; i < LANES; i++) rows[i] = mixed[i];
-        }
-        UNROLL for (int i = 0; i < LANES; i++) * (FN(vec) *)(panel + (p + i) * width) = rows[i];
-    }
-#endif
-    for (; p < k; p++)
-        for (int i = 0; i < LANES; i++) panel[p * width + i] = w[i * ldw + p];
-}
-
-/* Columns of a panel from `rows` rows of w. */
-static void FN(copy_transposed)(int64_t k, int64_t rows, const real *w, int64_t ldw, int64_t width,
-                                real *panel) {
-    int64_t i = 0;
-    for (; i + LANES <= rows; i += LANES) FN(transpose)(k, w + i * ldw, ldw, width, panel + i);
-    for (; i < rows; i++)
-        for (int64_t p = 0; p < k; p++) panel[p * width + i] = w[i * ldw + p];
-}
-
 static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows, const void *w_,
-                                void *panels) {
+                                void *panels, const fbp_half_kernels *half) {
     const real *w = w_;
     real *panel = panels;
     int64_t left = (n + LANES - 1) / LANES, column = 0;
+    if (half != NULL) {
+        pack_transposed_half(k, n, row, rows, w_, panels, half);
+        return;
+    }
     while (left > 0) {
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         int64_t begin = row > column ? row : column;
@@ -334,12 +355,12 @@ static void FN(pack_transposed)(int64_t k, int64_t n, int64_t row, int64_t rows,
     }
 }
 
-/* Each part of a panel is copied to where all rows of a pass it from the first cache. What comes
- * next is not asked for: it lies on as many pages as it has rows, and to look them up took longer
- * than to wait. */
+/* Each part of a panel is copied, or rounded, to where all rows of a pass it from the first cache.
+ * What comes next is not asked for: it lies on as many pages as it has rows, and to look them up
+ * took longer than to wait. */
 static void FN(multiply_in_parts)(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                                   const void *b_, int64_t ldb, int transposed, const void *bias_,
-                                  void *c_, int64_t ldc) {
+                                  const fbp_half_kernels *half, void *c_, int64_t ldc) {
     const real *b = b_, *bias = bias_;
     real *c = c_;
     _Alignas(64) real part[BLOCK_BYTES / sizeof(real)];
@@ -351,6 +372,7 @@ static void FN(multiply_in_parts)(int64_t m, int64_t n, int64_t k, const void *a
         int64_t vectors = panel_vectors(left), width = vectors * LANES;
         int64_t filled = n - column < width ? n - column : width, most = FN(steps_of)(k, vectors);
         if (bias != NULL) FN(copy)(1, filled, bias + column, n, width, start);
+        if (bias != NULL && half != NULL) half->round(width, (void *)start);
         if (transposed && filled < width) memset(part, 0, (size_t)(most * width) * sizeof(real));
         f.ldb = width;
         for (int64_t first = 0; first < k; first += most) {
@@ -359,6 +381,7 @@ static void FN(multiply_in_parts)(int64_t m, int64_t n, int64_t k, const void *a
                 FN(copy_transposed)(steps, filled, b + column * ldb + first, ldb, width, part);
             else
                 FN(copy)(steps, filled, b + first * ldb + column, ldb, width, part);
+            if (half != NULL) half->round(steps * width, (void *)part);
             f.a = (const real *)a + first;
             FN(panel_of)(vectors, m, steps, steps, f, first > 0, c + column, ldc);
         }

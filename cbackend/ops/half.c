@@ -1,5 +1,5 @@
 /* Loops over numbers of 16 bits: rounding, storing and taking up again what mixed plans keep of a
- * batch, and rounding their compute copies of weights. The formulas are math/half.h's; compilers
+ * batch, and the 16-bit copies of weights. The formulas are math/half.h's; compilers
  * make vectors of them. Where the processor converts float16 itself, with the same bits, it does.
  * Arithmetic on such numbers is nowhere: it is float32's. */
 #include "core/kernels.h"
@@ -51,9 +51,12 @@ static void load_bf16(int64_t n, const uint16_t *from, float *x) {
     FBP_INDEPENDENT for (int64_t i = 0; i < n; i++) x[i] = fbp_widen_bf16(from[i]);
 }
 
-static void round_bf16(int64_t n, const float *from, float *to) {
-    FBP_INDEPENDENT for (int64_t i = 0; i < n; i++) to[i] =
-        fbp_widen_bf16(fbp_narrow_bf16(from[i]));
+static void narrow_bf16(int64_t n, const float *from, uint16_t *to) {
+    FBP_INDEPENDENT for (int64_t i = 0; i < n; i++) to[i] = fbp_narrow_bf16(from[i]);
+}
+
+static void round_bf16(int64_t n, float *x) {
+    FBP_INDEPENDENT for (int64_t i = 0; i < n; i++) x[i] = fbp_widen_bf16(fbp_narrow_bf16(x[i]));
 }
 
 /* ---- float16: whole vectors, and what is left by the formulas ---- */
@@ -76,16 +79,22 @@ static void load_fp16(int64_t n, const uint16_t *from, float *x) {
     for (int64_t i = whole; i < n; i++) x[i] = fbp_widen_fp16(from[i]);
 }
 
-static void round_fp16(int64_t n, const float *from, float *to) {
+static void narrow_fp16(int64_t n, const float *from, uint16_t *to) {
+    int64_t whole = n - n % CONVERTED;
+    EACH for (int64_t i = 0; i < whole; i += CONVERTED) narrow_vector(from + i, to + i);
+    for (int64_t i = whole; i < n; i++) to[i] = fbp_narrow_fp16(from[i]);
+}
+
+static void round_fp16(int64_t n, float *x) {
     int64_t whole = n - n % CONVERTED;
     EACH for (int64_t i = 0; i < whole; i += CONVERTED) {
         uint16_t half[CONVERTED];
-        narrow_vector(from + i, half);
-        widen_vector(half, to + i);
+        narrow_vector(x + i, half);
+        widen_vector(half, x + i);
     }
-    for (int64_t i = whole; i < n; i++) to[i] = fbp_widen_fp16(fbp_narrow_fp16(from[i]));
+    for (int64_t i = whole; i < n; i++) x[i] = fbp_widen_fp16(fbp_narrow_fp16(x[i]));
 }
 
 extern const fbp_half_kernels FBP_FAMILY(half)[];
-const fbp_half_kernels FBP_FAMILY(half)[] = {{store_bf16, load_bf16, round_bf16},
-                                             {store_fp16, load_fp16, round_fp16}};
+const fbp_half_kernels FBP_FAMILY(half)[] = {{store_bf16, load_bf16, narrow_bf16, round_bf16},
+                                             {store_fp16, load_fp16, narrow_fp16, round_fp16}};

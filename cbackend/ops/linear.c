@@ -43,10 +43,10 @@ static fbp_status linear_infer(fbp_node *node) {
 
 /* ---- copies of the weights ---- */
 
-static void linear_packed_bytes(const fbp_node *node, size_t *packed, size_t *packed_t) {
+static void linear_packed_sizes(const fbp_node *node, int64_t *packed, int64_t *packed_t) {
     int bias = node->n_in == 3;
-    *packed = bytes_of(node, fbp_packed_size(node->dtype, n_in(node) + bias, n_out(node)));
-    *packed_t = bytes_of(node, fbp_packed_size(node->dtype, n_out(node), n_in(node)));
+    *packed = fbp_packed_size(node->dtype, n_in(node) + bias, n_out(node));
+    *packed_t = fbp_packed_size(node->dtype, n_out(node), n_in(node));
 }
 
 /* The bias, padded to whole vectors. Reading the weights overruns their last row by less than a
@@ -57,22 +57,32 @@ static size_t linear_direct_bytes(const fbp_node *node, int64_t behind) {
     return can ? bytes_of(node, padded) : 0;
 }
 
+/* Panels of a copy from column `begin` on, k rows each. */
+static inline const void *panels_from(const fbp_node *node, const fbp_weights *weights,
+                                      const void *packed, int64_t k, int64_t begin) {
+    if (weights->half != NULL) return (const uint16_t *)packed + begin * k;
+    return fbp_element(node->dtype, packed, begin * k);
+}
+
 static void linear_pack(const fbp_node *node, const fbp_weights *weights, int64_t begin,
                         int64_t end) {
     int64_t bias = node->n_in == 3, columns = n_out(node), k = n_in(node);
     int64_t end_w = end < k ? end : k;
     const void *rows = fbp_element(node->dtype, weights->params, begin * columns);
+    const fbp_half_kernels *half = weights->half;
     if (weights->start != NULL) {
         if (end > k) memcpy(weights->start, weights->bias, bytes_of(node, columns));
         return;
     }
     if (weights->packed != NULL) {
         if (begin < end_w)
-            node->gemm->pack(k + bias, columns, begin, end_w - begin, rows, weights->packed);
-        if (end > k) node->gemm->pack(k + bias, columns, k, 1, weights->bias, weights->packed);
+            node->gemm->pack(k + bias, columns, begin, end_w - begin, rows, weights->packed, half);
+        if (end > k)
+            node->gemm->pack(k + bias, columns, k, 1, weights->bias, weights->packed, half);
     }
     if (weights->packed_t != NULL && begin < end_w) /* the bias is not part of w^T */
-        node->gemm->pack_transposed(columns, k, begin, end_w - begin, rows, weights->packed_t);
+        node->gemm->pack_transposed(columns, k, begin, end_w - begin, rows, weights->packed_t,
+                                    half);
 }
 
 /* ---- dense samples ---- */
@@ -121,17 +131,18 @@ static void linear_forward(const fbp_node *node, const fbp_call *call) {
     int64_t begin = weights == NULL ? 0 : call->begin, end = weights == NULL ? columns : call->end;
     void *to = fbp_element(dtype, call->at.y[0], begin);
     if (weights != NULL && weights->packed != NULL) {
-        const void *panels = fbp_element(dtype, weights->packed, begin * (k + (node->n_in == 3)));
         fbp_bias start = node->n_in < 3 ? FBP_BIAS_NONE : bias ? FBP_BIAS_START : FBP_BIAS_SKIP;
-        node->gemm->multiply(rows, end - begin, k, call->at.x[0], x->row_stride, panels, start, to,
-                             y->row_stride);
+        const void *panels =
+            panels_from(node, weights, weights->packed, k + (node->n_in == 3), begin);
+        node->gemm->multiply(rows, end - begin, k, call->at.x[0], x->row_stride, panels,
+                             weights->half, start, to, y->row_stride);
     } else if (weights != NULL && node->products == FBP_BLAS) {
         forward_by_blas(node, call, bias);
     } else {
         const void *from = bias == NULL ? NULL : fbp_element(dtype, bias, begin);
         node->gemm->multiply_in_parts(rows, end - begin, k, call->at.x[0], x->row_stride,
                                       fbp_element(dtype, call->at.x[1], begin), columns, 0, from,
-                                      to, y->row_stride);
+                                      call->half, to, y->row_stride);
     }
 }
 
@@ -167,14 +178,14 @@ static void input_gradient(const fbp_node *node, const fbp_call *call) {
     void *to = fbp_element(dtype, call->at.dx[0], begin);
     if (weights != NULL && weights->packed_t != NULL)
         node->gemm->multiply(rows, end - begin, columns, call->at.dy[0], y->row_stride,
-                             fbp_element(dtype, weights->packed_t, begin * columns), FBP_BIAS_NONE,
-                             to, x->row_stride);
+                             panels_from(node, weights, weights->packed_t, columns, begin),
+                             weights->half, FBP_BIAS_NONE, to, x->row_stride);
     else if (weights != NULL && node->products == FBP_BLAS)
         input_gradient_by_blas(node, call);
     else
         node->gemm->multiply_in_parts(rows, end - begin, columns, call->at.dy[0], y->row_stride,
                                       fbp_element(dtype, call->at.x[1], begin * columns), columns,
-                                      1, NULL, to, x->row_stride);
+                                      1, NULL, call->half, to, x->row_stride);
 }
 
 static void linear_backward_shared(const fbp_node *node, const fbp_call *call, int input,
@@ -233,7 +244,7 @@ static void sparse_backward_shared(const fbp_node *node, const fbp_call *call, i
 static const fbp_node_kernels linear = {.forward = linear_forward,
                                         .backward = linear_backward,
                                         .backward_shared = linear_backward_shared,
-                                        .packed_bytes = linear_packed_bytes,
+                                        .packed_sizes = linear_packed_sizes,
                                         .direct_bytes = linear_direct_bytes,
                                         .pack = linear_pack};
 

@@ -46,7 +46,7 @@ static void multiply(const fbp_node *node, int64_t m, int64_t n, int64_t k, matr
     const int64_t whole = add ? 0 : n / fbp_pad(dtype) * fbp_pad(dtype);
     if (whole > 0)
         node->gemm->multiply_in_parts(m, whole, k, a.at, a.row_stride, b.at, b.row_stride,
-                                      transposed, NULL, c, ldc);
+                                      transposed, NULL, NULL, c, ldc);
     for (int64_t j = whole; j < n; j += piece_columns) {
         const int64_t columns = least(n - j, piece_columns);
         const void *part = fbp_element(dtype, b.at, transposed ? j * b.row_stride : j);
@@ -54,7 +54,7 @@ static void multiply(const fbp_node *node, int64_t m, int64_t n, int64_t k, matr
             const int64_t rows = least(m - i, piece_rows);
             node->gemm->multiply_in_parts(
                 rows, columns, k, fbp_element(dtype, a.at, i * a.row_stride), a.row_stride, part,
-                b.row_stride, transposed, NULL, scratch, piece_columns);
+                b.row_stride, transposed, NULL, NULL, scratch, piece_columns);
             store(node, rows, columns, scratch, piece_columns, add,
                   fbp_element(dtype, c, i * ldc + j), ldc);
         }

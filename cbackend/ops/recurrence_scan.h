@@ -88,9 +88,10 @@ static const real *FN(packed)(const scan *s, const void *w_, int transposed, rea
     }
     real *panels = FN(take)(scratch, width * s->n);
     if (transposed)
-        s->node->gemm->pack_transposed(width, s->units, 0, s->units, w, panels);
+        s->node->gemm->pack_transposed(width, s->units, 0, s->units, w, panels, NULL);
     else
-        s->node->gemm->pack(s->units, width, 0, s->units, w, panels);
+        s->node->gemm->pack(s->units, width, 0, s->units, w, panels, NULL);
+    if (s->call->half != NULL) s->call->half->round(width * s->n, (void *)panels);
     return panels;
 }
 
@@ -179,8 +180,8 @@ static void FN(forward_group)(const scan *s, int64_t first, int64_t samples, con
     for (int64_t i = 0; i < s->steps; i++) {
         const int64_t t = place(s, i);
         if (i > 0)
-            node->gemm->multiply(samples, width, s->units, step.h, n, w, FBP_BIAS_NONE, step.hw,
-                                 width);
+            node->gemm->multiply(samples, width, s->units, step.h, n, w, NULL, FBP_BIAS_NONE,
+                                 step.hw, width);
         step.p = FN(lines_of)(s, p, at->x[0], first, samples, t, s->is->blocks, room);
         if (node->n_kept > 0 && at->y[1] != NULL) {
             step.kept = FN(row)(kept, at->y[1], first, t);
@@ -198,6 +199,7 @@ static void FN(forward_group)(const scan *s, int64_t first, int64_t samples, con
 static const real *FN(bias)(const scan *s, const void *const *x, real **scratch) {
     real *bias = FN(zeros)(scratch, s->n);
     if (has(s->node, s->is->bias)) FN(move)(bias, x[s->is->bias], s->units);
+    if (s->call->half != NULL) s->call->half->round(s->n, (void *)bias);
     return bias;
 }
 
@@ -260,7 +262,7 @@ static void FN(backward_group)(const scan *s, int64_t first, int64_t samples, co
         FN(units)[node->geometry[CELL]].backward(s->relu, step);
         FN(put_slopes)(s, first, samples, t, runs, step.da, at->dx[0]);
         if (i > 0)
-            node->gemm->multiply(samples, s->units, s->is->blocks * n, step.da, ld, w,
+            node->gemm->multiply(samples, s->units, s->is->blocks * n, step.da, ld, w, NULL,
                                  FBP_BIAS_NONE, back, n);
     }
 }

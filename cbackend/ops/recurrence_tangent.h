@@ -23,10 +23,10 @@ static void FN(tangent_group)(const scan *s, int64_t first, int64_t samples, con
         const int64_t t = place(s, i);
         if (i > 0) {
             const real *h = FN(row)(y, at->y[0], first, place(s, i - 1));
-            node->gemm->multiply(samples, width, s->units, step.th, n, w, FBP_BIAS_NONE, thw,
+            node->gemm->multiply(samples, width, s->units, step.th, n, w, NULL, FBP_BIAS_NONE, thw,
                                  width);
-            node->gemm->multiply(samples, width, s->units, h, y->sample_stride, tw, FBP_BIAS_NONE,
-                                 more, width);
+            node->gemm->multiply(samples, width, s->units, h, y->sample_stride, tw, NULL,
+                                 FBP_BIAS_NONE, more, width);
             node->vector->add_scaled(samples * width, 1.0, more, thw);
         }
         step.tp = FN(lines_of)(s, &node->in[0], at->tx[0], first, samples, t, blocks, tp_room);
@@ -85,9 +85,10 @@ static void FN(bend_group)(const scan *s, int64_t first, int64_t samples, const 
         FN(put_slopes)(s, first, samples, t, runs, d->da, NULL);
         FN(put_slopes)(s, first, samples, t, runs, step.tda, at->tdx[0]);
         if (i == 0) break;
-        node->gemm->multiply(samples, s->units, wide, d->da, ld, w, FBP_BIAS_NONE, back, n);
-        node->gemm->multiply(samples, s->units, wide, step.tda, ld, w, FBP_BIAS_NONE, tback, n);
-        node->gemm->multiply(samples, s->units, wide, d->da, ld, tw, FBP_BIAS_NONE, more, n);
+        node->gemm->multiply(samples, s->units, wide, d->da, ld, w, NULL, FBP_BIAS_NONE, back, n);
+        node->gemm->multiply(samples, s->units, wide, step.tda, ld, w, NULL, FBP_BIAS_NONE, tback,
+                             n);
+        node->gemm->multiply(samples, s->units, wide, d->da, ld, tw, NULL, FBP_BIAS_NONE, more, n);
         node->vector->add_scaled(all, 1.0, more, tback);
     }
 }

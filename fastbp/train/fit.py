@@ -170,12 +170,13 @@ def fit(
     precision : {"full", "bf16", "fp16"}, default="full"
         Of a network of float32, for less memory: what training keeps of a whole batch for the
         gradients of parameters (inputs of layers, and gradients by their outputs) is rounded to 16
-        bits and stored so, and layers read copies of the parameters that are rounded alike. The
-        parameters themselves, the optimiser, sums and all arithmetic stay float32 (Micikevicius et
-        al. 2018, arXiv:1710.03740). "bf16", bfloat16, has the range of float32 and 8 significant
-        binary digits. "fp16", float16, has 11, from 2**-24 to 65504: the loss is multiplied by a
-        power of two, at first 2**16, and gradients of parameters are divided by it. A step with
-        one that is not finite is skipped: nothing changes but the running moments of
+        bits and stored so, and dense, convolutional and recurrent layers read copies of their
+        weights and biases that are rounded, and where they last stored, alike. The parameters
+        themselves, what else reads them, the optimiser, sums and all arithmetic stay float32
+        (Micikevicius et al. 2018, arXiv:1710.03740). "bf16", bfloat16, has the range of float32 and
+        8 significant binary digits. "fp16", float16, has 11, from 2**-24 to 65504: the loss is
+        multiplied by a power of two, at first 2**16, and gradients of parameters are divided by it.
+        A step with one that is not finite is skipped: nothing changes but the running moments of
         normalisation, and the factor is halved; 2000 good steps in a row double it, up to 2**24
         (all else as `torch.amp.GradScaler`). Skipped steps have their place in schedules and
         histories. What is read where all threads meet, as by normalisation over the batch and in

@@ -82,11 +82,12 @@ static void check_multiply(fbp_dtype dtype, int64_t m, int64_t n, int64_t k) {
     int64_t lda = k + 3, ldc = fbp_round_up(n, fbp_pad(dtype));
     void *a = filled(dtype, m * lda), *w = filled(dtype, (k + 1) * n), *c = filled(dtype, m * ldc);
     void *panels = fbp_alloc((size_t)fbp_packed_size(dtype, k + 1, n) * fbp_size(dtype));
-    gemm->pack(k + 1, n, 0, k / 2, w, panels); /* in two parts, as tiles do */
+    gemm->pack(k + 1, n, 0, k / 2, w, panels, NULL); /* in two parts, as tiles do */
     gemm->pack(k + 1, n, k / 2, k + 1 - k / 2, (char *)w + (size_t)(k / 2 * n) * fbp_size(dtype),
-               panels);
+               panels, NULL);
     for (int bias = 0; bias < 2; bias++) {
-        gemm->multiply(m, n, k, a, lda, panels, bias ? FBP_BIAS_START : FBP_BIAS_SKIP, c, ldc);
+        gemm->multiply(m, n, k, a, lda, panels, NULL, bias ? FBP_BIAS_START : FBP_BIAS_SKIP, c,
+                       ldc);
         int same = 1;
         for (int64_t i = 0; i < m; i++) {
             for (int64_t j = 0; j < n; j++) {
@@ -109,7 +110,7 @@ static void check_multiply(fbp_dtype dtype, int64_t m, int64_t n, int64_t k) {
     }
     void *d = other(dtype, m, n, ldc, c);
     gemm->multiply_in_parts(m, n, k, a, lda, w, n, 0, (char *)w + (size_t)(k * n) * fbp_size(dtype),
-                            d, ldc);
+                            NULL, d, ldc);
     expect(same_columns(dtype, m, ldc, ldc, c, d), "multiply_in_parts", variant->isa, m, n, k);
     fbp_free(a), fbp_free(w), fbp_free(c), fbp_free(d), fbp_free(panels);
 }
@@ -127,18 +128,63 @@ static void check_pack_transposed(fbp_dtype dtype, int64_t m, int64_t n, int64_t
         for (int64_t p = 0; p < k; p++)
             memcpy((char *)direct + (size_t)(p * n + i) * size,
                    (char *)b + (size_t)(i * k + p) * size, size);
-    gemm->pack(k, n, 0, k, direct, reference);
-    gemm->pack_transposed(k, n, 0, half, b, panels);
-    gemm->pack_transposed(k, n, half, n - half, (char *)b + (size_t)(half * k) * size, panels);
-    gemm->multiply(m, n, k, a, k, reference, FBP_BIAS_NONE, expected, ldc);
-    gemm->multiply(m, n, k, a, k, panels, FBP_BIAS_NONE, c, ldc);
+    gemm->pack(k, n, 0, k, direct, reference, NULL);
+    gemm->pack_transposed(k, n, 0, half, b, panels, NULL);
+    gemm->pack_transposed(k, n, half, n - half, (char *)b + (size_t)(half * k) * size, panels,
+                          NULL);
+    gemm->multiply(m, n, k, a, k, reference, NULL, FBP_BIAS_NONE, expected, ldc);
+    gemm->multiply(m, n, k, a, k, panels, NULL, FBP_BIAS_NONE, c, ldc);
     expect(same_columns(dtype, m, n, ldc, expected, c), "pack_transposed", variant->isa, m, n, k);
     void *d = other(dtype, m, n, ldc, c);
-    gemm->multiply_in_parts(m, n, k, a, k, b, k, 1, NULL, d, ldc);
+    gemm->multiply_in_parts(m, n, k, a, k, b, k, 1, NULL, NULL, d, ldc);
     expect(same_columns(dtype, m, ldc, ldc, c, d), "multiply_in_parts of a transpose", variant->isa,
            m, n, k);
     fbp_free(a), fbp_free(b), fbp_free(c), fbp_free(d), fbp_free(direct), fbp_free(expected);
     fbp_free(panels), fbp_free(reference);
+}
+
+/* Products with panels of 16 bits, and with b rounded on the way, are those with b rounded before.
+ * The panels are made of two parts of b, as tiles are. */
+static void check_half(const fbp_half_kernels *half, int64_t m, int64_t n, int64_t k) {
+    const fbp_variant *variant = fbp_variant_current();
+    const fbp_gemm_kernels *gemm = variant->gemm->kernels[FBP_F32];
+    int64_t lda = k + 3, ldc = fbp_round_up(n, fbp_pad(FBP_F32)), cut = k / 2, across = n / 32 * 16;
+    int64_t size = fbp_packed_size(FBP_F32, k + 1, n);
+    float *a = filled(FBP_F32, m * lda), *w = filled(FBP_F32, (k + 1) * n);
+    float *rounded = fbp_alloc((size_t)((k + 1) * n) * sizeof *rounded);
+    float *transposed = fbp_alloc((size_t)(k * n) * sizeof *transposed);
+    for (int64_t p = 0; p < k; p++)
+        for (int64_t j = 0; j < n; j++) transposed[j * k + p] = w[p * n + j];
+    memcpy(rounded, w, (size_t)((k + 1) * n) * sizeof *w);
+    half->round((k + 1) * n, rounded);
+    float *panels = fbp_alloc((size_t)size * sizeof *panels);
+    uint16_t *halves = (uint16_t *)filled(FBP_F32, size / 2);
+    float *c = filled(FBP_F32, m * ldc), *d = other(FBP_F32, m, n, ldc, c);
+    gemm->pack(k + 1, n, 0, k + 1, rounded, panels, NULL);
+    gemm->pack(k + 1, n, 0, cut, w, halves, half);
+    gemm->pack(k + 1, n, cut, k + 1 - cut, w + cut * n, halves, half);
+    for (int bias = 0; bias < 2; bias++) {
+        fbp_bias start = bias ? FBP_BIAS_START : FBP_BIAS_SKIP;
+        gemm->multiply(m, n, k, a, lda, panels, NULL, start, c, ldc);
+        gemm->multiply(m, n, k, a, lda, halves, half, start, d, ldc);
+        expect(same_columns(FBP_F32, m, ldc, ldc, c, d), "16-bit multiply", variant->isa, m, n, k);
+    }
+    fbp_free(d), d = other(FBP_F32, m, n, ldc, c);
+    gemm->multiply_in_parts(m, n, k, a, lda, w, n, 0, w + k * n, half, d, ldc);
+    expect(same_columns(FBP_F32, m, ldc, ldc, c, d), "rounding in parts", variant->isa, m, n, k);
+    gemm->pack(k, n, 0, k, rounded, panels, NULL);
+    gemm->multiply(m, n, k, a, lda, panels, NULL, FBP_BIAS_NONE, c, ldc);
+    gemm->pack_transposed(k, n, 0, across, transposed, halves, half);
+    gemm->pack_transposed(k, n, across, n - across, transposed + across * k, halves, half);
+    fbp_free(d), d = other(FBP_F32, m, n, ldc, c);
+    gemm->multiply(m, n, k, a, lda, halves, half, FBP_BIAS_NONE, d, ldc);
+    expect(same_columns(FBP_F32, m, ldc, ldc, c, d), "16-bit transpose", variant->isa, m, n, k);
+    fbp_free(d), d = other(FBP_F32, m, n, ldc, c);
+    gemm->multiply_in_parts(m, n, k, a, lda, transposed, k, 1, NULL, half, d, ldc);
+    expect(same_columns(FBP_F32, m, ldc, ldc, c, d), "rounding a transpose in parts", variant->isa,
+           m, n, k);
+    fbp_free(a), fbp_free(w), fbp_free(rounded), fbp_free(transposed), fbp_free(panels);
+    fbp_free(halves), fbp_free(c), fbp_free(d);
 }
 
 /* c (+)= a^T b; what lies more than a line beyond c's end must not be touched, nor anything beyond
@@ -245,6 +291,11 @@ int main(void) {
     static const int64_t ms[] = {1, 2, 3, 7, 8, 9, 13}, ks[] = {1, 2, 31}, long_k = 1601;
     for (int i = 0; i < fbp_isa_count(); i++) {
         fbp_isa_force(fbp_isa_name(i));
+        for (int format = FBP_BF16; format <= FBP_FP16; format++) {
+            const fbp_half_kernels *half = fbp_halves(fbp_variant_current(), (fbp_precision)format);
+            for (int64_t n = 1; n <= 130; n++) check_half(half, ms[n % 7], n, ks[n % 3]);
+            for (int64_t n = 1; n <= 130; n += 3) check_half(half, 9, n, long_k);
+        }
         for (int dtype = 0; dtype < 2; dtype++) {
             for (int64_t n = 1; n <= 130; n++) {
                 int64_t m = ms[n % 7], k = ks[n % 3];
