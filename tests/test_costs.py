@@ -165,6 +165,19 @@ def test_memory_grows_with_the_batch_alone_where_it_has_to():
     assert kept(24) - kept(16) == kept(16) - kept(8) > 0
 
 
+def test_only_gradients_of_several_parts_have_room_for_them():
+    """Wide layers' gradients are formed in one part each, in a thread's room; those of the head,
+    which has few weights, in blocks of samples."""
+    deep = nn.Sequential(*[nn.Linear(256) for _ in range(8)], nn.Linear(10)).build(256)
+    plan = fastbp.compile(deep, "squared_error")
+    n_blocks = plan.core.balance(2048, 1)["n_blocks"]
+    assert n_blocks > 1
+    largest, head = 4 * 257 * 256, 4 * 257 * 10
+    padding = 4 * 16 + 64  # a line that products overrun, and to whole lines
+    gradients = plan.memory(2048, n_threads=1)["gradients"]
+    assert n_blocks * head <= gradients <= n_blocks * (head + padding) + largest + padding
+
+
 def planned(shape, *layers, batch_size=8):
     """What training of a network of these layers takes, for samples of this shape."""
     network = nn.Sequential(*layers).build(shape)

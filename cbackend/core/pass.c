@@ -175,6 +175,22 @@ static int64_t most_samples(const fbp_pass *pass) {
     return in_parts ? pass->tile : pass->batch;
 }
 
+static void carve_partials(fbp_pass *pass, int64_t whole, fbp_carver *carver) {
+    const fbp_plan *plan = pass->plan;
+    pass->most_parts = fbp_most_parts(plan, whole);
+    int n_tiles = pass->most_parts > 1 ? plan->n_tiles : 0;
+    pass->formed = fbp_carve(carver, n_tiles, sizeof *pass->formed);
+    pass->partials_at = fbp_carve(carver, n_tiles, sizeof *pass->partials_at);
+    pass->partial_bytes = 0;
+    for (int t = 0; t < n_tiles; t++) {
+        const fbp_tile *tile = &plan->tiles[t];
+        int parts = fbp_parts_of(plan, tile->parameter, whole);
+        if (carver->base != NULL) pass->partials_at[t] = (int64_t)pass->partial_bytes;
+        if (parts > 1) pass->partial_bytes += (size_t)parts * fbp_partial_bytes(plan, tile);
+    }
+    pass->partials = fbp_carve(carver, (int64_t)pass->partial_bytes, 1);
+}
+
 void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, int64_t batch,
                     int64_t whole, int n_threads, fbp_carver *carver) {
     size_t size = fbp_size(plan->dtype);
@@ -192,16 +208,12 @@ void fbp_pass_carve(fbp_pass *pass, const fbp_plan *plan, const void *params, in
     carve_losses(pass, whole, carver);
     int64_t gradient = plan->largest_tile + fbp_pad(plan->dtype); /* products overrun their end */
     size_t scratch = scratch_of_nodes(plan, most_samples(pass));
-    pass->partial_bytes = pass->gradient_bytes = fbp_carved_bytes(gradient, size);
+    pass->gradient_bytes = fbp_carved_bytes(gradient, size);
     carve_threads(pass, n_threads, scratch, carver);
     pass->by_columns = fbp_cuts_columns(plan, batch, batch, n_threads);
     int64_t together = pass->by_columns ? batch * plan->training.tile_elements : 0;
     pass->shared_tile = fbp_carve(carver, together, size);
-    pass->most_parts = fbp_most_parts(plan, whole);
-    pass->n_partials = pass->most_parts > 1 ? (int64_t)plan->n_tiles * pass->most_parts : 0;
-    pass->partials = fbp_carve(carver, pass->n_partials, pass->partial_bytes);
-    pass->formed =
-        fbp_carve(carver, pass->most_parts > 1 ? plan->n_tiles : 0, sizeof *pass->formed);
+    carve_partials(pass, whole, carver);
 }
 
 void fbp_pass_carve_prediction(fbp_pass *pass, const fbp_plan *plan, int64_t tile, int n_threads,

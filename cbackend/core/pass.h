@@ -41,9 +41,9 @@ typedef struct {
     int by_columns;       /* may be cut so */
     char *shared_tile;    /* and then: a tile as large as the batch, for all threads */
     int most_parts;       /* in which the gradient of any parameter is formed */
-    int64_t n_partials;   /* n_tiles * most_parts, or 0 where one part is all */
-    char *partials;       /* (n_tiles, most_parts): gradients of a tile */
-    size_t partial_bytes; /* of each */
+    char *partials;       /* of tiles whose gradient has several parts, these one after the other */
+    int64_t *partials_at; /* (n_tiles): where, in bytes */
+    size_t partial_bytes; /* of all of them together */
     fbp_counter *formed;  /* (n_tiles): how many of a tile's parts are there */
     char *alone;          /* room for a node that runs by itself */
     char *parts;          /* of the sum that is formed at a meeting */
@@ -205,6 +205,10 @@ void fbp_run_segments(fbp_pass *pass, const fbp_batch *batch, const fbp_team *te
                       const fbp_trace *trace);
 void fbp_run_meetings(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int end,
                       const fbp_trace *trace);
+/* Bytes of a part of a tile's gradient, whose end a product overruns. */
+static inline size_t fbp_partial_bytes(const fbp_plan *plan, const fbp_tile *tile) {
+    return fbp_carved_bytes(tile->cost + fbp_pad(plan->dtype), fbp_size(plan->dtype));
+}
 /* Bytes of the parts of any sum at a meeting. */
 size_t fbp_parts_bytes(const fbp_plan *plan, const fbp_schedule *schedule, int64_t batch,
                        int64_t whole);

@@ -223,7 +223,7 @@ fbp_memory fbp_plan_memory(const fbp_plan *plan, const fbp_training_spec *spec, 
     carve(&training, plan, &counting);
     const fbp_pass *pass = &training.pass;
     int64_t threads = training.spec.n_threads, own = (int64_t)pass->gradient_bytes;
-    memory.gradients = own * threads + (int64_t)pass->partial_bytes * pass->n_partials;
+    memory.gradients = own * threads + (int64_t)pass->partial_bytes;
     if (keeps_gradient(&training)) memory.gradients += params;
     memory.thread_scratch = ((int64_t)pass->thread_bytes - own) * threads;
     memory.order = spec->shuffle ? n_samples * (int64_t)sizeof(uint32_t) : 0;

@@ -144,7 +144,8 @@ void fbp_units_reset(fbp_pass *pass) {
 }
 
 static char *partial_of(const fbp_pass *pass, int tile, int part) {
-    return pass->partials + (size_t)((int64_t)tile * pass->most_parts + part) * pass->partial_bytes;
+    size_t bytes = fbp_partial_bytes(pass->plan, &pass->plan->tiles[tile]);
+    return pass->partials + (size_t)pass->partials_at[tile] + (size_t)part * bytes;
 }
 
 /* The blocks of each use, and then the uses, each in their order. */
