@@ -393,6 +393,17 @@ def test_a_gradient_that_no_scale_helps_ends_training():
     assert network.parameters()["weight"].data.item() == 0.0
 
 
+def test_the_layer_whose_output_is_too_large_is_named():
+    """1e5 is finite until it is stored, where the next layer reads it."""
+    network = nn.Sequential(nn.Linear(2), nn.Linear(2), nn.Linear(1)).build(1)
+    for one in network.parameters().values():
+        one.data[...] = 1.0
+    X, y = np.full((5, 1), 1e5 / 3, np.float32), np.ones((5, 1), np.float32)
+    with pytest.raises(NonFiniteError, match="first in the output of layer 1"):
+        fit(network, "squared_error", X, y, max_epochs=1, precision="fp16")
+    fit(network, "squared_error", X, y, max_epochs=1, precision="bf16")
+
+
 def test_bfloat16_needs_no_scale():
     network, X, y = line(1e5, n=30)
     result = fit(network, "squared_error", X, y, batch_size=1, max_epochs=1, precision="bf16")

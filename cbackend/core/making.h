@@ -71,6 +71,14 @@ static inline int fbp_read_by_producer(const fbp_making *m, int v) {
            m->graph->nodes[value->index].reads_out >> value->output & 1u;
 }
 
+/* Whether backward reads a node's first input, or what that was made as. */
+static inline int fbp_reads_first(const fbp_making *m, int n) {
+    return m->graph->nodes[n].reads_in & 1u || fbp_read_by_producer(m, m->graph->inputs[n][0]);
+}
+/* Whether a node's result takes the place of its first input, which lies in buffer `at`: nobody may
+ * read that again. */
+int fbp_takes_place(const fbp_making *m, int n, int at, int read_again);
+
 /* The losses, and all nodes back from them. */
 void fbp_make_backward(fbp_making *m);
 /* The gradient of a value that samples share: the sums of its uses by nodes behind node n that are

@@ -173,7 +173,8 @@ typedef struct {
 /* Where the time of a step goes. */
 double *fbp_trace_seconds(const fbp_plan *plan, const fbp_trace *trace, const fbp_step *step);
 
-/* Steps [begin, end) of the schedule on the lane's rows. */
+/* A step of the schedule, and steps [begin, end), on the lane's rows: steps.c. */
+void fbp_run_step(fbp_lane *lane, const fbp_step *step, const fbp_trace *trace);
 void fbp_run_steps(fbp_lane *lane, int begin, int end, const fbp_trace *trace);
 /* The same on this thread's tiles. */
 void fbp_run_tiles(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int begin, int end,

@@ -75,14 +75,10 @@ static void find_what_runs_again(fbp_making *m, stretch part) {
     }
 }
 
-/* A result takes the place of the node's first input, as in the first run of other nodes. */
 static int takes_place(const fbp_making *m, int n) {
-    const fbp_node *node = &m->graph->nodes[n];
-    int x = m->graph->inputs[n][0], y = m->graph->first_result[n];
-    if (!node->in_place || m->out->again_at[x] < 0 || !fbp_is_within(m, n, x)) return 0;
-    if (fbp_value_of(m, x)->n_uses != 1 || node->reads_in & 1u || fbp_read_by_producer(m, x))
-        return 0;
-    return fbp_fits(&fbp_value_of(m, x)->is, &fbp_value_of(m, y)->is);
+    int x = m->graph->inputs[n][0];
+    return fbp_takes_place(m, n, m->out->again_at[x],
+                           !fbp_is_within(m, n, x) || fbp_reads_first(m, n));
 }
 
 static void forward_again(fbp_making *m, int n) {

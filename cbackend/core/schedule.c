@@ -25,19 +25,19 @@ static void gather(fbp_making *m, int v) {
     fbp_end_step(m);
 }
 
-/* A result takes the place of the node's first input where nobody reads that again. In a checkpoint
- * backward does not, but what comes from elsewhere is there for the second run. */
-static int takes_place(const fbp_making *m, int n) {
+int fbp_takes_place(const fbp_making *m, int n, int at, int read_again) {
     const fbp_node *node = &m->graph->nodes[n];
-    int x = m->graph->inputs[n][0], y = m->graph->first_result[n];
-    int at = m->out->value_at[x];
-    if (!node->in_place || node->alone || at < 0 || fbp_value_of(m, x)->n_uses != 1) return 0;
-    if (fbp_runs_twice(m, n)) {
-        if (!fbp_is_within(m, n, x)) return 0;
-    } else if (m->training && (node->reads_in & 1u || fbp_read_by_producer(m, x))) {
-        return 0;
-    }
-    return fbp_fits(&fbp_value_of(m, x)->is, &fbp_value_of(m, y)->is);
+    const fbp_value *x = fbp_value_of(m, m->graph->inputs[n][0]);
+    if (!node->in_place || node->alone || at < 0 || x->n_uses != 1 || read_again) return 0;
+    return fbp_fits(&x->is, &fbp_value_of(m, m->graph->first_result[n])->is);
+}
+
+/* In a checkpoint backward does not read it again, but what comes from elsewhere is there for the
+ * second run. */
+static int takes_place(const fbp_making *m, int n) {
+    int x = m->graph->inputs[n][0], back = m->training && fbp_reads_first(m, n);
+    int read_again = fbp_runs_twice(m, n) ? !fbp_is_within(m, n, x) : back;
+    return fbp_takes_place(m, n, m->out->value_at[x], read_again);
 }
 
 /* Who takes a step of node n: one thread what runs by itself, all of them what samples share. */
