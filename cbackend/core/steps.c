@@ -1,5 +1,5 @@
 /* The steps of a schedule, each on some samples of a batch: what runs forward, through a loss and
- * back, and what an onlooker wants to see of it. Which samples, and which thread takes them, is told
+ * back, and what an onlooker wants to see of it. Which samples, and by which thread, is told
  * elsewhere. */
 #include <string.h>
 
