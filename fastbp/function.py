@@ -62,6 +62,7 @@ class Function:
     That runs `forward` a few hundred times, so it must do nothing but compute. `check=False` in the
     class statement leaves the check out: for a backward that is no derivative on purpose, as that
     of a straight-through estimator, and for a `forward` that has side effects.
+    Compiled code (ctypes, Cython, Numba) may do the work: for both dtypes, as the check has it.
 
     In a network that is compiled it runs with the same bits: in training once a batch, on the whole
     of it, and once in predict, on all samples of the call; threads meet before it and behind it. To
