@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp import _core
-from fastbp.nn import checked, describe
+from fastbp.nn import checked, describe, objective
 from fastbp.nn.cutting import cut
 from fastbp.nn.forms import converted, refuse_another_task, several
-from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
+from fastbp.nn.parameter import Home
 from fastbp.nn.profile import Profile
 from fastbp.nn.runs import Tracing
 from fastbp.nn.tracing import Input
@@ -49,7 +49,7 @@ class Plan:
     def __init__(
         self,
         module: Module,
-        losses: Mapping[str, tuple[Loss, float]],
+        losses: objective.Losses,
         inputs: Mapping[str, Input] | Input | None = None,
         traced: Tracing | None = None,
         precision: str = "full",
@@ -58,75 +58,20 @@ class Plan:
         home = module._built()
         # Others than those that it was built for, where samples come in another form.
         inputs = home.inputs if inputs is None else inputs
-        # The run that has just built the module, if there was one: it took what is frozen for free.
-        if (
-            traced is None
-            or inputs != home.inputs
-            or any(p.frozen for p, _, _ in traced.parameters)
-        ):
-            traced = Tracing(module, home.flat.dtype, building=False)
-            traced.trace(inputs)
-        run, results = traced, traced.results
-        self._traced_for = inputs
-        self.inputs = tuple(inputs) if isinstance(inputs, Mapping) else ("",)
-        self.outputs = tuple(results)
-        self.losses = dict(losses)
-        self.title, self._module = type(module).__name__, module
+        run = _run(module, home, inputs, traced)
+        self._module, self._traced_for, self.title = module, inputs, type(module).__name__
+        _refuse_other_parameters(home, run, self.title)
+        objective.refuse_misplaced(losses, run, self.title)
         self.nodes = tuple(
             (path, attributes)
             for path, (_, attributes, _) in zip(run.graph.paths, run.graph.nodes, strict=True)
         )
-        self.parameters = tuple(one.name for one, _, _ in run.parameters)
-        if self.parameters != tuple(home.parameters):
-            raise ValueError(
-                f"{type(module).__name__}: found parameters {[*self.parameters]}, wanted those of "
-                f"when it was built, {[*home.parameters]}; build(...) it again"
-            )
-        if losses and not any(one.trainable for one, _, _ in run.parameters):
-            raise ValueError(
-                f"{type(module).__name__}: found all parameters frozen, wanted one to train"
-            )
-        if set(losses) == {""} and "" not in results:
-            raise ValueError(
-                f"loss: found a single one, wanted a dict by the names of outputs, {[*results]}"
-            )
-        unknown = set(losses) - set(results)
-        if unknown:
-            raise ValueError(
-                f"loss: found {sorted(unknown)}, wanted names of outputs: {[*self.outputs]}"
-            )
-        for name in losses:
-            if results[name].ndim < 2:
-                where = f"output {name!r}" if name else "an output"
-                raise ValueError(
-                    f"loss: found {where} of shape {results[name].shape} of the network, wanted at"
-                    " least (n, 1): losses are of the last axis"
-                )
-        graph = run.graph.specification(
-            [
-                {"shape": one.shape, "frozen": not one.trainable, "penalised": one.penalised}
-                for one, _, _ in run.parameters
-            ],
-            list(results.values()),
-            [
-                {
-                    "name": loss.name,
-                    "attrs": loss.attributes(),
-                    "value": run.graph.number(results[name].place),
-                    "factor": weight,
-                }
-                for name, (loss, weight) in losses.items()
-            ],
-        )
-        if precision != "full" and home.flat.dtype != np.float32:
-            raise ValueError(
-                f"precision: found {precision!r} for a network of {home.flat.dtype}, wanted 'full',"
-                " or a network of float32"
-            )
-        graph["precision"] = self.precision = precision
-        if checkpoints is not None:
-            graph["checkpoints"] = checkpoints
-        self.core = _core.Plan(graph=graph, dtype=home.flat.dtype)
+        self.parameters = tuple(home.parameters)
+        self.inputs = tuple(inputs) if isinstance(inputs, Mapping) else ("",)
+        self.outputs = tuple(run.results)
+        self.losses = dict(losses)
+        self.precision = precision
+        self.core = _compiled(run, losses, home.flat.dtype, precision, checkpoints)
 
     # ---- looking at it ----
 
@@ -342,22 +287,57 @@ class Plan:
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
 
-def losses_of(loss: Any) -> dict[str, tuple[Loss, float]]:
-    """Losses by output, with their weights."""
-    if loss is None:
-        return {}
-    if not isinstance(loss, Mapping):
-        return {"": (loss_of(loss), 1.0)}
-    found = {}
-    for name, one in loss.items():
-        where = f"loss[{name!r}]"
-        if isinstance(one, tuple):
-            if len(one) != 2 or not isinstance(one[1], (int, float)):
-                raise ValueError(f"{where}: found {one!r}, wanted a loss or (loss, weight)")
-            found[name] = loss_of(one[0], where), float(one[1])
-        else:
-            found[name] = loss_of(one, where), 1.0
-    return found
+def _run(
+    module: Module, home: Home, inputs: Mapping[str, Input] | Input, traced: Tracing | None
+) -> Tracing:
+    """A run for these inputs: the one that has just built the module, or a new one.
+
+    The former took what is frozen for free.
+    """
+    if (
+        traced is not None
+        and inputs == home.inputs
+        and not any(one.frozen for one, _, _ in traced.parameters)
+    ):
+        return traced
+    run = Tracing(module, home.flat.dtype, building=False)
+    run.trace(inputs)
+    return run
+
+
+def _refuse_other_parameters(home: Home, run: Tracing, title: str) -> None:
+    found = [one.name for one, _, _ in run.parameters]
+    if found != [*home.parameters]:
+        raise ValueError(
+            f"{title}: found parameters {found}, wanted those of when it was built, "
+            f"{[*home.parameters]}; build(...) it again"
+        )
+
+
+def _compiled(
+    run: Tracing,
+    losses: objective.Losses,
+    dtype: np.dtype[Any],
+    precision: str,
+    checkpoints: list[int] | None,
+) -> _core.Plan:
+    """The engine's plan of what was traced."""
+    parameters = [
+        {"shape": one.shape, "frozen": not one.trainable, "penalised": one.penalised}
+        for one, _, _ in run.parameters
+    ]
+    graph = run.graph.specification(
+        parameters, list(run.results.values()), objective.specified(losses, run)
+    )
+    if precision != "full" and dtype != np.float32:
+        raise ValueError(
+            f"precision: found {precision!r} for a network of {dtype}, wanted 'full', or a network"
+            " of float32"
+        )
+    graph["precision"] = precision
+    if checkpoints is not None:
+        graph["checkpoints"] = checkpoints
+    return _core.Plan(graph=graph, dtype=dtype)
 
 
 def compile(module: Module, loss: Any = None, *, precision: str = "full") -> Plan:
@@ -392,4 +372,4 @@ def compile(module: Module, loss: Any = None, *, precision: str = "full") -> Pla
     >>> plan.parameters
     ('0.weight', '0.bias', '2.weight', '2.bias')
     """
-    return Plan(module, losses_of(loss), precision=precision)
+    return Plan(module, objective.losses_of(loss), precision=precision)
