@@ -277,7 +277,7 @@ def test_fields_of_a_structured_array_are_inputs_that_can_be_split():
     assert search.score(table, y) > 0.9
     X_train, X_test, y_train, y_test = train_test_split(table, y, random_state=0)
     assert clone(model).fit(X_train, y_train).score(X_test, y_test) > 0.9
-    with pytest.raises(ValueError, match=r"X: found \['words'\], wanted a dict with"):
+    with pytest.raises(ValueError, match=r"X: found a dict with \['words'\], wanted"):
         whole.predict(table[["words"]])
     table["numbers"][3] = np.nan
     with pytest.raises(ValueError, match=r"X\['numbers'\] contains NaN"):

@@ -14,6 +14,7 @@ from sklearn import get_config
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.validation import validate_data
 
+from fastbp.nn.forms import by_name
 from fastbp.nn.parameter import Array
 from fastbp.train.reading import dtypes_of, named, of_numbers, without_dates
 
@@ -66,7 +67,7 @@ def training_arrays(
     estimator: Any, X: Any, y: Any, *, dtype: Any, reset: bool, y_numeric: bool
 ) -> tuple[Any, Array]:
     """X as any network takes it, an array or a dict of arrays, and y; see `training_data`."""
-    X = _by_name(X)
+    X = by_name(X)
     if not _is_dict(X):
         return training_data(
             estimator, X, y, dtype=dtype, reset=reset, y_numeric=y_numeric, any_kind=True
@@ -85,7 +86,7 @@ def training_arrays(
 
 def arrays(estimator: Any, X: Any, dtype: np.dtype[Any]) -> Any:
     """X for a fitted estimator of any network whose weights have `dtype`."""
-    X = _by_name(X)
+    X = by_name(X)
     if _is_dict(X):
         return _each(X, dtype)
     if _is_ready(estimator, X, dtype):
@@ -144,12 +145,6 @@ def _each(X: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
                 input_name=what,
             )
     return checked
-
-
-def _by_name(X: Any) -> Any:
-    """The fields of a structured array as a dict of arrays; anything else as it is."""
-    names = X.dtype.names if isinstance(X, np.ndarray) else None
-    return X if names is None else {name: X[name] for name in names}
 
 
 def _is_dict(X: Any) -> bool:

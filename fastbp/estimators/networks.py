@@ -173,7 +173,7 @@ class BaseNetwork(BaseTrained):
     def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:
         module = self._module_for(X, target.n_outputs)
         samples = named_inputs(module, X, self.mask_value)
-        return self._start(module, X, target, module._build(samples, seed, dtype))
+        return self._start(module, X, target, module._build(samples, seed, dtype, "X"))
 
     def _go_on(self, X: Any, target: preparation.Target) -> Start:
         if not self._flat().flags.writeable:  # memory-mapped

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from fastbp import _core
 from fastbp.nn import checked, describe, objective
 from fastbp.nn.cutting import cut
-from fastbp.nn.forms import converted, refuse_another_task, several
+from fastbp.nn.forms import (
+    converted,
+    part,
+    refuse_another_task,
+    refuse_misshapen,
+    refuse_other_kinds,
+    several,
+)
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Home
 from fastbp.nn.profile import Profile
@@ -265,25 +272,31 @@ class Plan:
 
     # ---- data as the engine takes it ----
 
-    def samples(self, X: Any) -> Any:
-        """Inputs in the plan's order and dtypes: an array, or a tuple of arrays."""
+    def samples(self, X: Any, argument: str = "X") -> Any:
+        """Inputs in the plan's order and dtypes: an array, or a tuple of arrays.
+
+        `argument` is what errors call them.
+        """
+        names, dtypes = self.inputs, self.core.input_dtypes
         arrays = [
-            converted(one, np.dtype(dtype), f"X[{name!r}]" if name else "X")
-            for name, one, dtype in zip(
-                self.inputs, several(X, self.inputs, "X"), self.core.input_dtypes, strict=True
-            )
+            converted(one, np.dtype(dtype), part(argument, name))
+            for name, one, dtype in zip(names, several(X, names, argument), dtypes, strict=True)
         ]
+        if names != ("",):
+            refuse_misshapen(arrays, names, argument, self.core.input_shapes)
+            refuse_other_kinds(arrays, names, argument, self.core.values)
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
-    def targets(self, y: Any) -> Any:
+    def targets(self, y: Any, argument: str = "y") -> Any:
         """Targets in the order of the losses, as `samples`."""
-        names, arrays = tuple(self.losses), []
-        for name, one, (shape, dtype) in zip(
-            names, several(y, names, "y"), self.core.target_forms, strict=True
-        ):
-            where = f"y[{name!r}]" if name else "y"
+        names, forms, arrays = tuple(self.losses), self.core.target_forms, []
+        given = several(y, names, argument)
+        for name, one, (shape, dtype) in zip(names, given, forms, strict=True):
+            where = part(argument, name)
             refuse_another_task(one, self.losses[name][0].name, shape, where)
             arrays.append(converted(one, np.dtype(dtype), where))
+        if names != ("",):
+            refuse_misshapen(arrays, names, argument, [shape for shape, _ in forms])
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
 

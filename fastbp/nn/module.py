@@ -7,6 +7,7 @@ compiled to in compiled.py.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from fnmatch import fnmatchcase
@@ -17,6 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from sklearn.base import BaseEstimator
 
 from fastbp.nn import initializers
+from fastbp.nn.forms import by_name, refuse_other_names
 from fastbp.nn.parameter import Home, Parameter
 from fastbp.nn.runs import RUN, Eager, Tracing, under
 from fastbp.nn.tracing import Input
@@ -173,7 +175,7 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             The shape of a sample, without the axis of the samples, or an array of samples, of
             which integers are what the network takes them for: indices where it looks them up, as
             embeddings do, else numbers. A dict by the names of `forward`'s arguments where there
-            are several.
+            are several, or a structured array of which each field is one.
         seed : int, default=0
             Of starting values and random masks: between 0 and 2**64 - 1.
         dtype : float32 or float64, default=float32
@@ -192,11 +194,20 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         self._build(inputs, seed, np.dtype(dtype))
         return self
 
-    def _build(self, inputs: Any, seed: int, dtype: np.dtype[Any]) -> Tracing:
-        """`build`; the run that found out what there is, for who compiles it at once."""
-        given = inputs_like(inputs)
+    def _build(
+        self, inputs: Any, seed: int, dtype: np.dtype[Any], argument: str = "inputs"
+    ) -> Tracing:
+        """`build`; the run that found out what there is, for who compiles it at once.
+
+        `argument` is what errors call the inputs.
+        """
+        given = inputs_like(inputs, argument)
         run = Tracing(self, dtype, building=True)
-        run.trace(given)
+        try:
+            run.trace(given)
+        except TypeError:
+            self._refuse_other_inputs(by_name(inputs), argument)
+            raise
         found_out = run.graph.inputs
         given = (
             dict(zip(given, found_out, strict=True)) if isinstance(given, dict) else found_out[0]
@@ -214,6 +225,20 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         for module in modules:
             module._freeze_parameters(module._frozen)
         return run
+
+    def _refuse_other_inputs(self, given: Any, argument: str) -> None:
+        """A ValueError where `forward` takes other inputs: others by name, or several."""
+        signature = inspect.signature(self.forward)
+        try:
+            signature.bind(**given) if isinstance(given, dict) else signature.bind(given)
+        except TypeError:
+            named = [
+                one
+                for one in signature.parameters.values()
+                if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+            ]
+            optional = [one.name for one in named if one.default is not one.empty]
+            refuse_other_names(given, [one.name for one in named], argument, optional)
 
     def reset(self) -> Self:
         """Forget all values: the module is a description again."""
@@ -336,10 +361,11 @@ def _start(one: Parameter, before: Parameter | None, home: Home, place: int) -> 
     return before.data
 
 
-def inputs_like(inputs: Any) -> dict[str, Input] | Input:
+def inputs_like(inputs: Any, argument: str = "inputs") -> dict[str, Input] | Input:
     """One input, or several by name, as `build` takes them."""
+    inputs = by_name(inputs)
     if not isinstance(inputs, dict):
-        return Input.like(inputs)
+        return Input.like(inputs, argument)
     if not inputs:
-        raise ValueError("inputs: found an empty dict, wanted at least one input")
-    return {name: Input.like(one, f"inputs[{name!r}]") for name, one in inputs.items()}
+        raise ValueError(f"{argument}: found an empty dict, wanted at least one input")
+    return {name: Input.like(one, f"{argument}[{name!r}]") for name, one in inputs.items()}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from fastbp.nn.compiled import Plan, compile
+from fastbp.nn.forms import by_name, part
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array, Home
 from fastbp.train import lbfgs, locking, stochastic, threads
@@ -102,7 +103,8 @@ def fit(
         What is lowered, averaged over samples: as `compile` takes it. For several outputs a dict by
         their names, of losses or of pairs (loss, weight).
     X : array or CSR matrix of shape (n_samples, ...), or dict of these
-        Samples; by the names of inputs where there are several. For a network that is built here,
+        Samples; by the names of inputs where there are several, of which an array may also be a
+        structured one, with a field for each. For a network that is built here,
         integers are indices where it looks them up, as embeddings do, and numbers elsewhere.
     y : array of shape (n_samples, ...), or dict of these
         Targets of the losses: for those over classes integers, one for each sample and position,
@@ -241,7 +243,7 @@ def fit(
     rule = rule_of("sgd" if by_lbfgs else optimizer, optimizer_params, alpha)
     rates = rates_of(schedule, float(learning_rate_init), scored=False)
     if module._home is None:
-        module.build(_described(X), seed=seed or 0)
+        module._build(_described(X), seed or 0, np.dtype(np.float32), "X")
     home = module._built()
     plan = compile(module, loss, precision=precision)
     if not plan.losses:
@@ -327,6 +329,7 @@ def _result(plan: Plan, state: TrainingState, n_epochs: int, n_steps: int) -> Fi
 
 def _described(X: Any) -> Any:
     """What a network is built for: arrays, lists made such."""
+    X = by_name(X)
     if isinstance(X, dict):
         return {name: _described(one) for name, one in X.items()}
     return X if hasattr(X, "indptr") else np.asarray(X)
@@ -334,13 +337,16 @@ def _described(X: Any) -> Any:
 
 def _problem(plan: Plan, flat: Array, X: Any, y: Any, sample_weight: Any, argument: str) -> Problem:
     """Samples as the engine takes them; `argument` stands before their names in errors."""
-    samples, targets = plan.samples(X), plan.targets(y)
+    what_x, what_y = f"{argument}X", f"{argument}y"
+    samples, targets = plan.samples(X, what_x), plan.targets(y, what_y)
     problem = Problem(plan.core, flat, samples, targets, None, 0.0)
     if problem.n_samples == 0:
-        raise ValueError(f"{argument}X: found no samples, wanted at least one")
-    for what, arrays in ((f"{argument}X", samples), (f"{argument}y", targets)):
-        for one in arrays if isinstance(arrays, tuple) else (arrays,):
-            _refuse_what_is_not_finite(one, what)
+        raise ValueError(f"{what_x}: found no samples, wanted at least one")
+    for what, names, arrays in ((what_x, plan.inputs, samples), (what_y, plan.losses, targets)):
+        for name, one in zip(
+            names, arrays if isinstance(arrays, tuple) else (arrays,), strict=True
+        ):
+            _refuse_what_is_not_finite(one, part(what, name))
     weight = sample_weights(sample_weight, problem.n_samples, flat.dtype)
     return problem._replace(sample_weight=weight)
 
