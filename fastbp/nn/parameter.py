@@ -150,6 +150,13 @@ class Home:
                 _ = one.tensor
         return self.flat
 
+    def own(self) -> Array:
+        """`settle`, for who writes to the buffer: a copy takes its place if it is read-only."""
+        flat = self.settle()
+        if not flat.flags.writeable:  # memory-mapped
+            self.lie_in(flat.copy())
+        return self.flat
+
     def lie_in(self, flat: Array) -> None:
         """Have another array of that length hold the values, as they are there."""
         self.flat, self._views = flat, {}

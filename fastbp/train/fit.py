@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -30,14 +30,18 @@ from fastbp.train.state import Problem, Settings, TrainingState, Validation
 from fastbp.train.validation import LossTerm, hold_out, mean_loss, terms_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitResult:
     """How training went, and what it takes to go on.
+
+    Copied or pickled, together with the network that was trained, it goes on with the same bits
+    (`resume` of `fit`), also in another process.
 
     Attributes
     ----------
     plan : Plan
-        What was run; `plan.core` is the engine's.
+        What was run; `plan.core` is the engine's. It belongs to this result in this process:
+        copies, and what comes out of a pickle, have none.
     history : dict of str to list of float
         "loss", with the penalty, and "learning_rate" of each epoch (of rates that change within
         it, its first); where samples were held out "validation_loss"; where asked for "step_loss"
@@ -51,13 +55,24 @@ class FitResult:
         What "fp16" multiplies the loss by in the next step; 1 in other precisions.
     """
 
-    plan: Plan
+    plan: Plan = field(repr=False)
     history: dict[str, list[float]]
     n_epochs: int
     n_steps: int
     skipped_steps: int
     loss_scale: float
     _state: TrainingState = field(repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "plan"}
+
+    def __getattr__(self, name: str) -> NoReturn:
+        words = f"{type(self).__name__!r} has no attribute {name!r}"
+        if name == "plan":
+            words += (
+                ": it was copied or pickled, which plans are not; compile(module, loss) makes one"
+            )
+        raise AttributeError(words)
 
 
 def fit(
@@ -94,6 +109,9 @@ def fit(
     resume: FitResult | None = None,
 ) -> FitResult:
     """Train a network in place: its parameters are changed.
+
+    Those of a network that was loaded memory-mapped, and may not be written to, are copied first;
+    the file stays as it is.
 
     Parameters
     ----------
@@ -190,8 +208,8 @@ def fit(
     history : {"epoch", "step"}, default="epoch"
         Whether the loss and the gradient's norm of each step are kept as well.
     resume : FitResult, default=None
-        What an earlier call on this network returned: training goes on as if it had not ended, from
-        that call's optimiser, epoch, step and seed.
+        What an earlier call on this network returned, or a copy or a pickle of it: training goes on
+        as if it had not ended, from that call's optimiser, epoch, step and seed.
 
     Returns
     -------
@@ -249,7 +267,7 @@ def fit(
     if not plan.losses:
         raise ValueError("loss: found none, wanted what training is to lower")
     with locking.exclusively(home, f"{type(module).__name__} network"):
-        problem = _problem(plan, home.settle(), X, y, sample_weight, "")
+        problem = _problem(plan, home.own(), X, y, sample_weight, "")
         if by_lbfgs:
             lbfgs.refuse_what_varies(plan.core)
             problem = problem._replace(alpha=rule.alpha)
