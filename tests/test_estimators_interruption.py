@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from fastbp import MLPRegressor
 from fastbp._core import blas
 from fastbp.estimators import regressor
-from fastbp.train import locking
+from fastbp.nn import locking
 
 pytestmark = short_training
 
@@ -183,7 +183,7 @@ def test_ctrl_c_right_after_an_estimator_is_held_lets_it_go(monkeypatch):
     monkeypatch.setattr(locking, "_guard", Interrupting())
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, Y)
-    assert not locking._in_training
+    assert not locking._held
     model.fit(X, Y)
 
 

@@ -9,7 +9,7 @@ import scipy.sparse
 from helpers import over_dtypes
 
 from fastbp import NonFiniteError, _core, compile, fit, nn, ops, optim
-from fastbp.train import locking
+from fastbp.nn import locking
 
 N = 50
 RNG = np.random.default_rng(0)

@@ -17,9 +17,10 @@ from fastbp import _core
 from fastbp.estimators import fitting, preparation
 from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.predictor import Predictor
+from fastbp.nn import locking
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array
-from fastbp.train import locking, threads
+from fastbp.train import threads
 from fastbp.train.rates import Rates
 from fastbp.train.rules import Rule
 from fastbp.train.state import Settings, TrainingState

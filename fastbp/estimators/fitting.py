@@ -23,8 +23,9 @@ from fastbp.estimators.preparation import (
     settings_of,
     split,
 )
+from fastbp.nn import locking
 from fastbp.nn.rows import rows
-from fastbp.train import lbfgs, locking, stochastic, threads
+from fastbp.train import lbfgs, stochastic, threads
 from fastbp.train.notices import warn
 from fastbp.train.options import batch_size_of
 from fastbp.train.state import Problem, TrainingState, draw_seed
@@ -68,13 +69,14 @@ def train(
         else:
             state = estimator._training_state
             start = estimator._go_on(sample.X, target)
-        problem = _problem(start, sample, estimator._rule().alpha)
-        if estimator._by_lbfgs:
-            fitted, error = _train_lbfgs(estimator, problem, state)
-        else:
-            fitted, error = _train_stochastic(
-                estimator, problem, target, start.network, state, incremental
-            )
+        with locking.exclusively(start.network.home, f"{type(estimator).__name__}'s module_"):
+            problem = _problem(start, sample, estimator._rule().alpha)
+            if estimator._by_lbfgs:
+                fitted, error = _train_lbfgs(estimator, problem, state)
+            else:
+                fitted, error = _train_stochastic(
+                    estimator, problem, target, start.network, state, incremental
+                )
         if fresh and not (error is None or isinstance(error, NonFiniteError)):
             raise error
     if not (estimator.warm_start or incremental):

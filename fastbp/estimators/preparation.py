@@ -14,8 +14,9 @@ from sklearn.base import clone
 
 from fastbp import _core
 from fastbp.estimators.built import Start
+from fastbp.nn import locking
 from fastbp.nn.parameter import Array
-from fastbp.train import locking, threads
+from fastbp.train import threads
 from fastbp.train.options import check_options
 from fastbp.train.reading import sample_weights
 from fastbp.train.state import (

@@ -55,9 +55,10 @@ class Sequential(Module):
         return params
 
     def set_params(self, **params: Any) -> Self:
-        replaced = {name: params.pop(name) for name, _ in self.children() if name in params}
-        self.layers = tuple(replaced.get(name, layer) for name, layer in self.children())
-        return super().set_params(**params)
+        with self._changing("changed"):
+            replaced = {name: params.pop(name) for name, _ in self.children() if name in params}
+            self.layers = tuple(replaced.get(name, layer) for name, layer in self.children())
+            return super().set_params(**params)
 
     def _initialise(self, params: dict[str, Any]) -> None:
         self.__init__(*params.values())  # type: ignore[misc]  # as set_params promises

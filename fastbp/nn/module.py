@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from typing import Any, Self
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from sklearn.base import BaseEstimator
 
-from fastbp.nn import initializers
+from fastbp.nn import initializers, locking
 from fastbp.nn.forms import by_name, refuse_other_names
 from fastbp.nn.parameter import Home, Parameter
 from fastbp.nn.runs import RUN, Eager, Tracing, under
@@ -190,6 +191,8 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         ValueError
             Shapes do not fit, a part has values of another shape (`reset` forgets them), or what
             `forward` does is not the same for each sample.
+        RuntimeError
+            It is in training, or a part of it is.
         """
         self._build(inputs, seed, np.dtype(dtype))
         return self
@@ -213,17 +216,18 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             dict(zip(given, found_out, strict=True)) if isinstance(given, dict) else found_out[0]
         )
         found = run.parameters
-        home = Home((one for one, _, _ in found), given, seed, dtype)
-        # All are drawn before any module lets go of what it has.
-        for place, (one, owner, name) in enumerate(found):
-            home.view(one)[...] = _start(one, owner._parameters.get(name), home, place)
-        modules = [*self.modules().values()]
-        for module in modules:
-            module._home, module._parameters = home, {}
-        for one, owner, name in found:
-            owner._parameters = {**owner._parameters, name: one}
-        for module in modules:
-            module._freeze_parameters(module._frozen)
+        with self._changing("built"):
+            home = Home((one for one, _, _ in found), given, seed, dtype)
+            # All are drawn before any module lets go of what it has.
+            for place, (one, owner, name) in enumerate(found):
+                home.view(one)[...] = _start(one, owner._parameters.get(name), home, place)
+            modules = [*self.modules().values()]
+            for module in modules:
+                module._home, module._parameters = home, {}
+            for one, owner, name in found:
+                owner._parameters = {**owner._parameters, name: one}
+            for module in modules:
+                module._freeze_parameters(module._frozen)
         return run
 
     def _refuse_other_inputs(self, given: Any, argument: str) -> None:
@@ -242,10 +246,25 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     def reset(self) -> Self:
         """Forget all values: the module is a description again."""
-        for module in self.modules().values():
-            module.__dict__.pop("_home", None)
-            module.__dict__.pop("_parameters", None)
+        with self._changing("reset"):
+            for module in self.modules().values():
+                module.__dict__.pop("_home", None)
+                module.__dict__.pop("_parameters", None)
         return self
+
+    @contextmanager
+    def _changing(self, doing: str) -> Iterator[None]:
+        """Hold the networks that the module and its parts are of: none is in training meanwhile."""
+        homes = dict[int, tuple[Home, str]]()
+        for path, module in self.modules().items():
+            if module._home is not None:
+                where = f"part {path!r}" if path else "network"
+                homes.setdefault(id(module._home), (module._home, where))
+        with ExitStack() as stack:
+            for home, where in homes.values():
+                name = f"{type(self).__name__}'s {where}"
+                stack.enter_context(locking.exclusively(home, name, doing))
+            yield
 
     def _built(self) -> Home:
         """What it keeps, once built."""
@@ -316,11 +335,12 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
         Values of this module are forgotten, those of parts that it was given are not.
         """
-        super().set_params(**params)
-        own = self.get_params(deep=False)
-        for name in [name for name in vars(self) if name != "_frozen"]:
-            delattr(self, name)
-        self._initialise(own)
+        with self._changing("changed"):
+            super().set_params(**params)
+            own = self.get_params(deep=False)
+            for name in [name for name in vars(self) if name != "_frozen"]:
+                delattr(self, name)
+            self._initialise(own)
         return self
 
     def _initialise(self, params: dict[str, Any]) -> None:

@@ -9,70 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from fastbp.nn import locking
 from fastbp.nn.compiled import Plan, compile
 from fastbp.nn.forms import by_name, part
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array, Home
-from fastbp.train import lbfgs, locking, stochastic, threads
+from fastbp.train import lbfgs, stochastic, threads
 from fastbp.train.groups import factors_of
 from fastbp.train.limits import within
 from fastbp.train.options import batch_size_of, check_options
 from fastbp.train.rates import rates_of
 from fastbp.train.reading import sample_weights
+from fastbp.train.result import FitResult, result_of
 from fastbp.train.rules import rule_of
 from fastbp.train.state import Problem, Settings, TrainingState, Validation
 from fastbp.train.validation import LossTerm, hold_out, mean_loss, terms_of
-
-
-@dataclass(frozen=True, eq=False)
-class FitResult:
-    """How training went, and what it takes to go on.
-
-    Copied or pickled, together with the network that was trained, it goes on with the same bits
-    (`resume` of `fit`), also in another process.
-
-    Attributes
-    ----------
-    plan : Plan
-        What was run; `plan.core` is the engine's. It belongs to this result in this process:
-        copies, and what comes out of a pickle, have none.
-    history : dict of str to list of float
-        "loss", with the penalty, and "learning_rate" of each epoch (of rates that change within
-        it, its first); where samples were held out "validation_loss"; where asked for "step_loss"
-        and "step_gradient_norm", before it is clipped.
-    n_epochs, n_steps : int
-        How many were made, by this call and those that it resumed, skipped steps among them.
-    skipped_steps : int
-        Of those, the steps that changed nothing, since in precision "fp16" a gradient was not
-        finite.
-    loss_scale : float
-        What "fp16" multiplies the loss by in the next step; 1 in other precisions.
-    """
-
-    plan: Plan = field(repr=False)
-    history: dict[str, list[float]]
-    n_epochs: int
-    n_steps: int
-    skipped_steps: int
-    loss_scale: float
-    _state: TrainingState = field(repr=False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "plan"}
-
-    def __getattr__(self, name: str) -> NoReturn:
-        words = f"{type(self).__name__!r} has no attribute {name!r}"
-        if name == "plan":
-            words += (
-                ": it was copied or pickled, which plans are not; compile(module, loss) makes one"
-            )
-        raise AttributeError(words)
 
 
 def fit(
@@ -224,7 +180,8 @@ def fit(
         factor. The parameters are those of the last whole
         epoch, or of the best one with `early_stopping`.
     RuntimeError
-        Another thread is training this network.
+        Another thread is training this network, or building it anew. While it is in training,
+        `build`, `reset` and `set_params` of it and its parts are such errors, too.
 
     Examples
     --------
@@ -266,7 +223,10 @@ def fit(
     plan = compile(module, loss, precision=precision)
     if not plan.losses:
         raise ValueError("loss: found none, wanted what training is to lower")
-    with locking.exclusively(home, f"{type(module).__name__} network"):
+    name = f"{type(module).__name__} network"
+    with locking.exclusively(home, name):
+        if module._built() is not home:
+            raise RuntimeError(f"This {name} was built again by another thread; use a clone.")
         problem = _problem(plan, home.own(), X, y, sample_weight, "")
         if by_lbfgs:
             lbfgs.refuse_what_varies(plan.core)
@@ -310,7 +270,7 @@ def fit(
             stochastic.train(problem, settings, state, validation)
         finally:
             home.note_change()
-    return _result(plan, state, state.epoch, state.batches)
+    return result_of(plan, state, state.epoch, state.batches)
 
 
 def _minimised(
@@ -336,13 +296,7 @@ def _minimised(
         )
     finally:
         home.note_change()
-    return _result(plan, state, n, n)
-
-
-def _result(plan: Plan, state: TrainingState, n_epochs: int, n_steps: int) -> FitResult:
-    doublings, _, skipped = state.scaling
-    scale = 2.0**doublings if plan.core.precision == "fp16" else 1.0
-    return FitResult(plan, state.history, n_epochs, n_steps, skipped, scale, state)
+    return result_of(plan, state, n, n)
 
 
 def _described(X: Any) -> Any:
