@@ -57,6 +57,28 @@ def test_the_weights_are_those_of_the_module(kind):
         assert (one.predict(X) != before).any()
 
 
+@over_estimators
+def test_the_module_has_the_weights_that_were_put_in_place_of_others(kind):
+    assert not hasattr(kind(), "module_")
+    model = kind(5, "tanh", max_iter=3, random_state=0).fit(X, Y)
+    module = model.module_
+    taken = module[0].weight  # a tensor, which a computation may have read
+    product = (taken * taken).sum()
+    model.coefs_[0] = np.full((4, 5), 0.5)
+    assert model.module_ is module
+    np.testing.assert_array_equal(module[0].weight.data, np.full((4, 5), 0.5))
+    with pytest.raises(RuntimeError, match="changed"):
+        product.backward()
+    model.intercepts_ = [np.full(5, 0.25), *model.intercepts_[1:]]
+    np.testing.assert_array_equal(model.module_.parameters()["0.bias"].data, np.full(5, 0.25))
+    for array in (model.coefs_[0], model.intercepts_[0]):
+        assert np.shares_memory(array, module._home.flat)
+    np.testing.assert_array_equal(model._output(X, raw=True), model.module_(X).data)
+    model.coefs_[1] = np.zeros(3)
+    with pytest.raises(ValueError, match=r"coefs_\[1\] has shape \(3,\)"):
+        _ = model.module_
+
+
 def test_what_is_frozen_stays_when_training_goes_on():
     model = MLPRegressor((5, 4), max_iter=3, random_state=0).fit(X, Y)
     model.module_[0].freeze()

@@ -18,7 +18,6 @@ from fastbp.estimators import fitting, preparation
 from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.predictor import Predictor
 from fastbp.nn import locking
-from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array
 from fastbp.train import threads
 from fastbp.train.rates import Rates
@@ -132,9 +131,8 @@ class BaseTrained(BaseEstimator, ABC):
         """
         return settings, None
 
-    # What training leaves; absent before. The module belongs to the user as well.
+    # What training leaves; absent before.
 
-    module_: Module
     _network: BuiltNetwork
     _plans: dict[bool, _core.Plan]
     _training_state: TrainingState
@@ -194,8 +192,7 @@ class BaseTrained(BaseEstimator, ABC):
         return self
 
     def _show(self, start: Start) -> None:
-        """Hold the network that was trained, as fitted attributes."""
-        self.module_ = start.network.module
+        """Show what was trained, as fitted attributes."""
         start.network.home.note_change()
 
     def _flat(self) -> Array:

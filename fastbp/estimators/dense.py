@@ -16,6 +16,8 @@ from fastbp.estimators.base import BaseTrained
 from fastbp.estimators.built import Start
 from fastbp.estimators.multilayer import MultilayerNetwork
 from fastbp.estimators.views import Views
+from fastbp.nn import locking
+from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array
 from fastbp.nn.rows import check_attributes, rows
 from fastbp.train.options import STOCHASTIC_SOLVERS
@@ -266,12 +268,25 @@ class BaseMLP(BaseTrained):
             self._show_weights(cast(MultilayerNetwork, start.network))
         self.n_layers_ = len(self._views.sizes)
 
+    @property
+    def module_(self) -> Module:
+        """The network, with what the user has put in the place of `coefs_` and `intercepts_`."""
+        if not self.__sklearn_is_fitted__():
+            raise AttributeError(f"{type(self).__name__} is not fitted, wanted that before module_")
+        with locking.swapping:
+            self._absorb()
+            return self._network.module
+
     def _flat(self) -> Array:
         """The weights, with what the user has put in the place of views copied in."""
         flat = super()._flat()
+        self._absorb()
+        return flat
+
+    def _absorb(self) -> None:
         if self._views.absorb(self.coefs_, self.intercepts_):
             self._show_views()
-        return flat
+            self._network.home.note_change()
 
     def _show_weights(self, network: MultilayerNetwork) -> None:
         self._views = Views(network.settle(), network.sizes)

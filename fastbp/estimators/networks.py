@@ -110,6 +110,10 @@ class BaseNetwork(BaseTrained):
         self.dtype = dtype
         self.history = history
 
+    # What training leaves; absent before. It belongs to the user as well.
+
+    module_: Module
+
     # Data.
 
     def _check(self) -> None:
@@ -195,6 +199,10 @@ class BaseNetwork(BaseTrained):
             module, loss, self.mask_value, target.n_outputs, traced, self.precision
         )
         return network.start(scipy.sparse.issparse(X))
+
+    def _show(self, start: Start) -> None:
+        super()._show(start)
+        self.module_ = start.network.module
 
     def _gradient_problem(self, X: Any, y: Any, sample_weight: Any = None) -> tuple[Any, ...]:
         """What `check_gradients` asks for; of an estimator that is not fitted, where its training
