@@ -5,6 +5,7 @@ deep networks, whose memory is told to the byte. On tensors: test_recompute.py. 
 whatever a plan does is done once more with checkpoints in it.
 """
 
+import re
 import signal
 from functools import partial
 
@@ -490,6 +491,55 @@ def test_a_limit_cuts_into_checkpoints_where_batches_cannot_be(network, n):
             precision="bf16",
             **given,
         )
+
+
+MANY, COUPLED = "up to 8 batches a step", "no smaller batches, since layers or a Function couple"
+NO_PLACES, MIXED = "for want of places", "no checkpoints, which in precision='bf16' would give othe"
+
+
+@pytest.mark.parametrize(
+    ("network", "given", "said"),
+    [
+        (normalised, {}, ["in 1 batch and 6 checkpoints", COUPLED, "up to 13 checkpoints"]),
+        (normalised, {"precision": "bf16"}, ["in 1 batch,", COUPLED, MIXED, "precision='full'"]),
+        (normalised, {"n_threads": 2}, ["checkpoints", COUPLED, "by n_threads=1"]),
+        (partial(deep, 0), {}, ["in 8 batches and", MANY, "up to", "checkpoints"]),
+        (partial(deep, 0), {"precision": "bf16"}, ["in 8 batches,", MANY, MIXED]),
+        (partial(deep, 0), {"batch_size": 300}, ["no smaller batches, of which each is", "256"]),
+        (partial(nn.Linear, 3), {}, ["in 8 batches,", MANY, NO_PLACES, "precision='bf16'"]),
+    ],
+)
+def test_what_no_limit_is_kept_by_is_told_with_what_takes_less(network, given, said):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((2048, 20)).astype(np.float32)
+    y = rng.integers(0, 3, 2048)
+
+    def refusal(memory_limit, **changes):
+        arguments = {"batch_size": 2048, "n_threads": 1, **given, **changes}
+        loss = "softmax_cross_entropy"
+        try:
+            module = network().build(20, seed=1)
+            fastbp.fit(module, loss, X, y, memory_limit=memory_limit, max_epochs=1, **arguments)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    words = refusal(1000)
+    assert re.search(r"batch_size=1 is within the limit \(\d+ bytes\)", words), words
+    for part in said:
+        assert part in words
+    # What it says does, and a byte less would not.
+    least = int(re.search(r"wanted at least (\d+) for steps of", words)[1])
+    for name, value, needed in re.findall(r"by (\w+)='?(\w+)'? \((\d+) bytes\)", words):
+        assert int(needed) < least
+        change = {name: int(value) if value.isdigit() else value}
+        assert refusal(int(needed), **change) is None
+        assert refusal(int(needed) - 1, **change) is not None
+    assert refusal(least) is None
+    words = refusal(least - 1)
+    largest = int(re.search(r" batch_size=(\d+) is within the limit", words)[1])
+    assert refusal(least - 1, batch_size=largest) is None
+    assert refusal(least - 1, batch_size=largest + 1) is not None
 
 
 def test_a_function_may_couple_samples_and_is_cut_with_its_network():

@@ -266,6 +266,10 @@ class Plan:
             checkpoints=numbers,
         )
 
+    def _rounded(self, precision: str) -> Plan:
+        """The same in another precision."""
+        return Plan(self._module, self.losses, self._traced_for, precision=precision)
+
     def _of(self, module: Module) -> Plan:
         """The plan of a copy of the module, for inputs of the same form."""
         return Plan(module, self.losses, self._traced_for)
