@@ -7,7 +7,7 @@ differences are taken, and when they count, is in gradcheck.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fastbp.autodiff import STATE, Entry, Maybe
 from fastbp.gradcheck import TOLERANCE, Vector, compare
 from fastbp.gradreport import TensorCheck
+from fastbp.ops.running import REALS
 from fastbp.tensor import Tensor, attach, constant
 
 Array = NDArray[Any]
@@ -51,7 +52,8 @@ class Function:
 
     A subclass has two static methods. `forward(ctx, *args)` gets arrays in place of tensors, which
     are read-only, and everything else as it was given; it returns an array, or a tuple of arrays,
-    of the dtype of its inputs. `backward(ctx, *gradients)` gets the gradient of each result and
+    of the dtype of its inputs (of integers alone, where there is no gradient: of any reals, in a
+    network of its dtype). `backward(ctx, *gradients)` gets the gradient of each result and
     returns the gradient of each argument, in a tuple if there are several; None is zero, and stands
     for arguments that are no tensors. `ctx.save_for_backward(...)` keeps arrays, `ctx.saved` has
     them. The op is run by `apply`.
@@ -152,7 +154,8 @@ class Function:
         if state.tangents and any(x is not None and x._tangent is not None for x in tensors):
             raise LookupError(f"{cls.__name__} is a Function, which has no tangent")
         recorded = state.recording and any(traced)
-        check_dtypes(cls.__name__, [x.dtype for x in tensors if x is not None])
+        integers = [x for x in args if isinstance(x, np.ndarray) and x.dtype.kind in "iu"]
+        check_dtypes(cls.__name__, [x.dtype for x in (*tensors, *integers) if x is not None])
         shapes = [None if x is None else x.shape for x in tensors]
         op = Use(cls, shapes, traced if recorded else (False,) * len(args))
         arrays = [a if x is None else read_only(x.data) for a, x in zip(args, tensors, strict=True)]
@@ -172,12 +175,11 @@ class Function:
         return made[0] if single else tuple(made)
 
 
-def check_dtypes(name: str, dtypes: Iterable[np.dtype[Any]]) -> None:
-    """Refuses tensors of several dtypes, and none at all."""
-    several = set(dtypes)
-    if not several:
-        raise TypeError(f"{name}: found no tensor of reals in its arguments, wanted one")
-    if len(several) != 1:
+def check_dtypes(name: str, dtypes: Collection[np.dtype[Any]]) -> None:
+    """Refuses tensors of several dtypes, and neither any nor integers."""
+    if not dtypes:
+        raise TypeError(f"{name}: found no tensor of reals and no integer array, wanted one")
+    if len(several := {dtype for dtype in dtypes if dtype.kind == "f"}) > 1:
         found = " and ".join(sorted(map(str, several)))
         raise TypeError(f"{name}: found tensors of dtype {found}, wanted one dtype")
 
@@ -210,7 +212,7 @@ class Use:
     """One use of a Function: its two methods, with what they return checked.
 
     `shapes` are those of its arguments, None of what is no tensor; `wanted` says by which of them
-    gradients are.
+    gradients are. `dtype` is that of results where no argument is a tensor; None: of any reals.
     """
 
     def __init__(
@@ -218,9 +220,10 @@ class Use:
         kind: type[Function],
         shapes: Sequence[tuple[int, ...] | None],
         wanted: tuple[bool, ...],
+        dtype: np.dtype[Any] | None = None,
     ) -> None:
         self.kind, self.name, self.wanted = kind, kind.__name__, wanted
-        self.shapes = tuple(shapes)
+        self.shapes, self._dtype = tuple(shapes), dtype
         self.result_shapes: tuple[tuple[int, ...], ...] = ()
 
     @property
@@ -237,9 +240,11 @@ class Use:
         return ctx, results, single
 
     def _result(self, value: Any, arrays: Sequence[Any]) -> Array:
-        dtype = next(a.dtype for a, s in zip(arrays, self.shapes, strict=True) if s is not None)
         if not isinstance(value, (np.ndarray, np.generic)):
             raise TypeError(f"{self.name}.forward returned {type(value).__name__}, wanted an array")
+        dtypes = (a.dtype for a, s in zip(arrays, self.shapes, strict=True) if s is not None)
+        if (dtype := next(dtypes, self._dtype)) is None:
+            dtype = value.dtype if value.dtype in REALS else np.dtype(np.float32)
         if value.dtype.kind in "biu":
             raise TypeError(
                 f"{self.name}.forward returned {value.dtype}, wanted {dtype}: integers have no "

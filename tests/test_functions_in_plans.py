@@ -380,6 +380,63 @@ def test_integers():
     np.testing.assert_array_equal(grad, network.parameters()["table"].grad.ravel())
 
 
+class Waves(Function):
+    """Of integers alone: the sine and the cosine of each, in the dtype of `reals`."""
+
+    reals = np.float64
+
+    @staticmethod
+    def forward(ctx, t):
+        assert not any(ctx.needs_input_grad)
+        angles = t.astype(Waves.reals)
+        return np.sin(angles), np.cos(angles)
+
+    @staticmethod
+    def backward(ctx, dsin, dcos):
+        raise AssertionError("nothing to differentiate by")
+
+
+class Timed(nn.Module):
+    """A Function of integers alone before a layer."""
+
+    def __init__(self):
+        self.head = nn.Linear(2)
+
+    def forward(self, t):
+        sine, cosine = Waves.apply(t)
+        return self.head(sine * cosine + cosine)
+
+
+def test_a_function_of_integers_alone_has_no_gradient(monkeypatch):
+    t = np.random.default_rng(0).integers(0, 9, (40, 3))
+    sine, cosine = Waves.apply(t)
+    np.testing.assert_array_equal(sine.data, np.sin(t.astype(float)))
+    assert not (sine.requires_grad or cosine.requires_grad)
+    y = np.random.default_rng(1).standard_normal((40, 2))
+    for dtype in (np.float64, np.float32):
+        monkeypatch.setattr(Waves, "reals", dtype)
+        network = Timed().build(t, seed=1, dtype=dtype)
+        plan = fastbp.compile(network, "squared_error")
+        nn.SquaredError()(network(t), y.astype(dtype)).backward()
+        _, grad = planned_gradient(plan, network._home.flat, plan.samples(t), plan.targets(y))
+        eager = [one.grad.ravel() for one in network.parameters().values()]
+        np.testing.assert_array_equal(grad, np.concatenate(eager))
+        raw = plan.core.predict(network._home.flat, plan.samples(t))
+        np.testing.assert_array_equal(raw, network(t).data)
+        results = []
+        for n_threads in (1, 3):
+            module = Timed().build(t, seed=1, dtype=dtype)
+            results.append(fastbp.fit(module, "squared_error", t, y, n_threads=n_threads))
+        assert results[0].history == results[1].history
+        assert results[0].history["loss"][-1] < results[0].history["loss"][0]
+    with pytest.raises(TypeError, match=r"Waves.forward returned float32, wanted float64"):
+        Timed().build(t, dtype=np.float64)
+    with pytest.raises(TypeError, match=r"Made.forward returned int64, wanted float32: integers"):
+        make(lambda ctx, x: 2 * x).apply(t)
+    with pytest.raises(TypeError, match="Waves: found no tensor of reals and no integer array"):
+        Waves.apply(t.astype(float))
+
+
 def test_steps_of_several_batches():
     """Batches whose samples the Function does not couple make the step of a large one."""
     X, y = data(1024, np.float32)
@@ -704,7 +761,7 @@ def first(made):
 def test_arguments_that_cannot_be_planned():
     with pytest.raises(TypeError, match="Affine: argument 1 requires a gradient"):
         traced(lambda x: x + Affine.apply(x, *(Tensor(np.ones(6), requires_grad=True),) * 2, 1)[0])
-    with pytest.raises(TypeError, match="Looked: found no tensor of reals"):
+    with pytest.raises(TypeError, match=r"Looked.forward returned int32, wanted float32: integers"):
         traced(lambda x: Looked.apply(x, 0), nn.Input((6,), "index"))
     with pytest.raises(TypeError, match="Cube: argument 0: found sparse samples, wanted dense"):
         traced(Cube.apply, nn.Input((6,), "sparse"))

@@ -25,7 +25,7 @@ class Planned:
     """A Function at its place in a graph.
 
     `given` are its arguments as they are; in place of those in `values` come arrays, of the shape
-    and dtype there, where None stands for the number of samples.
+    and dtype there, where None stands for the number of samples. Results are of `dtype`.
 
     Attributes
     ----------
@@ -44,8 +44,9 @@ class Planned:
         kind: type[Function],
         given: Sequence[Any],
         values: Mapping[int, tuple[tuple[int | None, ...], np.dtype[Any]]],
+        dtype: np.dtype[Any],
     ) -> None:
-        self.kind, self.name = kind, kind.__name__
+        self.kind, self.name, self._dtype = kind, kind.__name__, dtype
         self._given = tuple(read_only(x.data.copy()) if isinstance(x, Tensor) else x for x in given)
         self._tensors = {i for i, x in enumerate(given) if isinstance(x, Tensor)}
         self._tensors |= {i for i, (_, dtype) in values.items() if dtype.kind == "f"}
@@ -84,7 +85,7 @@ class Planned:
         for i, array in zip(self._values, arrays, strict=True):
             full[i] = read_only(array)
         shapes = [x.shape if i in self._tensors else None for i, x in enumerate(full)]
-        return Use(self.kind, shapes, wanted), full
+        return Use(self.kind, shapes, wanted, self._dtype), full
 
     def _sampled(self) -> int:
         """Which of the arrays has the samples, the first that does."""

@@ -300,9 +300,9 @@ class Graph:
                 if x.place.source == "input" and self.inputs[x.place.number].content == "sparse":
                     raise TypeError(f"{where}: found sparse samples, wanted dense ones")
                 self._settle(x, True)
-        tensors = [x for x in args if isinstance(x, (Traced, Tensor)) and x.dtype.kind == "f"]
-        check_dtypes(name, [x.dtype for x in tensors])
-        planned = Planned(kind, args, {i: (_open(x.shape), x.dtype) for i, x in values.items()})
+        check_dtypes(name, [x.dtype for x in args if isinstance(x, (Traced, Tensor))])
+        forms = {i: (_open(x.shape), x.dtype) for i, x in values.items()}
+        planned = Planned(kind, args, forms, self.dtype)
         self.functions[len(self.nodes)] = planned
         axis = (N,) if planned.batched else ()
         shapes = [(*axis, *shape) for shape in planned.results]
