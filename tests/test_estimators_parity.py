@@ -262,4 +262,6 @@ def test_parameters_and_defaults(ours):
     mine = ours().get_params()
     assert {name: mine[name] for name in theirs} == theirs
     new = {"loss_params", "activation_params", "weight_init", "n_threads", "dtype", "history"}
-    assert set(mine) - set(theirs) == new | ({"loss"} if ours is MLPClassifier else set())
+    new |= {"validation_cv", "scoring"}
+    of_classes = {"loss", "class_weight"} if ours is MLPClassifier else set()
+    assert set(mine) - set(theirs) == new | of_classes

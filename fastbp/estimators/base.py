@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp import _core
 from fastbp.estimators import fitting, preparation
 from fastbp.estimators.built import BuiltNetwork, Start
+from fastbp.estimators.holding import NOTHING, Given
 from fastbp.estimators.predictor import Predictor
 from fastbp.nn import locking
 from fastbp.nn.parameter import Array
@@ -39,8 +40,10 @@ class BaseTrained(BaseEstimator, ABC):
     n_iter_no_change: float
     n_threads: int | None
     random_state: int | np.random.RandomState | None
+    scoring: Any
     shuffle: bool
     tol: float
+    validation_cv: Any
     validation_fraction: float
     verbose: bool | int
     warm_start: bool
@@ -137,7 +140,17 @@ class BaseTrained(BaseEstimator, ABC):
     _plans: dict[bool, _core.Plan]
     _training_state: TrainingState
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+    ) -> Self:
         """Train on all samples, anew unless `warm_start` is set and the model is fitted.
 
         Parameters
@@ -152,6 +165,14 @@ class BaseTrained(BaseEstimator, ABC):
             a regressor.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples: finite, not negative, not all zero. None weighs all the same.
+        X_val, y_val : like `X` and `y`, default=None
+            Samples to score each epoch by, on which it is not trained: `history_` has their loss
+            and score, and `early_stopping` goes by these. In a `Pipeline`, `X_val` is transformed
+            as `X` is with ``transform_input=["X_val"]``. Not for 'lbfgs'.
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            Their weights in both.
+        groups : array-like of shape (n_samples,), default=None
+            What `validation_cv` is to keep together.
 
         Returns
         -------
@@ -182,13 +203,21 @@ class BaseTrained(BaseEstimator, ABC):
         >>> model.fit(X, y).score(X, y) > 0.99
         True
         """
-        return self._train(X, y, sample_weight, self._targets, incremental=False)
+        given = Given(X_val, y_val, sample_weight_val, groups)
+        return self._train(X, y, sample_weight, self._targets, incremental=False, given=given)
 
     def _train(
-        self, X: Any, y: Any, sample_weight: Any, targets: preparation.Targets, *, incremental: bool
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        targets: preparation.Targets,
+        *,
+        incremental: bool,
+        given: Given = NOTHING,
     ) -> Self:
         with locking.exclusively(self, type(self).__name__):
-            fitting.train(self, X, y, sample_weight, targets, incremental=incremental)
+            fitting.train(self, X, y, sample_weight, targets, incremental=incremental, given=given)
         return self
 
     def _show(self, start: Start) -> None:

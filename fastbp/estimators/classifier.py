@@ -1,11 +1,12 @@
 """Classifiers: labels, the losses that go with them, and the one of a multilayer perceptron."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 
 from fastbp import _core
@@ -42,6 +43,7 @@ def _has_scores(estimator: "Classifying") -> bool:
 class Classifying(ClassifierMixin, BaseTrained):
     """What classifiers do, whatever their network."""
 
+    class_weight: Mapping[Any, float] | str | None
     classes_: Array
     _labels: labels.Labels
     _y_numeric = False
@@ -74,15 +76,50 @@ class Classifying(ClassifierMixin, BaseTrained):
             known, encoded = labels.learn(y)
         pair = losses.classification_loss(self.loss, type(self).__name__)
         loss = pair.exclusive if known.kind == "multiclass" else pair.independent
+        kind = rows("loss")[loss]["target"]
+
+        def encode(y: Any) -> Array:
+            return _values(known, labels.encode(known, y, complete=False), kind, dtype)
+
         return Target(
-            values=_values(known, encoded, rows("loss")[loss]["target"], dtype),
+            values=_values(known, encoded, kind, dtype),
             n_outputs=known.n_outputs,
             loss=loss,
             score=functools.partial(known.accuracy, threshold=_threshold(loss)),
             stratify=known.kind == "binary",
             sorted=known.kind != "multilabel" and _is_sorted(encoded),
+            encode=encode,
             fitted={"classes_": known.classes, "_labels": known},
+            class_weight=self._class_weights(known, encoded, complete=complete and classes is None),
         )
+
+    def _class_weights(
+        self, known: labels.Labels, encoded: Array, *, complete: bool
+    ) -> Array | None:
+        """What each sample weighs by its class; None: the same."""
+        given = self.class_weight
+        if given is None:
+            return None
+        if given == "balanced" and not complete:
+            raise ValueError(
+                "class_weight='balanced' cannot be had of partial_fit, which knows no shares of"
+                " classes in samples to come; a dict of weights was wanted, as"
+                " sklearn.utils.class_weight.compute_class_weight makes it of all labels."
+            )
+        if not isinstance(given, Mapping):
+            weights: Array = compute_sample_weight(given, encoded)
+            return weights
+        listed = known.classes.tolist()
+        unknown = [label for label in given if label not in listed]
+        if unknown:
+            raise ValueError(
+                f"class_weight: found weights of {unknown}, wanted those of classes in {listed}."
+            )
+        of_classes = np.array([float(given.get(label, 1.0)) for label in listed])
+        if known.kind != "multilabel":
+            return of_classes[encoded]
+        weights = np.where(encoded, of_classes, 1.0).prod(axis=1)
+        return weights
 
     @documented
     def predict(self, X: Any) -> Any:
@@ -299,6 +336,8 @@ class MLPClassifier(Classifying, BaseMLP):
     loss_params : dict or None, default=None
         Numbers that the loss takes, by name: gamma of 'focal', at least 0 (default 2, the
         paper's choice). None leaves every number at its default.
+
+    <shared class weights>
 
     Attributes
     ----------

@@ -3,8 +3,9 @@
 Knows neither labels nor which losses there are: `classifier` and `regressor` supply them.
 """
 
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
-from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -28,19 +29,29 @@ from fastbp.train.state import Problem
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
 
-def with_default(init: _Init, **defaults: object) -> _Init:
-    """A copy of `init` with other defaults for keyword-only parameters.
+def of_regressor(init: _Init) -> _Init:
+    """A classifier's `__init__` as that of a regressor: another loss, and no weights of classes.
 
     scikit-learn reads an estimator's parameters and defaults from the signature of its `__init__`.
-    A copy has the two estimators' thirty common parameters written once, and differing ones right.
+    So the two estimators' thirty common parameters are written once.
     """
-    function = cast(FunctionType, init)
-    copy = FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    signature = inspect.signature(init)
+    parameters = {**signature.parameters}
+    del parameters["class_weight"]
+    parameters["loss"] = parameters["loss"].replace(default="squared_error")
+
+    @functools.wraps(init)
+    def __init__(self: object, *given: object, **named: object) -> None:
+        if "class_weight" in named:
+            raise TypeError(f"{type(self).__name__} has no parameter 'class_weight'")
+        init(self, *given, **{"loss": "squared_error", **named})
+        del vars(self)["class_weight"]
+
+    # What scikit-learn reads; mypy knows of no such attribute.
+    __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*parameters.values()]
     )
-    copy.__kwdefaults__ = {**(function.__kwdefaults__ or {}), **defaults}
-    copy.__annotations__, copy.__qualname__ = function.__annotations__, function.__qualname__
-    return cast(_Init, copy)
+    return cast(_Init, __init__)
 
 
 class BaseMLP(BaseTrained):
@@ -81,6 +92,9 @@ class BaseMLP(BaseTrained):
         n_threads: int | None = None,
         dtype: Any = None,
         history: str = "epoch",
+        class_weight: Any = None,
+        validation_cv: Any = None,
+        scoring: Any = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -112,6 +126,9 @@ class BaseMLP(BaseTrained):
         self.n_threads = n_threads
         self.dtype = dtype
         self.history = history
+        self.class_weight = class_weight
+        self.validation_cv = validation_cv
+        self.scoring = scoring
 
     # What training leaves; absent before. The two lists of views belong to the user as well.
 

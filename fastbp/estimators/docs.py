@@ -92,12 +92,15 @@ nesterovs_momentum : bool, default=True
     Whether momentum is Nesterov's.
 
 early_stopping : bool, default=False
-    Whether to hold samples out and stop when the score on them, rather than the training loss, no
-    longer improves. The model is then that of the best epoch, also after Ctrl-C; a warm start goes
-    on from the last. Not for `partial_fit`. Not for 'lbfgs'.
+    Whether to stop when the score on samples held out, rather than the training loss, no longer
+    improves: `X_val` of `fit`, what `validation_cv` says, or `validation_fraction` of the samples.
+    The model is then that of the best epoch, also after Ctrl-C; a warm start goes on from the last.
+    Without it, no share is held out, and samples of the other two are scored only. Not for
+    `partial_fit`. Not for 'lbfgs'.
 
 validation_fraction : float, default=0.1
-    The share of samples held out, in [0, 1).
+    The share of samples that `early_stopping` holds out, in [0, 1). Where another way to say it is
+    taken, it stays at its default.
 
 beta_1, beta_2 : float, default=0.9, 0.999
     Decay of the running means of gradients and of their squares for 'adam' and 'adamw', in [0, 1).
@@ -134,6 +137,17 @@ dtype : {{'float32', 'float64'}} or None, default=None
 history : {{'epoch', 'step'}}, default='epoch'
     Whether `history_` has the loss and the gradient's norm of every step as well. Steps are not
     kept by default because their number, unlike that of epochs, grows with the data.
+
+validation_cv : splitter, pair of index arrays or None, default=None
+    Which samples are held out: a splitter of scikit-learn, as `GroupKFold` or `TimeSeriesSplit`,
+    the first split of which counts (`groups` is passed to `fit`); or the indices of those to train
+    on and of those held out. Not beside `X_val`. Not for 'lbfgs'.
+
+scoring : str, callable or None, default=None
+    What samples held out are scored by after each epoch; more is better. None is the estimator's
+    `score`: accuracy, or R^2. 'loss' is minus their loss, which is finer than accuracy; otherwise
+    the name of a scorer of scikit-learn, or a callable ``(estimator, X, y)``, with
+    ``sample_weight`` as well where samples have weights.
 """
 
 NETWORK = """\
@@ -233,6 +247,10 @@ dtype : {{'float32', 'float64'}} or None, default=None
     is not 'full'.
 
 <history>
+
+<validation_cv>
+
+<scoring>
 """
 
 NETWORK_ATTRIBUTES = """\
@@ -291,14 +309,14 @@ best_loss_ : float or None
     The smallest of them; None with `early_stopping`. Not for 'lbfgs'.
 
 validation_scores_ : list of float or None
-    With `early_stopping`, the score on the held-out samples after each epoch; NaN for one whose
-    scoring was interrupted. Not for 'lbfgs'.
+    The score on samples held out after each epoch, where there are some; NaN for one whose scoring
+    was interrupted. Not for 'lbfgs'.
 
 best_validation_score_ : float or None
-    The largest of them. Not for 'lbfgs'.
+    With `early_stopping`, the largest of them. Not for 'lbfgs'.
 
 history_ : dict of str to list of float
-    "loss" and "learning_rate" of each epoch; with `early_stopping` "validation_loss" (without the
+    "loss" and "learning_rate" of each epoch; of samples held out "validation_loss" (without the
     penalty) and "validation_score"; with ``history='step'`` "step_loss" and "step_gradient_norm",
     before it is clipped. For 'lbfgs', "loss" after each iteration.
 
@@ -329,6 +347,14 @@ n_features_in_ : int
 
 feature_names_in_ : ndarray of shape (n_features_in_,)
     Names of the features; only if all are strings.
+"""
+
+CLASS_WEIGHT = """\
+class_weight : dict, 'balanced' or None, default=None
+    What a sample of each class weighs in the loss, times its `sample_weight`: a dict by label, of
+    those that are not in it 1 (for multilabel targets by column, of samples that have the label);
+    'balanced' weighs classes so that all have the same sum, and is not for `partial_fit`. `X_val`
+    is not weighed by it.
 """
 
 FEATURES = """\
@@ -401,6 +427,7 @@ SHARED = {
     ),
     "network's attributes": _with_entries(NETWORK_ATTRIBUTES, ATTRIBUTES),
     "attributes": ATTRIBUTES,
+    "class weights": CLASS_WEIGHT,
     "features": FEATURES,
     "errors of prediction": PREDICTION_ERRORS,
     "order of samples": ORDER,

@@ -14,6 +14,7 @@ import scipy.sparse
 
 from fastbp.errors import NonFiniteError
 from fastbp.estimators.built import BuiltNetwork, Start
+from fastbp.estimators.holding import NOTHING, Given, Passed, check_given, held_out
 from fastbp.estimators.preparation import (
     Sample,
     Target,
@@ -21,14 +22,13 @@ from fastbp.estimators.preparation import (
     check_parameters,
     prepare,
     settings_of,
-    split,
 )
 from fastbp.nn import locking
 from fastbp.nn.rows import rows
 from fastbp.train import lbfgs, stochastic, threads
 from fastbp.train.notices import warn
 from fastbp.train.options import batch_size_of
-from fastbp.train.state import Problem, TrainingState, draw_seed
+from fastbp.train.state import Problem, TrainingState, Validation, draw_seed
 from fastbp.train.validation import LossTerm
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def train(
     targets: Targets,
     *,
     incremental: bool,
+    given: Given = NOTHING,
 ) -> None:
     """One call of `fit`, or with `incremental` of `partial_fit`.
 
@@ -60,6 +61,7 @@ def train(
     or met a number that is not finite.
     """
     check_parameters(estimator, incremental)
+    check_given(estimator, given)
     fresh = not (estimator.__sklearn_is_fitted__() and (estimator.warm_start or incremental))
     with _features_restored(estimator):
         sample, target, dtype = prepare(estimator, X, y, sample_weight, targets, fresh)
@@ -74,8 +76,9 @@ def train(
             if estimator._by_lbfgs:
                 fitted, error = _train_lbfgs(estimator, problem, state)
             else:
+                held = held_out(estimator, start, problem, target, state, Passed(X, y), given)
                 fitted, error = _train_stochastic(
-                    estimator, problem, target, start.network, state, incremental
+                    estimator, *held, target, start.network, state, incremental
                 )
         if fresh and not (error is None or isinstance(error, NonFiniteError)):
             raise error
@@ -131,15 +134,14 @@ def _train_lbfgs(
 def _train_stochastic(
     estimator: "BaseTrained",
     problem: Problem,
+    held_out: Validation | None,
     target: Target,
     network: BuiltNetwork,
     state: TrainingState,
     incremental: bool,
 ) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that an update rule leaves, and the error it ended with."""
-    held_out, term = None, LossTerm(*network.loss)
-    if estimator.early_stopping:
-        problem, held_out = split(estimator, problem, target, term, state)
+    term = LossTerm(*network.loss)
     batch_size = batch_size_of(estimator.batch_size, problem.n_samples)
     settings = settings_of(estimator, term, batch_size, incremental)
     settings, plan = estimator._adapted(settings, network, problem.n_samples)
@@ -153,7 +155,7 @@ def _train_stochastic(
     except BaseException as raised:
         error = raised
         _tell_of_small_weights(raised, problem, step_size)
-    return _logged(state, state.epoch - first_epoch, held_out is not None), error
+    return _logged(state, state.epoch - first_epoch, held_out), error
 
 
 def _tell_if_sorted(
@@ -182,18 +184,19 @@ def _tell_of_small_weights(error: BaseException, problem: Problem, step_size: in
         )
 
 
-def _logged(state: TrainingState, n_epochs: int, early_stopping: bool) -> dict[str, Any]:
+def _logged(state: TrainingState, n_epochs: int, held_out: Validation | None) -> dict[str, Any]:
     """The fitted attributes that tell how training by an update rule went."""
     losses = state.history.setdefault("loss", [])
     scores = state.history.get("validation_score")
+    stops = held_out is not None and held_out.stops
     return {
         "n_iter_": n_epochs,
         "t_": state.samples,
         "loss_": losses[-1] if losses else np.nan,
         "loss_curve_": losses,
-        "best_loss_": None if early_stopping else state.best,
-        "validation_scores_": scores if early_stopping else None,
-        "best_validation_score_": state.best if early_stopping else None,
+        "best_loss_": None if stops else state.best,
+        "validation_scores_": None if held_out is None else scores,
+        "best_validation_score_": state.best if stops else None,
         "history_": state.history,
     }
 

@@ -19,7 +19,7 @@ from fastbp.estimators import inputs, preparation
 from fastbp.estimators.base import BaseTrained
 from fastbp.estimators.built import BuiltNetwork, Start, named_inputs
 from fastbp.estimators.classifier import Classifying
-from fastbp.estimators.dense import with_default
+from fastbp.estimators.dense import of_regressor
 from fastbp.estimators.docs import documented
 from fastbp.estimators.regressor import Regressing
 from fastbp.nn.module import Module
@@ -79,6 +79,9 @@ class BaseNetwork(BaseTrained):
         n_threads: int | None = None,
         dtype: Any = None,
         history: str = "epoch",
+        class_weight: Any = None,
+        validation_cv: Any = None,
+        scoring: Any = None,
     ) -> None:
         self.network = network
         self.loss = loss
@@ -109,6 +112,9 @@ class BaseNetwork(BaseTrained):
         self.n_threads = n_threads
         self.dtype = dtype
         self.history = history
+        self.class_weight = class_weight
+        self.validation_cv = validation_cv
+        self.scoring = scoring
 
     # What training leaves; absent before. It belongs to the user as well.
 
@@ -282,6 +288,8 @@ class NetworkClassifier(Classifying, BaseNetwork):
     loss_params : dict or None, default=None
         Numbers that the loss takes, by name; None leaves every number at its default.
 
+    <shared class weights>
+
     <shared network's training>
 
     Attributes
@@ -382,4 +390,4 @@ class NetworkRegressor(Regressing, BaseNetwork):
     True
     """
 
-    __init__ = with_default(BaseNetwork.__init__, loss="squared_error")
+    __init__ = of_regressor(BaseNetwork.__init__)

@@ -5,14 +5,12 @@ validation notes on them.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse
 from sklearn.base import clone
 
-from fastbp import _core
 from fastbp.estimators.built import Start
 from fastbp.nn import locking
 from fastbp.nn.parameter import Array
@@ -20,13 +18,10 @@ from fastbp.train import threads
 from fastbp.train.options import check_options
 from fastbp.train.reading import sample_weights
 from fastbp.train.state import (
-    Problem,
     Settings,
-    TrainingState,
-    Validation,
     draw_seed,
 )
-from fastbp.train.validation import LossTerm, hold_out, mean_loss
+from fastbp.train.validation import LossTerm
 
 if TYPE_CHECKING:
     from fastbp.estimators.base import BaseTrained
@@ -52,8 +47,12 @@ class Target(NamedTuple):
         Whether a validation split keeps the classes' shares.
     sorted : bool
         Whether the samples are sorted by class.
+    encode : callable
+        Makes values of other targets, as this estimator's are.
     fitted : dict
         Attributes that the estimator gets once training is over.
+    class_weight : ndarray of shape (n,) or None
+        What each sample weighs by its class.
     """
 
     values: Array
@@ -62,7 +61,9 @@ class Target(NamedTuple):
     score: Score
     stratify: bool
     sorted: bool
+    encode: Callable[[Any], Array]
     fitted: dict[str, Any]
+    class_weight: Array | None = None
 
 
 class Targets(Protocol):
@@ -109,31 +110,23 @@ def prepare(
     """Check the data and encode it."""
     X, y, dtype = estimator._data(X, y, fresh=fresh)
     target = targets(y, dtype, fresh=fresh)
+    return Sample(X, target.values, _weights(sample_weight, target, dtype)), target, dtype
+
+
+def _weights(sample_weight: Any, target: Target, dtype: np.dtype[Any]) -> Array | None:
+    """What each sample weighs, its class considered."""
     weight = sample_weights(sample_weight, len(target.values), dtype)
-    return Sample(X, target.values, weight), target, dtype
-
-
-def split(
-    estimator: "BaseTrained", problem: Problem, target: Target, loss: LossTerm, state: TrainingState
-) -> tuple[Problem, Validation]:
-    """Set samples aside for early stopping."""
-    stratify = target.values if target.stratify else None
-    training, held = hold_out(problem, estimator.validation_fraction, state.seed, stratify=stratify)
-    evaluate = partial(_evaluated, loss, held, target.score)
-    return training, Validation(held.X, evaluate, scored=True, stops=True)
-
-
-def _evaluated(loss: LossTerm, held: Problem, score: Score, raw: Array) -> tuple[float, float]:
-    """The loss and the score of raw outputs for samples held out."""
-    mean = mean_loss((loss,), raw, held.y, held.sample_weight)
-    return mean, score(_core.link(loss.row, raw), held.y, held.sample_weight)
+    if target.class_weight is None:
+        return weight
+    both = target.class_weight if weight is None else weight * target.class_weight
+    return sample_weights(both, len(both), dtype)
 
 
 def settings_of(estimator: "BaseTrained", loss: LossTerm, batch_size: int, once: bool) -> Settings:
     """The choices of a training call, of `once` a single epoch."""
     rule, (limit, n_epochs) = estimator._rule(), estimator._limit()
     return Settings(
-        loss=loss.identity,
+        loss=(*loss.identity, str(estimator.scoring)),
         rule=rule.row,
         attributes=rule.attributes,
         batch_size=batch_size,
@@ -174,5 +167,5 @@ def looked_at(
         target = estimator._targets(y, dtype, fresh=False, complete=False)
         estimator._flat()  # what the user has put in place of the weights
         network = estimator._network.in_dtype(dtype)
-    weight = sample_weights(sample_weight, len(target.values), dtype)
+    weight = _weights(sample_weight, target, dtype)
     return network.start(scipy.sparse.issparse(X)), Sample(X, target.values, weight)

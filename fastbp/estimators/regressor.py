@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import available_if
 
 from fastbp.estimators import inputs, losses
 from fastbp.estimators.base import BaseTrained, by_epochs
-from fastbp.estimators.dense import BaseMLP, with_default
+from fastbp.estimators.dense import BaseMLP, of_regressor
 from fastbp.estimators.docs import documented
 from fastbp.estimators.preparation import Target
 from fastbp.nn.parameter import Array
@@ -35,13 +35,20 @@ class Regressing(RegressorMixin, BaseTrained):
         complete: bool = True,
         classes: Any = None,
     ) -> Target:
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        values = inputs.target_array(y, dtype)
         loss = losses.regression_loss(self.loss, type(self).__name__)
-        if rows("loss")[loss]["target"] == "nonnegative" and values.min() < 0:
-            at = tuple(int(i) for i in np.argwhere(y < 0)[0])
-            raise ValueError(f"loss={loss!r} wants targets of 0 or more; y{list(at)} is {y[at]:g}.")
+
+        def encode(y: Any) -> Array:
+            if y.ndim == 2 and y.shape[1] == 1:
+                y = column_or_1d(y, warn=True)
+            values = inputs.target_array(y, dtype)
+            if rows("loss")[loss]["target"] == "nonnegative" and values.min() < 0:
+                at = tuple(int(i) for i in np.argwhere(y < 0)[0])
+                raise ValueError(
+                    f"loss={loss!r} wants targets of 0 or more; y{list(at)} is {y[at]:g}."
+                )
+            return values
+
+        values = encode(y)
         return Target(
             values=values,
             n_outputs=values.shape[1],
@@ -49,6 +56,7 @@ class Regressing(RegressorMixin, BaseTrained):
             score=r2,
             stratify=False,
             sorted=False,
+            encode=encode,
             fitted={},
         )
 
@@ -183,7 +191,7 @@ class MLPRegressor(Regressing, BaseMLP):
     (200,)
     """
 
-    __init__ = with_default(BaseMLP.__init__, loss="squared_error")
+    __init__ = of_regressor(BaseMLP.__init__)
 
 
 def r2(prediction: Array, target: Array, sample_weight: Array | None) -> float:

@@ -28,7 +28,7 @@ from fastbp.train.reading import sample_weights
 from fastbp.train.result import FitResult, result_of
 from fastbp.train.rules import rule_of
 from fastbp.train.state import Problem, Settings, TrainingState, Validation
-from fastbp.train.validation import LossTerm, hold_out, mean_loss, terms_of
+from fastbp.train.validation import LossTerm, divided, hold_out, mean_loss, terms_of
 
 
 def fit(
@@ -238,7 +238,8 @@ def fit(
         if validation_data is not None:
             held = _held(plan, home, validation_data)
         elif early_stopping:
-            problem, held = hold_out(problem, validation_fraction, state.seed)
+            index = hold_out(problem, validation_fraction, state.seed)
+            problem, held = divided(problem, *index)
         terms = terms_of(plan)
         settings = Settings(
             loss=tuple(term.identity for term in terms),
@@ -338,7 +339,9 @@ def _held(plan: Plan, home: Home, given: Sequence[Any]) -> Problem:
     return _problem(plan, home.flat, X, y, weight, "validation_data: ")
 
 
-def _evaluated(terms: Sequence[LossTerm], held: Problem, raw: Any) -> tuple[float, float]:
+def _evaluated(
+    terms: Sequence[LossTerm], held: Problem, raw: Any, params: Array
+) -> tuple[float, float]:
     loss = mean_loss(terms, raw, held.y, held.sample_weight)
     return loss, -loss
 

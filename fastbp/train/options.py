@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.metrics import get_scorer_names
 
 from fastbp.nn.initializers import INITIALIZERS
 from fastbp.nn.rows import rows
@@ -144,6 +145,26 @@ OPTIONS = {
     "n_threads": _either(_integer(1), None),
     "dtype": Option("float32, float64 (a name or a NumPy dtype) or None", _is_dtype),
     "history": _one_of("epoch", "step"),
+    "class_weight": Option(
+        "a dict of weights by class, 'balanced' or None",
+        lambda value: value in (None, "balanced") or isinstance(value, Mapping),
+    ),
+    "validation_cv": Option(
+        "a splitter, with a method split, a pair of index arrays, or None",
+        lambda value: (
+            value is None
+            or (hasattr(value, "split") and not isinstance(value, (str, bytes, type)))
+            or (isinstance(value, (tuple, list)) and len(value) == 2)
+        ),
+    ),
+    "scoring": Option(
+        "'loss', the name of one of scikit-learn's scorers, a callable or None",
+        lambda value: (
+            value is None
+            or callable(value)
+            or (isinstance(value, str) and value in ("loss", *get_scorer_names()))
+        ),
+    ),
     "precision": _one_of("full", "bf16", "fp16"),
 }
 """The rule of each parameter, whoever has it. Those of losses, optimisers and rows' own parameters

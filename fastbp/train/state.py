@@ -51,13 +51,14 @@ def taken(arrays: Any, index: Array) -> Any:
 class Validation(NamedTuple):
     """Samples held out.
 
-    `evaluate` makes of the raw outputs for `X` their loss, without the penalty, and their score, of
-    which a higher one is better; where there is none (not `scored`), minus the loss. With `stops`,
+    `evaluate` makes of the raw outputs for `X`, and of the weights that they come from, their loss,
+    without the penalty, and their score, of which a higher one is better; where there is none (not
+    `scored`), minus the loss. With `stops`,
     training ends where the score no longer improves, and the weights are those of the best epoch.
     """
 
     X: Any
-    evaluate: Callable[[Any], tuple[float, float]]
+    evaluate: Callable[[Any, Array], tuple[float, float]]
     scored: bool
     stops: bool
 

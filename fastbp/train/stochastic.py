@@ -267,7 +267,7 @@ class _Call:
         raw = problem.plan.predict(
             problem.params, validation.X, raw=True, n_threads=self._settings.n_threads
         )
-        loss, score = validation.evaluate(raw)
+        loss, score = validation.evaluate(raw, problem.params)
         for name, value in zip(names, (loss, score), strict=False):
             history[name][-1] = value
         if self._settings.verbose:

@@ -40,8 +40,8 @@ def terms_of(plan: Plan) -> tuple[LossTerm, ...]:
 
 def hold_out(
     problem: Problem, share: float, seed: int, *, stratify: Array | None = None
-) -> tuple[Problem, Problem]:
-    """The samples to train on and those set aside, by the seed alone."""
+) -> tuple[Array, Array]:
+    """The indices of the samples to train on and of those set aside, by the seed alone."""
     n_samples = problem.n_samples
     n_held = math.ceil(share * n_samples)
     if not 2 <= n_held < n_samples:
@@ -50,7 +50,7 @@ def hold_out(
             " are wanted, and at least 1 to train on."
         )
     try:
-        indices = train_test_split(
+        training, held = train_test_split(
             np.arange(n_samples),
             random_state=split_seed(seed),
             test_size=n_held,
@@ -60,8 +60,13 @@ def hold_out(
         raise ValueError(
             f"validation_fraction={share} cannot set {n_held} of {n_samples} samples aside: {error}"
         ) from error
+    return training, held
+
+
+def divided(problem: Problem, training: Array, held: Array) -> tuple[Problem, Problem]:
+    """The samples of either index."""
     parts = []
-    for what, index in zip(("kept for training", "held out"), indices, strict=True):
+    for what, index in (("kept for training", training), ("held out", held)):
         weight = None if problem.sample_weight is None else problem.sample_weight[index]
         if weight is not None:
             check_total(weight, f"sample_weight of the samples {what}")
