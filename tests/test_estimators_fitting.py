@@ -89,7 +89,11 @@ def test_attributes():
     assert [a.shape for a in model.coefs_] == [(4, 6), (6, 3)]
     assert [a.shape for a in model.intercepts_] == [(6,), (3,)]
     assert model.t_ == 5 * 135
-    assert set(model.history_) == {"loss", "learning_rate", "validation_loss", "validation_score"}
+    told = {"loss", "learning_rate", "gradient_norm", "seconds"}
+    assert set(model.history_) == told | {"validation_loss", "validation_score"}
+    assert {len(values) for values in model.history_.values()} == {model.n_iter_}
+    assert (model.history_["gradient_norm"] > 0).all()
+    assert (model.history_["seconds"] > 0).all()
     assert all(len(values) == 5 for values in model.history_.values())
     assert model.loss_curve_[-1] == model.loss_
 

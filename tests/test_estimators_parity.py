@@ -168,7 +168,7 @@ def test_early_stopping(task, capsys):
         ours.best_validation_score_, theirs.best_validation_score_, rtol=RTOL
     )
     assert ours.best_loss_ is None
-    assert ours.history_["validation_score"] == ours.validation_scores_
+    assert ours.history_["validation_score"].tolist() == ours.validation_scores_
     assert len(ours.history_["validation_loss"]) == ours.n_iter_
     printed = capsys.readouterr().out.splitlines()
     assert printed[: len(printed) // 2] == printed[len(printed) // 2 :]

@@ -154,6 +154,7 @@ def test_gradients_are_clipped_and_their_norms_noted():
         history="step",
     )
     (norm,) = result.history["step_gradient_norm"]
+    assert result.history["gradient_norm"] == [norm]
     moved = np.linalg.norm(network._home.flat - deep()._home.flat)
     # The step is as long as the clipped gradient, but for roundings of 12,000 weights near 0.1.
     assert norm > 1e-2 and moved == pytest.approx(1e-3, rel=1e-3)

@@ -158,8 +158,9 @@ static a_step begin_step(const fbp_training *training, int64_t e, int64_t b, con
     int64_t left = training->n_samples - step.batch.first;
     if (step.batch.rows > left) step.batch.rows = left;
     step.update.weight = step.batch.weight = fbp_batch_weight(training->pass.plan, &step.batch);
-    step.update.measured =
-        spec->clip_norm > 0.0 || run->gradient_norms != NULL || fbp_may_skip(training);
+    int last = step.batch.first + step.batch.rows == training->n_samples;
+    step.update.measured = spec->clip_norm > 0.0 || run->gradient_norms != NULL ||
+                           fbp_may_skip(training) || (last && run->last_norms != NULL);
     step.update.doublings = so_far->doublings;
     double rate = run->rates[run->rates_per_epoch == 1 ? e : e * run->rates_per_epoch + b];
     int n_groups = training->n_groups;
@@ -175,7 +176,7 @@ static int run_epoch(fbp_training *training, int64_t e, progress *so_far, const 
                      const fbp_team *team) {
     fbp_run *run = training->run;
     int64_t n_steps = count_steps(training);
-    double sum = 0.0;
+    double sum = 0.0, began = run->seconds == NULL ? 0.0 : fbp_seconds(), norm = 0.0;
     for (int64_t b = 0; b < n_steps; b++) {
         a_step step = begin_step(training, e, b, so_far, team);
         if (step.batch.weight > 0.0) { /* nothing can be learnt from samples without weight */
@@ -183,11 +184,15 @@ static int run_epoch(fbp_training *training, int64_t e, progress *so_far, const 
             so_far->step += !step.skipped;
         }
         sum += step.loss * (double)step.batch.rows;
+        norm = step.norm;
         if (team->thread != 0) continue;
         if (run->step_losses != NULL) run->step_losses[e * n_steps + b] = step.loss;
         if (run->gradient_norms != NULL) run->gradient_norms[e * n_steps + b] = step.norm;
     }
-    if (team->thread == 0) run->losses[e] = sum / (double)training->n_samples;
+    if (team->thread != 0) return 1;
+    run->losses[e] = sum / (double)training->n_samples;
+    if (run->last_norms != NULL) run->last_norms[e] = norm;
+    if (run->seconds != NULL) run->seconds[e] = fbp_seconds() - began;
     return 1;
 }
 

@@ -554,6 +554,8 @@ typedef struct {
     double *losses;          /* (n_epochs), filled */
     double *step_losses;     /* (n_epochs * steps of an epoch), filled, or NULL */
     double *gradient_norms; /* likewise: of the gradient with the penalty's, before it is clipped */
+    double *last_norms;     /* (n_epochs), filled with that of each epoch's last step, or NULL */
+    double *seconds;        /* (n_epochs), filled with what each took, or NULL */
     fbp_poll_fn poll;       /* may be NULL */
     void *poll_context;
     /* In FBP_FP16 the losses' gradients are multiplied by 2 to the power of `doublings`, in steps

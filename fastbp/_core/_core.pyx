@@ -1543,8 +1543,9 @@ cdef class Training:
     parameter is multiplied by the one, alpha and the rule's weight decay by the other. alpha counts for
     parameters that are penalised alone, whatever their factor. Ones give the bits of None.
 
-    `progress` is what the last `run` came to: "epochs" made whole, their "losses", the "step" reached, the
-    "scaling" of losses, and whether a signal "interrupted" it."""
+    `progress` is what the last `run` came to: "epochs" made whole, their "losses", the "gradient_norms"
+    of their last steps, as `run` has them, the "seconds" that each took, the "step" reached, the "scaling"
+    of losses, and whether a signal "interrupted" it."""
 
     cdef fbp_training *training
     cdef fbp_samples samples[FBP_MAX_INPUTS]
@@ -1613,7 +1614,7 @@ cdef class Training:
                              f"(n_epochs, {self.n_steps}), a rate for each epoch or each step")
         if not (np.isfinite(rates) & (rates >= 0)).all():
             raise ValueError("rates: found a rate that is negative or not finite")
-        losses = np.full(rates.shape[0], np.nan)
+        losses, norms, seconds = np.full((3, rates.shape[0]), np.nan)
         cdef fbp_run call
         memset(&call, 0, sizeof(call))
         call.first_epoch = _whole(first_epoch, "first_epoch", 0)
@@ -1622,6 +1623,7 @@ cdef class Training:
         call.rates = <const double *>_data(rates)
         call.rates_per_epoch = 1 if rates.ndim == 1 else rates.shape[1]
         call.losses = <double *>_data(losses)
+        call.last_norms, call.seconds = <double *>_data(norms), <double *>_data(seconds)
         steps = (losses.size * self.n_steps,)
         if step_losses is not None:
             call.step_losses = <double *>_data(
@@ -1642,6 +1644,8 @@ cdef class Training:
                 self.progress = {
                     "epochs": call.epochs_done,
                     "losses": losses[:call.epochs_done],
+                    "gradient_norms": norms[:call.epochs_done],
+                    "seconds": seconds[:call.epochs_done],
                     "step": call.step,
                     "scaling": (call.doublings, call.good_steps, call.skipped_steps),
                     "interrupted": status == FBP_INTERRUPTED,

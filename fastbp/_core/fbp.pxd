@@ -397,6 +397,8 @@ cdef extern from "fbp.h" nogil:
         double *losses
         double *step_losses
         double *gradient_norms
+        double *last_norms
+        double *seconds
         fbp_poll_fn poll
         void *poll_context
         int doublings

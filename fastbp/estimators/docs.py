@@ -315,10 +315,12 @@ validation_scores_ : list of float or None
 best_validation_score_ : float or None
     With `early_stopping`, the largest of them. Not for 'lbfgs'.
 
-history_ : dict of str to list of float
-    "loss" and "learning_rate" of each epoch; of samples held out "validation_loss" (without the
-    penalty) and "validation_score"; with ``history='step'`` "step_loss" and "step_gradient_norm",
-    before it is clipped. For 'lbfgs', "loss" after each iteration.
+history_ : dict of str to ndarray
+    Of each epoch since training began: "loss", with the penalty; "learning_rate"; "gradient_norm",
+    the L2 norm of the gradient of its last step, before it is clipped; "seconds" that it took; of
+    samples held out "validation_loss", without the penalty, and "validation_score". With
+    ``history='step'`` of each step "step_loss" and "step_gradient_norm". For 'lbfgs', "loss" after
+    each iteration.
 
 n_iter_ : int
     Epochs of the last call. For 'lbfgs', its iterations.

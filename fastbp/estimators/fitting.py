@@ -5,7 +5,7 @@ Parameters are checked, then the data; the starting weights are drawn or taken u
 fails before training leaves the estimator as it was.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from fastbp.estimators.preparation import (
     settings_of,
 )
 from fastbp.nn import locking
+from fastbp.nn.parameter import Array
 from fastbp.nn.rows import rows
 from fastbp.train import lbfgs, stochastic, threads
 from fastbp.train.notices import warn
@@ -128,7 +129,8 @@ def _train_lbfgs(
     except BaseException as raised:
         n_iterations, loss, error = len(losses), losses[-1] if losses else np.nan, raised
         _tell_of_small_weights(raised, problem, problem.n_samples)
-    return {"n_iter_": n_iterations, "loss_": loss, "t_": 0, "history_": {"loss": losses}}, error
+    history = _arrays_of({"loss": losses})
+    return {"n_iter_": n_iterations, "loss_": loss, "t_": 0, "history_": history}, error
 
 
 def _train_stochastic(
@@ -197,8 +199,12 @@ def _logged(state: TrainingState, n_epochs: int, held_out: Validation | None) ->
         "best_loss_": None if stops else state.best,
         "validation_scores_": None if held_out is None else scores,
         "best_validation_score_": state.best if stops else None,
-        "history_": state.history,
+        "history_": _arrays_of(state.history),
     }
+
+
+def _arrays_of(history: Mapping[str, list[float]]) -> dict[str, Array]:
+    return {name: np.array(values) for name, values in history.items()}
 
 
 @contextmanager

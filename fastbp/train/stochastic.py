@@ -7,6 +7,9 @@ after every epoch, without Python in between. Where samples are held out, rates 
 losses are printed, epochs run one by one.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
@@ -94,8 +97,8 @@ class _Call:
         self._done, self._skipped_before = 0, state.scaling[2]
         self._idle = False  # no step of the last block has changed anything
         self._losses: list[float] = []  # of the whole epochs of the last block
-        self._all_losses = state.history.setdefault("loss", [])
-        self._all_rates = state.history.setdefault("learning_rate", [])
+        for name in ("loss", "learning_rate", "gradient_norm", "seconds"):
+            state.history.setdefault(name, [])
         self._training = self._begin()
 
     def _begin(self) -> _core.Training:
@@ -194,7 +197,7 @@ class _Call:
             # An error that came before the engine ran leaves the progress of the block before.
             progress = self._training.progress
             if progress is not before:
-                self._book(progress["losses"].tolist(), rates, steps)
+                self._book(progress, rates, steps)
                 skipped = progress["scaling"][2] - state.scaling[2]
                 self._idle = skipped > 0 and skipped == len(self._losses) * self._n_batches
                 state.step, state.scaling = progress["step"], progress["scaling"]
@@ -209,15 +212,18 @@ class _Call:
         left = settings.max_epochs - self._done
         return int(min(left, until_judged, max(1, _MOST_STEPS // self._n_batches)))
 
-    def _book(self, losses: list[float], rates: Array, steps: Array | None) -> None:
+    def _book(self, progress: Mapping[str, Any], rates: Array, steps: Array | None) -> None:
         """Note whole epochs in the state; of rates that change within epochs, the first."""
+        self._losses = losses = progress["losses"].tolist()
         state, n_epochs = self._state, len(losses)
-        self._losses = losses
         state.epoch += n_epochs
         state.samples += n_epochs * self._n_samples
         state.batches += n_epochs * self._n_batches
-        self._all_losses.extend(losses)
-        self._all_rates.extend(rates.reshape(len(rates), -1)[:n_epochs, 0].tolist())
+        history = state.history
+        history["loss"].extend(losses)
+        history["learning_rate"].extend(rates.reshape(len(rates), -1)[:n_epochs, 0].tolist())
+        history["gradient_norm"].extend(progress["gradient_norms"].tolist())
+        history["seconds"].extend(progress["seconds"].tolist())
         if steps is not None:
             made = n_epochs * self._n_batches
             for name, kept in zip(("step_loss", "step_gradient_norm"), steps, strict=True):
