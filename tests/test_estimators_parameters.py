@@ -52,6 +52,7 @@ BAD = {
     "history": ["batch", None],
     "validation_cv": [3, "kfold", ([0, 1],), type],
     "scoring": ["right", 3],
+    "max_seconds": [0, -1.0, np.inf, "1"],
     "class_weight": ["even", 3, [1.0, 2.0]],
 }
 

@@ -262,6 +262,6 @@ def test_parameters_and_defaults(ours):
     mine = ours().get_params()
     assert {name: mine[name] for name in theirs} == theirs
     new = {"loss_params", "activation_params", "weight_init", "n_threads", "dtype", "history"}
-    new |= {"validation_cv", "scoring"}
+    new |= {"validation_cv", "scoring", "max_seconds"}
     of_classes = {"loss", "class_weight"} if ours is MLPClassifier else set()
     assert set(mine) - set(theirs) == new | of_classes

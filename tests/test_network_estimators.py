@@ -350,6 +350,7 @@ BAD = {
     "history": ["batch"],
     "validation_cv": [3],
     "scoring": ["right"],
+    "max_seconds": [0],
     "class_weight": ["even"],
 }
 

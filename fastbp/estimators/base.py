@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp import _core
 from fastbp.estimators import fitting, preparation
 from fastbp.estimators.built import BuiltNetwork, Start
+from fastbp.estimators.callbacks import Supporting, with_callbacks
 from fastbp.estimators.holding import NOTHING, Given
 from fastbp.estimators.predictor import Predictor
 from fastbp.nn import locking
@@ -26,7 +27,7 @@ from fastbp.train.rules import Rule
 from fastbp.train.state import Settings, TrainingState
 
 
-class BaseTrained(BaseEstimator, ABC):
+class BaseTrained(Supporting, BaseEstimator, ABC):
     """An estimator with a network in it; see `BaseMLP` and `BaseNetwork`."""
 
     # Parameters that all have.
@@ -37,6 +38,7 @@ class BaseTrained(BaseEstimator, ABC):
     history: str
     loss: str
     loss_params: dict[str, float] | None
+    max_seconds: float | None
     n_iter_no_change: float
     n_threads: int | None
     random_state: int | np.random.RandomState | None
@@ -140,6 +142,7 @@ class BaseTrained(BaseEstimator, ABC):
     _plans: dict[bool, _core.Plan]
     _training_state: TrainingState
 
+    @with_callbacks  # type: ignore[untyped-decorator]  # scikit-learn's
     def fit(
         self,
         X: Any,

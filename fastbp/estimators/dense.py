@@ -95,6 +95,7 @@ class BaseMLP(BaseTrained):
         class_weight: Any = None,
         validation_cv: Any = None,
         scoring: Any = None,
+        max_seconds: float | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -129,6 +130,7 @@ class BaseMLP(BaseTrained):
         self.class_weight = class_weight
         self.validation_cv = validation_cv
         self.scoring = scoring
+        self.max_seconds = max_seconds
 
     # What training leaves; absent before. The two lists of views belong to the user as well.
 

@@ -148,6 +148,10 @@ scoring : str, callable or None, default=None
     `score`: accuracy, or R^2. 'loss' is minus their loss, which is finer than accuracy; otherwise
     the name of a scorer of scikit-learn, or a callable ``(estimator, X, y)``, with
     ``sample_weight`` as well where samples have weights.
+
+max_seconds : float or None, default=None
+    A budget of time, above 0: training stops after the epoch in which it is used up; the first is
+    always made. Results then depend on the machine. None is no limit. Not for 'lbfgs'.
 """
 
 NETWORK = """\
@@ -251,6 +255,8 @@ dtype : {{'float32', 'float64'}} or None, default=None
 <validation_cv>
 
 <scoring>
+
+<max_seconds>
 """
 
 NETWORK_ATTRIBUTES = """\

@@ -14,6 +14,7 @@ import scipy.sparse
 
 from fastbp.errors import NonFiniteError
 from fastbp.estimators.built import BuiltNetwork, Start
+from fastbp.estimators.callbacks import Tasks, tasks_of
 from fastbp.estimators.holding import NOTHING, Given, Passed, check_given, held_out
 from fastbp.estimators.preparation import (
     Sample,
@@ -74,13 +75,18 @@ def train(
             start = estimator._go_on(sample.X, target)
         with locking.exclusively(start.network.home, f"{type(estimator).__name__}'s module_"):
             problem = _problem(start, sample, estimator._rule().alpha)
+            tasks, passed, n_tasks = None, Passed(X, y), estimator._limit()[1]
+            if not incremental:
+                tasks = tasks_of(estimator, start, target, passed, sample_weight, n_tasks)
             if estimator._by_lbfgs:
-                fitted, error = _train_lbfgs(estimator, problem, state)
+                fitted, error = _train_lbfgs(estimator, problem, state, tasks)
             else:
-                held = held_out(estimator, start, problem, target, state, Passed(X, y), given)
+                held = held_out(estimator, start, problem, target, state, passed, given)
                 fitted, error = _train_stochastic(
-                    estimator, *held, target, start.network, state, incremental
+                    estimator, *held, target, start.network, state, incremental, tasks
                 )
+            if tasks is not None and error is None:
+                tasks.finish(problem.params)
         if fresh and not (error is None or isinstance(error, NonFiniteError)):
             raise error
     if not (estimator.warm_start or incremental):
@@ -107,7 +113,7 @@ def _problem(start: Start, sample: Sample, alpha: float) -> Problem:
 
 
 def _train_lbfgs(
-    estimator: "BaseTrained", problem: Problem, state: TrainingState
+    estimator: "BaseTrained", problem: Problem, state: TrainingState, tasks: Tasks | None
 ) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that L-BFGS leaves, and the error it ended with."""
     lbfgs.refuse_what_varies(problem.plan)
@@ -125,6 +131,7 @@ def _train_lbfgs(
             tol=estimator.tol,
             verbose=bool(estimator.verbose),
             n_threads=n_threads,
+            onlooker=tasks,
         )
     except BaseException as raised:
         n_iterations, loss, error = len(losses), losses[-1] if losses else np.nan, raised
@@ -141,6 +148,7 @@ def _train_stochastic(
     network: BuiltNetwork,
     state: TrainingState,
     incremental: bool,
+    tasks: Tasks | None,
 ) -> tuple[dict[str, Any], BaseException | None]:
     """The fitted attributes that an update rule leaves, and the error it ended with."""
     term = LossTerm(*network.loss)
@@ -153,7 +161,7 @@ def _train_stochastic(
     _tell_if_sorted(estimator, target, problem.n_samples, step_size)
     first_epoch, error = state.epoch, None
     try:
-        stochastic.train(problem, settings, state, held_out)
+        stochastic.train(problem, settings, state, held_out, tasks)
     except BaseException as raised:
         error = raised
         _tell_of_small_weights(raised, problem, step_size)

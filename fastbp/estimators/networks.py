@@ -82,6 +82,7 @@ class BaseNetwork(BaseTrained):
         class_weight: Any = None,
         validation_cv: Any = None,
         scoring: Any = None,
+        max_seconds: float | None = None,
     ) -> None:
         self.network = network
         self.loss = loss
@@ -115,6 +116,7 @@ class BaseNetwork(BaseTrained):
         self.class_weight = class_weight
         self.validation_cv = validation_cv
         self.scoring = scoring
+        self.max_seconds = max_seconds
 
     # What training leaves; absent before. It belongs to the user as well.
 

@@ -139,6 +139,7 @@ def settings_of(estimator: "BaseTrained", loss: LossTerm, batch_size: int, once:
         verbose=bool(estimator.verbose),
         keep_steps=estimator.history == "step",
         n_threads=threads.resolve(estimator.n_threads),
+        max_seconds=estimator.max_seconds,
     )
 
 

@@ -16,11 +16,14 @@ from fastbp.errors import NonFiniteError
 from fastbp.nn.parameter import Array
 from fastbp.ops.running import ROWS
 from fastbp.train.notices import warn, warn_of_interruption
-from fastbp.train.state import Problem, taken
+from fastbp.train.state import Onlooker, Problem, taken
 
 # Samples that are looked at together for the layer at fault: their sums of every layer are in
 # memory at once.
 _BLOCK = 1024
+
+# SciPy's status where a callback has asked for an end.
+_STOPPED = 99
 
 
 def minimise(
@@ -32,6 +35,7 @@ def minimise(
     tol: float,
     verbose: bool,
     n_threads: int,
+    onlooker: Onlooker | None = None,
 ) -> tuple[int, float]:
     """Minimise the loss over all samples, `problem.params` in place.
 
@@ -49,6 +53,8 @@ def minimise(
         Print the loss after every iteration.
     n_threads : int
         Threads of each evaluation.
+    onlooker : Onlooker or None
+        Whoever is told of each iteration.
 
     Returns
     -------
@@ -69,10 +75,16 @@ def minimise(
     accepted = objective.start.copy()
 
     def after_iteration(intermediate_result: Any) -> None:  # the name tells SciPy what to pass
+        if (
+            onlooker is not None
+        ):  # now that there is one: whether another follows, SciPy alone knows
+            onlooker.begin(accepted.astype(problem.params.dtype))
         accepted[...] = intermediate_result.x
         losses.append(float(intermediate_result.fun))
         if verbose:
             print(f"Iteration {len(losses)}, loss = {losses[-1]:.8f}")
+        if onlooker is not None and onlooker.end(accepted.astype(problem.params.dtype)):
+            raise StopIteration
 
     try:
         result = scipy.optimize.minimize(
@@ -92,7 +104,7 @@ def minimise(
             raise
         warn_of_interruption(len(losses), "iteration", shown="last")
         return len(losses), losses[-1] if losses else math.nan
-    if result.status != 0:
+    if result.status not in (0, _STOPPED):
         warn(
             f"L-BFGS has not converged after {result.nit} iterations and {result.nfev} evaluations"
             f" (at most {max_iterations} and {max_evaluations}): {result.message}. Larger limits or"

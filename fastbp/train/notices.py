@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
@@ -27,6 +28,12 @@ def warn_of_interruption(made: int, unit: str, *, shown: str) -> None:
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn of something that the user's call brought about: at the first frame outside fastbp."""
     level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and _is_in_between(frame):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def _is_in_between(frame: FrameType) -> bool:
+    """Whether it is fastbp's, or that of what scikit-learn puts around its `fit`."""
+    wraps = str(frame.f_globals.get("__name__", "")).startswith("sklearn.callback.")
+    return wraps or frame.f_code.co_filename.startswith(_PACKAGE)

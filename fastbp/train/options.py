@@ -114,6 +114,7 @@ OPTIONS = {
     "power_t": _real(0),
     "max_iter": _integer(1),
     "max_epochs": _integer(1),
+    "max_seconds": _either(_real(0, open_low=True), None),
     "shuffle": _FLAG,
     "random_state": Option(
         "an int in [0, 4294967295], a numpy.random.RandomState, or None",

@@ -7,7 +7,7 @@ have made. It holds no data and no plan, and it pickles.
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from sklearn.utils import check_random_state
@@ -63,6 +63,16 @@ class Validation(NamedTuple):
     stops: bool
 
 
+class Onlooker(Protocol):
+    """Whoever is told of each epoch, with the weights that it begins and ends at."""
+
+    def begin(self, params: Array) -> None:
+        """Before an epoch."""
+
+    def end(self, params: Array) -> bool:
+        """After an epoch; whether training is to stop."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """The choices of one call of stochastic training, already validated.
@@ -70,6 +80,8 @@ class Settings:
     `loss` says what is minimised: where that changes, the best loss so far counts no more.
     `batch_size` samples run at once, and `accumulate` times as many make a step. The two lists of
     factors are of the plan's parameters.
+
+    With `max_seconds`, training stops after the epoch in which so many have passed.
 
     `patience` is scikit-learn's n_iter_no_change, `limit` the name of the parameter that
     `max_epochs` comes from: after so many epochs without convergence there is a warning, unless
@@ -94,6 +106,7 @@ class Settings:
     clip_value: float | None = None
     rate_factors: tuple[float, ...] | None = None
     decay_factors: tuple[float, ...] | None = None
+    max_seconds: float | None = None
 
 
 @dataclass

@@ -8,6 +8,7 @@ losses are printed, epochs run one by one.
 """
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fastbp.nn.parameter import Array
 from fastbp.nn.rows import rows
 from fastbp.train.notices import warn, warn_of_interruption
 from fastbp.train.rates import Adaptive
-from fastbp.train.state import Problem, Settings, TrainingState, Validation, digest
+from fastbp.train.state import Onlooker, Problem, Settings, TrainingState, Validation, digest
 
 # Steps of a call into the engine, whose losses may be kept: 8 MB at most.
 _MOST_STEPS = 2**20
@@ -29,6 +30,7 @@ def train(
     settings: Settings,
     state: TrainingState,
     validation: Validation | None = None,
+    onlooker: Onlooker | None = None,
 ) -> None:
     """Train `problem.params` in place until the rules stop it.
 
@@ -43,6 +45,8 @@ def train(
     validation : Validation or None
         Samples held out. Where it stops training, `problem.params` are then the weights of the best
         epoch, and those of the last are the state's.
+    onlooker : Onlooker or None
+        Whoever is told of each epoch.
 
     Warns
     -----
@@ -66,9 +70,10 @@ def train(
     if validation is None or not validation.stops:
         if resumed is not shown:
             shown[...] = resumed
-        _Call(problem, settings, state, validation, best=None).run()
+        _Call(problem, settings, state, validation, onlooker, best=None).run()
         return
-    call = _Call(problem._replace(params=resumed.copy()), settings, state, validation, best=shown)
+    own = problem._replace(params=resumed.copy())
+    call = _Call(own, settings, state, validation, onlooker, best=shown)
     try:
         call.run()
     finally:
@@ -87,11 +92,13 @@ class _Call:
         settings: Settings,
         state: TrainingState,
         validation: Validation | None,
+        onlooker: Onlooker | None,
         *,
         best: Array | None,
     ) -> None:
         self.problem, self._settings, self._state = problem, settings, state
-        self._validation, self._best = validation, best
+        self._validation, self._onlooker, self._best = validation, onlooker, best
+        self._began = perf_counter()
         self._n_samples = problem.n_samples
         self._n_batches = -(-self._n_samples // (settings.batch_size * settings.accumulate))
         self._done, self._skipped_before = 0, state.scaling[2]
@@ -142,10 +149,13 @@ class _Call:
         stopped = interrupted = False
         try:
             while self._done < settings.max_epochs and not (stopped or interrupted):
+                if self._onlooker is not None:
+                    self._onlooker.begin(self.problem.params)
                 try:
                     interrupted = self._run_block()
                 finally:
                     stopped = self._apply_rules()
+                stopped |= self._is_to_stop(interrupted)
         except BaseException as error:
             # The engine gives back the weights of the last whole epoch, but not the optimiser's
             # vectors.
@@ -173,6 +183,14 @@ class _Call:
                 f" A larger {settings.limit} or learning rate, or standardised features, may help.",
                 ConvergenceWarning,
             )
+
+    def _is_to_stop(self, interrupted: bool) -> bool:
+        """Whether time is up, or an onlooker wants no more."""
+        limit = self._settings.max_seconds
+        stop = limit is not None and perf_counter() - self._began >= limit
+        if self._onlooker is not None and not interrupted:
+            stop |= self._onlooker.end(self.problem.params)
+        return stop
 
     # ---- epochs ----
 
@@ -206,7 +224,9 @@ class _Call:
     def _block(self) -> int:
         """Epochs that can run before training might stop, or its rate change: 1 at least."""
         settings = self._settings
-        if settings.verbose or self._validation is not None or not settings.rates.known_ahead:
+        watched = self._validation is not None or self._onlooker is not None
+        timed = settings.max_seconds is not None
+        if settings.verbose or watched or timed or not settings.rates.known_ahead:
             return 1
         until_judged = max(1.0, settings.patience - self._state.stale + 1)
         left = settings.max_epochs - self._done
