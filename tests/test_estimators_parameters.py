@@ -53,13 +53,14 @@ BAD = {
     "validation_cv": [3, "kfold", ([0, 1],), type],
     "scoring": ["right", 3],
     "max_seconds": [0, -1.0, np.inf, "1"],
+    "calibration": ["sigmoid", True],
     "class_weight": ["even", 3, [1.0, 2.0]],
 }
 
 
 def test_every_parameter_is_tested():
     assert set(BAD) == set(MLPClassifier().get_params())
-    assert set(BAD) - {"class_weight"} == set(MLPRegressor().get_params())
+    assert set(BAD) - {"class_weight", "calibration"} == set(MLPRegressor().get_params())
     others = {"max_epochs", "seed", "mask_value"}  # of networks: see test_fit.py
     others |= {"accumulate", "clip_norm", "clip_value", "memory_limit", "precision"}
     assert set(OPTIONS) - others | {"loss", "loss_params", "activation_params"} == set(BAD)

@@ -351,13 +351,14 @@ BAD = {
     "validation_cv": [3],
     "scoring": ["right"],
     "max_seconds": [0],
+    "calibration": ["sigmoid"],
     "class_weight": ["even"],
 }
 
 
 def test_every_parameter_has_a_rule():
     assert set(BAD) == set(NetworkClassifier().get_params())
-    assert set(BAD) - {"class_weight"} == set(NetworkRegressor().get_params())
+    assert set(BAD) - {"class_weight", "calibration"} == set(NetworkRegressor().get_params())
     told = {"network", "loss", "loss_params", "optimizer", "optimizer_params", "schedule"}
     told |= {"rate_factors", "decay_factors"}
     assert set(BAD) - told <= set(OPTIONS)

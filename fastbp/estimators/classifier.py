@@ -43,6 +43,7 @@ def _has_scores(estimator: "Classifying") -> bool:
 class Classifying(ClassifierMixin, BaseTrained):
     """What classifiers do, whatever their network."""
 
+    calibration: str | None
     class_weight: Mapping[Any, float] | str | None
     classes_: Array
     _labels: labels.Labels
@@ -151,6 +152,16 @@ class Classifying(ClassifierMixin, BaseTrained):
         scores = self._output(X)
         return self._answer()(scores)
 
+    @property
+    def _temperature(self) -> float:
+        """What raw outputs are divided by before they become probabilities."""
+        return float(self.__dict__.get("temperature_", 1.0))
+
+    def _calibrated(self, X: Any) -> Array:
+        raw = self._output(X, raw=True)
+        link: Array = _core.link(self._network.loss[0], raw / raw.dtype.type(self._temperature))
+        return link
+
     def _answer(self) -> Callable[[Array], Any]:
         return functools.partial(self._labels.decode, threshold=_threshold(self._network.loss[0]))
 
@@ -183,7 +194,7 @@ class Classifying(ClassifierMixin, BaseTrained):
         >>> bool(np.allclose(probabilities.sum(axis=1), 1))
         True
         """
-        output = self._output(X)
+        output = self._output(X) if self._temperature == 1.0 else self._calibrated(X)
         if self._labels.kind != "binary":
             return output
         return np.concatenate([1 - output, output], axis=1)
@@ -217,6 +228,8 @@ class Classifying(ClassifierMixin, BaseTrained):
         True
         """
         raw = self._output(X, raw=True)
+        if self._temperature != 1.0:
+            raw = raw / raw.dtype.type(self._temperature)
         row = losses.likelihood(self._network.loss[0])
         if rows("loss")[row]["target"] == "class":
             best = raw.argmax(axis=1)
@@ -339,12 +352,18 @@ class MLPClassifier(Classifying, BaseMLP):
 
     <shared class weights>
 
+    <shared calibration>
+
     Attributes
     ----------
     <shared attributes>
 
     classes_ : ndarray of shape (n_classes,)
         The sorted labels; for multilabel targets the numbers of the columns.
+
+    temperature_ : float
+        With `calibration`, what raw outputs are divided by before they become probabilities: above
+        1 where the network is too certain.
 
     See Also
     --------

@@ -30,22 +30,26 @@ _Init = TypeVar("_Init", bound=Callable[..., None])
 
 
 def of_regressor(init: _Init) -> _Init:
-    """A classifier's `__init__` as that of a regressor: another loss, and no weights of classes.
+    """A classifier's `__init__` as that of a regressor: another loss, and nothing of classes.
 
     scikit-learn reads an estimator's parameters and defaults from the signature of its `__init__`.
     So the two estimators' thirty common parameters are written once.
     """
     signature = inspect.signature(init)
     parameters = {**signature.parameters}
-    del parameters["class_weight"]
+    of_classes = ("class_weight", "calibration")
+    for name in of_classes:
+        del parameters[name]
     parameters["loss"] = parameters["loss"].replace(default="squared_error")
 
     @functools.wraps(init)
     def __init__(self: object, *given: object, **named: object) -> None:
-        if "class_weight" in named:
-            raise TypeError(f"{type(self).__name__} has no parameter 'class_weight'")
+        for name in of_classes:
+            if name in named:
+                raise TypeError(f"{type(self).__name__} has no parameter {name!r}")
         init(self, *given, **{"loss": "squared_error", **named})
-        del vars(self)["class_weight"]
+        for name in of_classes:
+            del vars(self)[name]
 
     # What scikit-learn reads; mypy knows of no such attribute.
     __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
@@ -93,6 +97,7 @@ class BaseMLP(BaseTrained):
         dtype: Any = None,
         history: str = "epoch",
         class_weight: Any = None,
+        calibration: str | None = None,
         validation_cv: Any = None,
         scoring: Any = None,
         max_seconds: float | None = None,
@@ -128,6 +133,7 @@ class BaseMLP(BaseTrained):
         self.dtype = dtype
         self.history = history
         self.class_weight = class_weight
+        self.calibration = calibration
         self.validation_cv = validation_cv
         self.scoring = scoring
         self.max_seconds = max_seconds

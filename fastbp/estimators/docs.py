@@ -365,6 +365,14 @@ class_weight : dict, 'balanced' or None, default=None
     is not weighed by it.
 """
 
+CALIBRATION = """\
+calibration : {'temperature'} or None, default=None
+    Whether probabilities are calibrated on the samples held out (`X_val`, `validation_cv`,
+    `early_stopping`), which it then wants: 'temperature' divides the raw outputs by the number that
+    gives these samples the largest likelihood (Guo et al. 2017, arXiv:1706.04599), `temperature_`.
+    Predictions stay the same. Not for `partial_fit`. Not for 'lbfgs'.
+"""
+
 FEATURES = """\
 X : {array-like, sparse matrix, data frame} of shape (n_samples, n_features)
     The features, in the form that `fit` was given them.
@@ -436,6 +444,7 @@ SHARED = {
     "network's attributes": _with_entries(NETWORK_ATTRIBUTES, ATTRIBUTES),
     "attributes": ATTRIBUTES,
     "class weights": CLASS_WEIGHT,
+    "calibration": CALIBRATION,
     "features": FEATURES,
     "errors of prediction": PREDICTION_ERRORS,
     "order of samples": ORDER,

@@ -14,8 +14,10 @@ import scipy.sparse
 
 from fastbp.errors import NonFiniteError
 from fastbp.estimators.built import BuiltNetwork, Start
+from fastbp.estimators.calibration import temperature
 from fastbp.estimators.callbacks import Tasks, tasks_of
 from fastbp.estimators.holding import NOTHING, Given, Passed, check_given, held_out
+from fastbp.estimators.losses import likelihood
 from fastbp.estimators.preparation import (
     Sample,
     Target,
@@ -37,12 +39,13 @@ if TYPE_CHECKING:
     from fastbp.estimators.base import BaseTrained
 
 
-# Fitted attributes that only update rules leave; L-BFGS has none of them.
+# Fitted attributes that are not there after each training; L-BFGS leaves none of them.
 _STOCHASTIC_ATTRIBUTES = (
     "loss_curve_",
     "best_loss_",
     "validation_scores_",
     "best_validation_score_",
+    "temperature_",
 )
 
 
@@ -85,6 +88,7 @@ def train(
                 fitted, error = _train_stochastic(
                     estimator, *held, target, start.network, state, incremental, tasks
                 )
+                fitted |= _calibrated(estimator, problem, held[1], target.loss)
             if tasks is not None and error is None:
                 tasks.finish(problem.params)
         if fresh and not (error is None or isinstance(error, NonFiniteError)):
@@ -166,6 +170,21 @@ def _train_stochastic(
         error = raised
         _tell_of_small_weights(raised, problem, step_size)
     return _logged(state, state.epoch - first_epoch, held_out), error
+
+
+def _calibrated(
+    estimator: "BaseTrained", problem: Problem, held_out: Validation | None, loss: str
+) -> dict[str, Any]:
+    """The temperature of a classifier that wants one, as a fitted attribute."""
+    if held_out is None or getattr(estimator, "calibration", None) is None:
+        return {}
+    raw = problem.plan.predict(
+        problem.params, held_out.X, raw=True, n_threads=threads.resolve(estimator.n_threads)
+    )
+    if not np.isfinite(raw).all():  # the error that training ended with tells of it
+        return {}
+    found = temperature(likelihood(loss), raw, held_out.y, held_out.sample_weight)
+    return {"temperature_": found}
 
 
 def _tell_if_sorted(

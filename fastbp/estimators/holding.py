@@ -80,6 +80,17 @@ def check_given(estimator: BaseTrained, given: Given) -> None:
         raise ValueError(
             f"{' and '.join(named)} each say which samples are held out; one of them was wanted."
         )
+    wants = getattr(estimator, "calibration", None)
+    if wants is not None and not hasattr(estimator, "predict_proba"):
+        raise ValueError(
+            f"calibration={wants!r} is of probabilities, found loss={estimator.loss!r}, which gives"
+            " scores; wanted None."
+        )
+    if wants is not None and not ((named and not estimator._by_lbfgs) or estimator.early_stopping):
+        raise ValueError(
+            f"calibration={wants!r} goes by samples held out, found none; wanted X_val,"
+            " validation_cv or early_stopping, with an update rule."
+        )
     if named and estimator._by_lbfgs and not named[0].startswith("validation_fraction"):
         raise ValueError(
             f"{named[0]} holds samples out of training by epochs, which L-BFGS has none of; an"
@@ -116,7 +127,8 @@ def held_out(
         return mean, -mean if score is None else score(raw, params)
 
     stops = bool(estimator.early_stopping)
-    return training, Validation(held.problem.X, evaluate, scored=True, stops=stops)
+    X, y, weight = held.problem.X, held.problem.y, held.problem.sample_weight
+    return training, Validation(X, evaluate, True, stops, y, weight)
 
 
 # ---- which samples

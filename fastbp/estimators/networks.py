@@ -80,6 +80,7 @@ class BaseNetwork(BaseTrained):
         dtype: Any = None,
         history: str = "epoch",
         class_weight: Any = None,
+        calibration: str | None = None,
         validation_cv: Any = None,
         scoring: Any = None,
         max_seconds: float | None = None,
@@ -114,6 +115,7 @@ class BaseNetwork(BaseTrained):
         self.dtype = dtype
         self.history = history
         self.class_weight = class_weight
+        self.calibration = calibration
         self.validation_cv = validation_cv
         self.scoring = scoring
         self.max_seconds = max_seconds
@@ -292,6 +294,8 @@ class NetworkClassifier(Classifying, BaseNetwork):
 
     <shared class weights>
 
+    <shared calibration>
+
     <shared network's training>
 
     Attributes
@@ -300,6 +304,9 @@ class NetworkClassifier(Classifying, BaseNetwork):
 
     classes_ : ndarray of shape (n_classes,)
         The sorted labels; for multilabel targets the numbers of the columns.
+
+    temperature_ : float
+        With `calibration`, what raw outputs are divided by before they become probabilities.
 
     See Also
     --------

@@ -84,10 +84,17 @@ def check_parameters(estimator: "BaseTrained", incremental: bool) -> None:
     check_options(type(estimator).__name__, vars(estimator))
     estimator._loss_attributes()
     estimator._check()
-    if incremental and estimator.early_stopping:
-        raise ValueError(
-            "partial_fit holds no samples out: early_stopping must be False; got True."
-        )
+    if incremental:
+        for name, unset in (
+            ("early_stopping", False),
+            ("validation_cv", None),
+            ("calibration", None),
+        ):
+            if getattr(estimator, name, unset) not in (unset, np.False_):
+                raise ValueError(
+                    f"partial_fit holds no samples out: {name} must be {unset}; got"
+                    f" {getattr(estimator, name)!r}."
+                )
 
 
 def wanted_dtype(estimator: "BaseTrained", fresh: bool) -> np.dtype[Any] | None:

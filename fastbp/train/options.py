@@ -150,6 +150,7 @@ OPTIONS = {
         "a dict of weights by class, 'balanced' or None",
         lambda value: value in (None, "balanced") or isinstance(value, Mapping),
     ),
+    "calibration": _one_of("temperature", None),
     "validation_cv": Option(
         "a splitter, with a method split, a pair of index arrays, or None",
         lambda value: (

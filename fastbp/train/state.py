@@ -55,12 +55,15 @@ class Validation(NamedTuple):
     without the penalty, and their score, of which a higher one is better; where there is none (not
     `scored`), minus the loss. With `stops`,
     training ends where the score no longer improves, and the weights are those of the best epoch.
+    Targets and weights are there for who asks for more than a score.
     """
 
     X: Any
     evaluate: Callable[[Any, Array], tuple[float, float]]
     scored: bool
     stops: bool
+    y: Any = None
+    sample_weight: Array | None = None
 
 
 class Onlooker(Protocol):
