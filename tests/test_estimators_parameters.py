@@ -54,6 +54,9 @@ BAD = {
     "scoring": ["right", 3],
     "max_seconds": [0, -1.0, np.inf, "1"],
     "calibration": ["sigmoid", True],
+    "standardize": ["yes", 1],
+    "allow_nan": [None],
+    "categorical_features": ["object", 3, [["a"]]],
     "class_weight": ["even", 3, [1.0, 2.0]],
 }
 

@@ -263,5 +263,6 @@ def test_parameters_and_defaults(ours):
     assert {name: mine[name] for name in theirs} == theirs
     new = {"loss_params", "activation_params", "weight_init", "n_threads", "dtype", "history"}
     new |= {"validation_cv", "scoring", "max_seconds"}
+    new |= {"standardize", "allow_nan", "categorical_features"}
     of_classes = {"loss", "class_weight", "calibration"} if ours is MLPClassifier else set()
     assert set(mine) - set(theirs) == new | of_classes

@@ -352,6 +352,9 @@ BAD = {
     "scoring": ["right"],
     "max_seconds": [0],
     "calibration": ["sigmoid"],
+    "standardize": ["yes"],
+    "allow_nan": [None],
+    "categorical_features": ["object"],
     "class_weight": ["even"],
 }
 

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import _core
-from fastbp.estimators import fitting, preparation
+from fastbp.estimators import columns, fitting, preparation
 from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.callbacks import Supporting, with_callbacks
 from fastbp.estimators.holding import NOTHING, Given
@@ -32,8 +32,10 @@ class BaseTrained(Supporting, BaseEstimator, ABC):
 
     # Parameters that all have.
 
+    allow_nan: bool
     alpha: float
     batch_size: int | str
+    categorical_features: Any
     early_stopping: bool
     history: str
     loss: str
@@ -44,6 +46,7 @@ class BaseTrained(Supporting, BaseEstimator, ABC):
     random_state: int | np.random.RandomState | None
     scoring: Any
     shuffle: bool
+    standardize: bool
     tol: float
     validation_cv: Any
     validation_fraction: float
@@ -68,6 +71,7 @@ class BaseTrained(Supporting, BaseEstimator, ABC):
         fresh: bool,
         complete: bool = True,
         classes: Any = None,
+        weight: Array | None = None,
     ) -> preparation.Target:
         """Check and encode `y`: learn what is to be known of it if `fresh`, else go by what is
         known.
@@ -87,7 +91,13 @@ class BaseTrained(Supporting, BaseEstimator, ABC):
 
     @abstractmethod
     def _data(
-        self, X: Any, y: Any, *, fresh: bool, dtype: np.dtype[Any] | None = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        fresh: bool,
+        dtype: np.dtype[Any] | None = None,
+        weight: Any = None,
     ) -> tuple[Any, Any, np.dtype[Any]]:
         """Features and targets of training, checked, and the dtype of the weights: the one that is
         given, else that of the parameters or of the fitted model.
@@ -141,6 +151,7 @@ class BaseTrained(Supporting, BaseEstimator, ABC):
     _network: BuiltNetwork
     _plans: dict[bool, _core.Plan]
     _training_state: TrainingState
+    _columns: Any
 
     @with_callbacks  # type: ignore[untyped-decorator]  # scikit-learn's
     def fit(
@@ -223,6 +234,23 @@ class BaseTrained(Supporting, BaseEstimator, ABC):
             fitting.train(self, X, y, sample_weight, targets, incremental=incremental, given=given)
         return self
 
+    def _as_numbers(self, X: Any, *, fresh: bool, weight: Any = None) -> Any:
+        """What the columns of X become, where a parameter asks for more than numbers as they are;
+        the columns are learnt if `fresh`.
+        """
+        if not fresh:
+            return columns.numbers(self, self._columns, X) if hasattr(self, "_columns") else X
+        self.__dict__.pop("_columns", None)
+        if columns.are_wanted(self):
+            self._columns, X = columns.learnt(self, X, weight)
+        return X
+
+    def _noting(self) -> Any:
+        """Who is to note the names and the number of features: where there are `_columns` that is
+        done, and what they have become has others.
+        """
+        return columns.Nobody() if hasattr(self, "_columns") else self
+
     def _show(self, start: Start) -> None:
         """Show what was trained, as fitted attributes."""
         start.network.home.note_change()
@@ -291,7 +319,10 @@ class BaseTrained(Supporting, BaseEstimator, ABC):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = not columns.are_wanted(self)
+        tags.input_tags.allow_nan = bool(self.allow_nan)
+        tags.input_tags.categorical = self.categorical_features is not None
+        tags.input_tags.string = self.categorical_features is not None
         return tags
 
     def __getstate__(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Classifying(ClassifierMixin, BaseTrained):
         fresh: bool,
         complete: bool = True,
         classes: Any = None,
+        weight: Array | None = None,
     ) -> Target:
         if not fresh:
             known = self._labels

@@ -101,6 +101,9 @@ class BaseMLP(BaseTrained):
         validation_cv: Any = None,
         scoring: Any = None,
         max_seconds: float | None = None,
+        standardize: bool = False,
+        allow_nan: bool = False,
+        categorical_features: Any = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -137,6 +140,9 @@ class BaseMLP(BaseTrained):
         self.validation_cv = validation_cv
         self.scoring = scoring
         self.max_seconds = max_seconds
+        self.standardize = standardize
+        self.allow_nan = allow_nan
+        self.categorical_features = categorical_features
 
     # What training leaves; absent before. The two lists of views belong to the user as well.
 
@@ -164,14 +170,25 @@ class BaseMLP(BaseTrained):
         return (X.shape[1], *hidden, target.n_outputs)
 
     def _data(
-        self, X: Any, y: Any, *, fresh: bool, dtype: np.dtype[Any] | None = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        fresh: bool,
+        dtype: np.dtype[Any] | None = None,
+        weight: Any = None,
     ) -> tuple[Any, Any, np.dtype[Any]]:
         if dtype is None:
             dtype = preparation.wanted_dtype(self, fresh)
-        X, y = inputs.training_data(self, X, y, dtype=dtype, reset=fresh, y_numeric=self._y_numeric)
+        X, whose = self._as_numbers(X, fresh=fresh, weight=weight), self._noting()
+        X, y = inputs.training_data(
+            whose, X, y, dtype=dtype, reset=fresh or whose is not self, y_numeric=self._y_numeric
+        )
         return X, y, X.dtype
 
     def _features(self, X: Any) -> Any:
+        if hasattr(self, "_columns"):
+            return self._as_numbers(X, fresh=False).astype(self._network.dtype)
         return inputs.features(self, X, self._network.dtype)
 
     def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:

@@ -152,6 +152,20 @@ scoring : str, callable or None, default=None
 max_seconds : float or None, default=None
     A budget of time, above 0: training stops after the epoch in which it is used up; the first is
     always made. Results then depend on the machine. None is no limit. Not for 'lbfgs'.
+
+standardize : bool, default=False
+    Whether columns of numbers are scaled to mean 0 and variance 1, as a network wants them, by what
+    `fit` (or the first `partial_fit`) has seen; and the targets of a regressor likewise, but for
+    'poisson'. Losses are then those of scaled targets, predictions are not scaled.
+
+allow_nan : bool, default=False
+    Whether columns of numbers may have holes (NaN, None). These are filled with the column's mean,
+    and columns that had some in `fit` have a further one that says where.
+
+categorical_features : 'from_dtype', array-like of bool, int or str, or None, default=None
+    Which columns are categories: those of a frame that hold categories, words or truth values; or a
+    mask, indices or names. Each category, and what is missing, becomes a column of 0 and 1; beyond
+    255 of a column the rarest are one. Those unknown to `fit` are of that, or none.
 """
 
 NETWORK = """\
@@ -257,6 +271,12 @@ dtype : {{'float32', 'float64'}} or None, default=None
 <scoring>
 
 <max_seconds>
+
+<standardize>
+
+<allow_nan>
+
+<categorical_features>
 """
 
 NETWORK_ATTRIBUTES = """\

@@ -237,7 +237,7 @@ def _arrays_of(history: Mapping[str, list[float]]) -> dict[str, Array]:
 @contextmanager
 def _features_restored(estimator: "BaseTrained") -> Iterator[None]:
     """Where training fails, give the estimator its names and number of features back."""
-    names = ("n_features_in_", "feature_names_in_")
+    names = ("n_features_in_", "feature_names_in_", "_columns")
     before = {name: estimator.__dict__[name] for name in names if name in estimator.__dict__}
     try:
         yield

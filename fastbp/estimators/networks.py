@@ -84,6 +84,9 @@ class BaseNetwork(BaseTrained):
         validation_cv: Any = None,
         scoring: Any = None,
         max_seconds: float | None = None,
+        standardize: bool = False,
+        allow_nan: bool = False,
+        categorical_features: Any = None,
     ) -> None:
         self.network = network
         self.loss = loss
@@ -119,6 +122,9 @@ class BaseNetwork(BaseTrained):
         self.validation_cv = validation_cv
         self.scoring = scoring
         self.max_seconds = max_seconds
+        self.standardize = standardize
+        self.allow_nan = allow_nan
+        self.categorical_features = categorical_features
 
     # What training leaves; absent before. It belongs to the user as well.
 
@@ -151,7 +157,13 @@ class BaseNetwork(BaseTrained):
             )
 
     def _data(
-        self, X: Any, y: Any, *, fresh: bool, dtype: np.dtype[Any] | None = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        fresh: bool,
+        dtype: np.dtype[Any] | None = None,
+        weight: Any = None,
     ) -> tuple[Any, Any, np.dtype[Any]]:
         if dtype is None:
             dtype = preparation.wanted_dtype(self, fresh)
@@ -159,12 +171,15 @@ class BaseNetwork(BaseTrained):
             dtype = self.network._home.flat.dtype
         elif dtype is None and self.precision != "full":
             dtype = np.dtype(np.float32)
+        X, whose = self._as_numbers(X, fresh=fresh, weight=weight), self._noting()
         X, y = inputs.training_arrays(
-            self, X, y, dtype=dtype, reset=fresh, y_numeric=self._y_numeric
+            whose, X, y, dtype=dtype, reset=fresh or whose is not self, y_numeric=self._y_numeric
         )
         return X, y, _dtype_for(X) if dtype is None else dtype
 
     def _features(self, X: Any) -> Any:
+        if hasattr(self, "_columns"):
+            return self._as_numbers(X, fresh=False).astype(self._network.dtype)
         return inputs.arrays(self, X, self._network.dtype)
 
     # The network.

@@ -69,7 +69,9 @@ class Target(NamedTuple):
 class Targets(Protocol):
     """`BaseTrained._targets`, or what is made of it by fixing arguments."""
 
-    def __call__(self, y: Any, dtype: np.dtype[Any], *, fresh: bool) -> Target: ...
+    def __call__(
+        self, y: Any, dtype: np.dtype[Any], *, fresh: bool, weight: Array | None = None
+    ) -> Target: ...
 
 
 class Sample(NamedTuple):
@@ -115,14 +117,14 @@ def prepare(
     estimator: "BaseTrained", X: Any, y: Any, sample_weight: Any, targets: Targets, fresh: bool
 ) -> tuple[Sample, Target, np.dtype[Any]]:
     """Check the data and encode it."""
-    X, y, dtype = estimator._data(X, y, fresh=fresh)
-    target = targets(y, dtype, fresh=fresh)
-    return Sample(X, target.values, _weights(sample_weight, target, dtype)), target, dtype
+    X, y, dtype = estimator._data(X, y, fresh=fresh, weight=sample_weight)
+    weight = sample_weights(sample_weight, len(y), dtype)
+    target = targets(y, dtype, fresh=fresh, weight=weight)
+    return Sample(X, target.values, _weights(weight, target, dtype)), target, dtype
 
 
-def _weights(sample_weight: Any, target: Target, dtype: np.dtype[Any]) -> Array | None:
+def _weights(weight: Array | None, target: Target, dtype: np.dtype[Any]) -> Array | None:
     """What each sample weighs, its class considered."""
-    weight = sample_weights(sample_weight, len(target.values), dtype)
     if target.class_weight is None:
         return weight
     both = target.class_weight if weight is None else weight * target.class_weight
@@ -175,5 +177,5 @@ def looked_at(
         target = estimator._targets(y, dtype, fresh=False, complete=False)
         estimator._flat()  # what the user has put in place of the weights
         network = estimator._network.in_dtype(dtype)
-    weight = _weights(sample_weight, target, dtype)
+    weight = _weights(sample_weights(sample_weight, len(y), dtype), target, dtype)
     return network.start(scipy.sparse.issparse(X)), Sample(X, target.values, weight)

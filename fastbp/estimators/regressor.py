@@ -1,7 +1,7 @@
 """Regressors: numeric targets, the losses for them, and the one of a multilayer perceptron."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -17,10 +17,38 @@ from fastbp.nn.parameter import Array
 from fastbp.nn.rows import check_attributes, rows
 
 
+class Scale(NamedTuple):
+    """What targets (n, n_outputs) are scaled by: `mean` becomes 0, and `spread` 1, of each."""
+
+    mean: Array
+    spread: Array
+
+    @classmethod
+    def learnt(cls, values: Array, weight: Array | None) -> "Scale":
+        """That of these targets, weighed; a constant one is only shifted."""
+        exact = values.astype(np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.average(exact, axis=0, weights=weight)
+            spread = np.sqrt(np.average((exact - mean) ** 2, axis=0, weights=weight))
+        if not (np.isfinite(mean).all() and np.isfinite(spread).all()):
+            raise ValueError("y: found values too large to be scaled; wanted standardize=False")
+        return cls(mean, np.where(spread == 0, 1.0, spread))
+
+    def of(self, values: Array) -> Array:
+        """Targets, scaled."""
+        scaled: Array = (values - self.mean) / self.spread
+        return scaled.astype(values.dtype)
+
+    def undone(self, output: Array) -> Array:
+        """Predictions of targets as they were, in scikit-learn's shape."""
+        return _values((output * self.spread + self.mean).astype(output.dtype))
+
+
 class Regressing(RegressorMixin, BaseTrained):
     """What regressors do, whatever their network."""
 
     _y_numeric = True
+    _scale: "Scale | None"
 
     def _loss_attributes(self) -> dict[str, float]:
         row = rows("loss")[losses.regression_loss(self.loss, type(self).__name__)]
@@ -34,10 +62,12 @@ class Regressing(RegressorMixin, BaseTrained):
         fresh: bool,
         complete: bool = True,
         classes: Any = None,
+        weight: Array | None = None,
     ) -> Target:
         loss = losses.regression_loss(self.loss, type(self).__name__)
+        scale: Scale | None = None if fresh else self._scale
 
-        def encode(y: Any) -> Array:
+        def checked(y: Any) -> Array:
             if y.ndim == 2 and y.shape[1] == 1:
                 y = column_or_1d(y, warn=True)
             values = inputs.target_array(y, dtype)
@@ -48,6 +78,12 @@ class Regressing(RegressorMixin, BaseTrained):
                 )
             return values
 
+        def encode(y: Any) -> Array:
+            values = checked(y)
+            return values if scale is None else scale.of(values)
+
+        if fresh and self.standardize and rows("loss")[loss]["link"] == "identity":
+            scale = Scale.learnt(checked(y), weight)
         values = encode(y)
         return Target(
             values=values,
@@ -57,7 +93,7 @@ class Regressing(RegressorMixin, BaseTrained):
             stratify=False,
             sorted=False,
             encode=encode,
-            fitted={},
+            fitted={"_scale": scale},
         )
 
     @documented
@@ -87,10 +123,12 @@ class Regressing(RegressorMixin, BaseTrained):
         >>> model.fit(X, y).predict([[-0.5], [0.5]]).round()
         array([-1.,  1.])
         """
-        return _values(self._output(X))
+        output = self._output(X)
+        answer: Array = self._answer()(output)
+        return answer
 
     def _answer(self) -> Callable[[Array], Any]:
-        return _values
+        return _values if self._scale is None else self._scale.undone
 
     @available_if(by_epochs)  # type: ignore[untyped-decorator]  # scikit-learn's
     @documented

@@ -150,6 +150,16 @@ OPTIONS = {
         "a dict of weights by class, 'balanced' or None",
         lambda value: value in (None, "balanced") or isinstance(value, Mapping),
     ),
+    "standardize": _FLAG,
+    "allow_nan": _FLAG,
+    "categorical_features": Option(
+        "'from_dtype', a mask, indices or names of columns, or None",
+        lambda value: (
+            value is None
+            or (isinstance(value, str) and value == "from_dtype")
+            or (isinstance(value, (list, tuple, np.ndarray)) and np.ndim(value) == 1)
+        ),
+    ),
     "calibration": _one_of("temperature", None),
     "validation_cv": Option(
         "a splitter, with a method split, a pair of index arrays, or None",
