@@ -118,7 +118,7 @@ def prepare(
 ) -> tuple[Sample, Target, np.dtype[Any]]:
     """Check the data and encode it."""
     X, y, dtype = estimator._data(X, y, fresh=fresh, weight=sample_weight)
-    weight = sample_weights(sample_weight, len(y), dtype)
+    weight = sample_weights(sample_weight, y.shape[0], dtype)
     target = targets(y, dtype, fresh=fresh, weight=weight)
     return Sample(X, target.values, _weights(weight, target, dtype)), target, dtype
 
@@ -177,5 +177,5 @@ def looked_at(
         target = estimator._targets(y, dtype, fresh=False, complete=False)
         estimator._flat()  # what the user has put in place of the weights
         network = estimator._network.in_dtype(dtype)
-    weight = _weights(sample_weights(sample_weight, len(y), dtype), target, dtype)
+    weight = _weights(sample_weights(sample_weight, y.shape[0], dtype), target, dtype)
     return network.start(scipy.sparse.issparse(X)), Sample(X, target.values, weight)
