@@ -160,7 +160,14 @@ class Plan:
         draws: tuple[int, int] | None = None,
     ) -> Array: ...
     def trace(
-        self, params: Array, X: Any, y: Any, *, sample_weight: Array | None = None
+        self,
+        params: Array,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Array | None = None,
+        values: Sequence[int] | None = None,
+        gradients: Sequence[int] | None = None,
     ) -> tuple[dict[int, Array], dict[int, Array]]: ...
     def inspect(
         self, params: Array, X: Any, y: Array, *, sample_weight: Array | None = None

@@ -1157,11 +1157,16 @@ cdef class Plan:
         passes[-1]["a"] = predictions[0]
         return passes
 
-    def trace(self, params, X, y, *, sample_weight=None):
-        """One pass laid open: dictionaries of the values and of the gradients by them, by number."""
+    def trace(self, params, X, y, *, sample_weight=None, values=None, gradients=None):
+        """One pass laid open: dictionaries of the values and of the gradients by them, by number.
+
+        Of the results of nodes whose numbers are in `values`, and of those in `gradients`; None is
+        all that there are."""
         made = [v for node in self.nodes for v in node["results"]]
-        values, predictions = dict.fromkeys(made), []
-        gradients = {v: None for v in made if self.values[v]["gradient"]}
+        values, predictions = dict.fromkeys(made if values is None else values), []
+        if gradients is None:
+            gradients = [v for v in made if self.values[v]["gradient"]]
+        gradients = dict.fromkeys(gradients)
         self._look(params, X, y, sample_weight, values, gradients, predictions)
         return values, gradients
 
