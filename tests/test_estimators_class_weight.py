@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn.datasets import load_iris
 
-from fastbp import MLPClassifier, MLPRegressor, NetworkClassifier, NetworkRegressor
+from fastbp import MLPClassifier, MLPRegressor, NetworkClassifier, NetworkRegressor, diagnose
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 over_classifiers = pytest.mark.parametrize("kind", [MLPClassifier, NetworkClassifier])
@@ -32,6 +32,17 @@ def test_a_dict_is_weights_of_samples(kind):
     both = fitted(kind, class_weight={"a": 3.0}, weight=own)
     same(both, fitted(kind, weight=own * weight))
     assert not np.array_equal(both._flat(), fitted(kind)._flat())
+
+
+@over_classifiers
+def test_balanced_classes_weigh_the_same_in_what_is_looked_at(kind):
+    model = fitted(kind, class_weight="balanced")
+    some = np.r_[:50, 60:70, 100:110]
+    shares = {"a": 70 / (3 * 50), "b": 70 / (3 * 10), "c": 70 / (3 * 10)}
+    weighed = diagnose(model, X[some], Y[some])
+    model.set_params(class_weight=shares)
+    for a, b in zip(weighed.weights, diagnose(model, X[some], Y[some]).weights, strict=True):
+        assert a.gradient == pytest.approx(b.gradient, rel=1e-12)  # weights are rounded otherwise
 
 
 @over_classifiers

@@ -92,22 +92,14 @@ class Classifying(ClassifierMixin, BaseTrained):
             sorted=known.kind != "multilabel" and _is_sorted(encoded),
             encode=encode,
             fitted={"classes_": known.classes, "_labels": known},
-            class_weight=self._class_weights(known, encoded, complete=complete and classes is None),
+            class_weight=self._class_weights(known, encoded),
         )
 
-    def _class_weights(
-        self, known: labels.Labels, encoded: Array, *, complete: bool
-    ) -> Array | None:
+    def _class_weights(self, known: labels.Labels, encoded: Array) -> Array | None:
         """What each sample weighs by its class; None: the same."""
         given = self.class_weight
         if given is None:
             return None
-        if given == "balanced" and not complete:
-            raise ValueError(
-                "class_weight='balanced' cannot be had of partial_fit, which knows no shares of"
-                " classes in samples to come; a dict of weights was wanted, as"
-                " sklearn.utils.class_weight.compute_class_weight makes it of all labels."
-            )
         if not isinstance(given, Mapping):
             weights: Array = compute_sample_weight(given, encoded)
             return weights
@@ -314,6 +306,12 @@ class Classifying(ClassifierMixin, BaseTrained):
         """
         if classes is None and not self.__sklearn_is_fitted__():
             raise ValueError("classes must be given at the first call of partial_fit; found None.")
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+            raise ValueError(
+                "class_weight='balanced' cannot be had of partial_fit, which knows no shares of"
+                " classes in samples to come; a dict of weights was wanted, as"
+                " sklearn.utils.class_weight.compute_class_weight makes it of all labels."
+            )
         targets = functools.partial(self._targets, complete=False, classes=classes)
         return self._train(X, y, sample_weight, targets, incremental=True)
 
