@@ -6,10 +6,10 @@ Refuses a network whose output is not what the targets ask for.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from fastbp.nn.runs import Tracing
 from fastbp.nn.tracing import Input
 
 _MASK = "mask"
+
+_Look = TypeVar("_Look")
 
 
 def key_mask(X: Array, mask_value: float) -> Array:
@@ -88,6 +90,7 @@ class BuiltNetwork:
         self._mask_value, self.n_outputs, self._traced = mask_value, n_outputs, traced
         self._compiled: dict[bool, Plan] = {}
         self._frozen: list[bool] = []
+        self._looks: dict[tuple[Any, ...], Any] = {}
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,10 +100,8 @@ class BuiltNetwork:
 
     def plan(self, *, sparse: bool = False) -> _core.Plan:
         """The network compiled, for dense or for CSR inputs."""
-        name, attributes = self.loss
-        loss: Loss = loss_of(name).set_params(**attributes)
-        losses = {"": (loss, 1.0)}
-        plan = Plan(self.module, losses, self._inputs(sparse), self._traced, self.precision)
+        losses = {"": (self.row(), 1.0)}
+        plan = Plan(self.module, losses, self.inputs(sparse), self._traced, self.precision)
         self._traced = None  # the module may change from now on
         self._frozen = self._frozen_now()
         shapes = dict(zip(plan.outputs, plan.core.output_shapes, strict=True))
@@ -114,7 +115,21 @@ class BuiltNetwork:
         self._compiled[sparse] = plan
         return plan.core
 
-    def _inputs(self, sparse: bool) -> Any:
+    def row(self) -> Loss:
+        """Its loss."""
+        name, attributes = self.loss
+        loss: Loss = loss_of(name).set_params(**attributes)
+        return loss
+
+    def look(self, make: Callable[..., _Look], sparse: bool, *given: Any) -> _Look:
+        """What `make` compiles of this network for looking, once while nothing is frozen anew."""
+        key = make, sparse, given, *self._frozen_now()
+        if key not in self._looks:
+            self._looks[key] = make(self, sparse, *given)
+        found: _Look = self._looks[key]
+        return found
+
+    def inputs(self, sparse: bool) -> Any:
         """What it was built for, in the form in which samples come now."""
         built = self.module._built().inputs
         if isinstance(built, Input) and sparse != (built.content == "sparse"):
@@ -165,4 +180,4 @@ class BuiltNetwork:
 
     def __getstate__(self) -> dict[str, Any]:
         BuiltNetwork.settle(self)  # or what is loaded could not predict
-        return {**self.__dict__, "_compiled": {}, "_traced": None}
+        return {**self.__dict__, "_compiled": {}, "_looks": {}, "_traced": None}

@@ -11,9 +11,10 @@ from sklearn.utils.metaestimators import available_if
 
 from fastbp import _core
 from fastbp.estimators import labels, losses
-from fastbp.estimators.base import BaseTrained, by_epochs
+from fastbp.estimators.base import by_epochs
 from fastbp.estimators.dense import BaseMLP
 from fastbp.estimators.docs import documented
+from fastbp.estimators.looking import Looking
 from fastbp.estimators.preparation import Target
 from fastbp.nn.parameter import Array
 from fastbp.nn.rows import check_attributes, rows
@@ -40,7 +41,7 @@ def _has_scores(estimator: "Classifying") -> bool:
     return True
 
 
-class Classifying(ClassifierMixin, BaseTrained):
+class Classifying(ClassifierMixin, Looking):
     """What classifiers do, whatever their network."""
 
     calibration: str | None

@@ -85,6 +85,21 @@ class Columns:
             parts.append(self.encoder.transform(_picked(X, self.categorical)))
         return np.concatenate(parts, axis=1)
 
+    def gradients(self, X: Any, by_numbers: Array) -> Array:
+        """Gradients (n_samples, ..., n_columns) by the columns of X, of those by its `numbers`.
+
+        Of u = (x - mean) / spread they are dz/dx = dz/du / spread; NaN where there are none.
+        """
+        standardize, _ = self._estimator_asks
+        n, m = X.shape[0], len(self.numeric)
+        found = np.full((*by_numbers.shape[:-1], X.shape[1]), np.nan, by_numbers.dtype)
+        slopes = by_numbers[..., :m]
+        if standardize and m:
+            slopes = slopes / self.scaler.scale_
+        missing = np.isnan(self._numbers_of(X)).reshape(n, *(1,) * (slopes.ndim - 2), m)
+        found[..., self.numeric] = np.where(missing, np.nan, slopes)
+        return found
+
     def _numbers_of(self, X: Any) -> Array:
         """The columns of numbers as float64, what is missing as NaN."""
         if not self.numeric:
@@ -123,6 +138,11 @@ def learnt(estimator: BaseTrained, X: Any, sample_weight: Any) -> tuple[Columns,
 def numbers(estimator: BaseTrained, made: Columns, X: Any) -> Array:
     """The numbers that the columns of X become, by what has been learnt."""
     return made.numbers(_noted(estimator, X, reset=False))
+
+
+def gradients(estimator: BaseTrained, made: Columns, X: Any, by_numbers: Array) -> Array:
+    """Gradients by the columns of X, of those by the numbers that they become."""
+    return made.gradients(_noted(estimator, X, reset=False), by_numbers)
 
 
 def _picked(X: Any, at: Sequence[int]) -> Any:

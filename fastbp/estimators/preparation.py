@@ -120,10 +120,10 @@ def prepare(
     X, y, dtype = estimator._data(X, y, fresh=fresh, weight=sample_weight)
     weight = sample_weights(sample_weight, y.shape[0], dtype)
     target = targets(y, dtype, fresh=fresh, weight=weight)
-    return Sample(X, target.values, _weights(weight, target, dtype)), target, dtype
+    return Sample(X, target.values, weights_of(weight, target, dtype)), target, dtype
 
 
-def _weights(weight: Array | None, target: Target, dtype: np.dtype[Any]) -> Array | None:
+def weights_of(weight: Array | None, target: Target, dtype: np.dtype[Any]) -> Array | None:
     """What each sample weighs, its class considered."""
     if target.class_weight is None:
         return weight
@@ -177,5 +177,5 @@ def looked_at(
         target = estimator._targets(y, dtype, fresh=False, complete=False)
         estimator._flat()  # what the user has put in place of the weights
         network = estimator._network.in_dtype(dtype)
-    weight = _weights(sample_weights(sample_weight, y.shape[0], dtype), target, dtype)
+    weight = weights_of(sample_weights(sample_weight, y.shape[0], dtype), target, dtype)
     return network.start(scipy.sparse.issparse(X)), Sample(X, target.values, weight)

@@ -9,9 +9,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 
 from fastbp.estimators import inputs, losses
-from fastbp.estimators.base import BaseTrained, by_epochs
+from fastbp.estimators.base import by_epochs
 from fastbp.estimators.dense import BaseMLP, of_regressor
 from fastbp.estimators.docs import documented
+from fastbp.estimators.looking import Looking
 from fastbp.estimators.preparation import Target
 from fastbp.nn.parameter import Array
 from fastbp.nn.rows import check_attributes, rows
@@ -44,7 +45,7 @@ class Scale(NamedTuple):
         return _values((output * self.spread + self.mean).astype(output.dtype))
 
 
-class Regressing(RegressorMixin, BaseTrained):
+class Regressing(RegressorMixin, Looking):
     """What regressors do, whatever their network."""
 
     _y_numeric = True
