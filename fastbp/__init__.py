@@ -4,7 +4,8 @@
 `check_gradients` compares their gradients with finite differences, `diagnose` tells what is ill
 about their weights. `Tensor` is an array whose computations are recorded and differentiated, `ops`
 holds the functions of the engine's table. `nn` describes networks of any kind, `fit` trains the one
-in hand, `NetworkClassifier` and `NetworkRegressor` put one behind scikit-learn's methods.
+in hand, `NetworkClassifier` and `NetworkRegressor` put one behind scikit-learn's methods. Displays,
+such as `LossCurveDisplay`, draw them.
 """
 
 from importlib.metadata import version
@@ -12,6 +13,12 @@ from importlib.metadata import version
 from fastbp import nn, ops
 from fastbp.autodiff import no_grad
 from fastbp.diagnosis import diagnose
+from fastbp.displays import (
+    ActivationDisplay,
+    FitDisplay,
+    GradientFlowDisplay,
+    LossCurveDisplay,
+)
 from fastbp.errors import NonFiniteError
 from fastbp.estimators import (
     MLPClassifier,
@@ -29,7 +36,11 @@ from fastbp.train.range_test import find_learning_rate
 from fastbp.transforms import grad, hessian_vector_product, jvp, value_and_grad, vjp
 
 __all__ = [
+    "ActivationDisplay",
+    "FitDisplay",
     "Function",
+    "GradientFlowDisplay",
+    "LossCurveDisplay",
     "MLPClassifier",
     "MLPRegressor",
     "NetworkClassifier",

@@ -113,10 +113,31 @@ def diagnose(estimator_or_plan: Any, X: Any, y: Any, *, sample_weight: Any = Non
             f"diagnose: estimator_or_plan is a {found}, wanted an estimator of fastbp, or the Plan"
             " that compile() makes of a module and its loss"
         )
-    plan, flat, *data = estimator_or_plan._looked_at(X, y, sample_weight)
-    look = _Look(plan, flat, *data)
+    look = _Look(*estimator_or_plan._looked_at(X, y, sample_weight))
     signals, weights = tuple(look.signals()), tuple(look.weights())
     return Diagnosis(signals, weights, tuple(look.findings(signals, weights)), look.n_samples)
+
+
+def activations_of(estimator: Any, X: Any) -> Iterator[tuple[Signal, Array]]:
+    """Of each activation of a fitted estimator its measures, as `diagnose` has them, and results.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Of this package, fitted.
+    X : array or dict of arrays
+        Samples.
+
+    Yields
+    ------
+    signal : Signal
+    results : ndarray of shape (n_samples, ...)
+    """
+    # What goes forward does not depend on targets; its own predictions are some that fit.
+    look = _Look(*estimator._looked_at(X, estimator.predict(X), None))
+    for signal in look.signals():
+        if not np.isnan(signal.flat):
+            yield signal, look.results(int(signal.label))
 
 
 class _Look:
@@ -154,6 +175,11 @@ class _Look:
                 dead,
                 not matrices.isdisjoint(node["inputs"]),
             )
+
+    def results(self, node: int) -> Array:
+        """The first result of a node."""
+        results: Array = self._values[self._plan.core.nodes[node]["results"][0]]
+        return results
 
     def weights(self) -> Iterator[Weights]:
         """Of each parameter."""

@@ -72,7 +72,8 @@ def test_public_names():
     tensors = {"Tensor", "Function", "no_grad", "checkpoint", "ops"}
     transforms = {"grad", "value_and_grad", "vjp", "jvp", "hessian_vector_product"}
     networks = {"nn", "compile", "find_learning_rate", "fit"}
-    assert set(fastbp.__all__) == estimators | tensors | transforms | networks
+    displays = {"ActivationDisplay", "FitDisplay", "GradientFlowDisplay", "LossCurveDisplay"}
+    assert set(fastbp.__all__) == estimators | tensors | transforms | networks | displays
     # A function of a submodule's name would hide it.
     modules = {name for name in fastbp.__all__ if inspect.ismodule(getattr(fastbp, name))}
     assert modules == {"nn", "ops"}

@@ -31,13 +31,15 @@ BELOW = {
     # The gradient check knows estimators only by what they offer.
     "findings": {"nn"},
     "diagnosis": {"findings", "train", "nn", "_core"},
+    # Pictures of estimators; estimators know nothing of them.
+    "displays": {"diagnosis", "findings", "estimators"},
     "gradreport": set(),
     "gradcheck": {"gradreport", "ops", "_core", "errors"},
     "testing": {"ops", "_core"},
     # The front door and the demo stand on all of it.
     "__init__": {
-        *("autodiff", "diagnosis", "errors", "estimators", "function", "gradcheck", "nn", "ops"),
-        *("recompute", "tensor", "train", "transforms"),
+        *("autodiff", "diagnosis", "displays", "errors", "estimators", "function", "gradcheck"),
+        *("nn", "ops", "recompute", "tensor", "train", "transforms"),
     },
     "demo": {"__init__", "gradreport"},
 }
