@@ -605,7 +605,7 @@ Sequential, float32
    4  2           linear         3     (n, 3)           51     96       192     64
 loss              squared_error  4                              9
 
-675 parameters; 1,273 FLOPs a sample forward, 2,912 backward (2.29 times as many)
+675 parameters, 2,700 bytes; 1,273 FLOPs a sample forward, 2,912 backward (2.29 times as many)
 bytes, and those kept for backward, of a sample; *: for the whole batch
 again: run once more in backward, where the rest of its line is counted"""
 

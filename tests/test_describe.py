@@ -76,7 +76,7 @@ Sequential, float32
    5  3           linear                 4     (n, 3)           51     96       192     64
 loss              softmax_cross_entropy  5                             72
 
-403 parameters; 1,800 FLOPs a sample forward, 2,320 backward (1.29 times as many)
+403 parameters, 1,612 bytes; 1,800 FLOPs a sample forward, 2,320 backward (1.29 times as many)
 bytes, and those kept for backward, of a sample; *: for the whole batch"""
 
 
@@ -157,7 +157,7 @@ def test_a_plan_that_only_predicts_keeps_nothing():
 
 def test_what_samples_share_has_no_axis_of_samples():
     entry = Entry("0", "norm", "moments", shapes=((2, 5),), common=True, bytes=64)
-    description = Description("", (entry, Entry("1", "", "sum", shapes=((),))), (1.0, 0.0))
+    description = Description("", (entry, Entry("1", "", "sum", shapes=((),))), (1.0, 0.0), 0)
     assert re.findall(r"\(.*\)", str(description)) == ["(2, 5)", "(n,)"]
     assert "(2, 5)" in description.svg()
 

@@ -18,8 +18,10 @@ from fastbp.estimators import columns, fitting, preparation
 from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.callbacks import Supporting, with_callbacks
 from fastbp.estimators.holding import NOTHING, Given
+from fastbp.estimators.linked import Linked
 from fastbp.estimators.predictor import Predictor
 from fastbp.nn import locking
+from fastbp.nn.describe import Description
 from fastbp.nn.parameter import Array
 from fastbp.train import threads
 from fastbp.train.rates import Rates
@@ -27,7 +29,7 @@ from fastbp.train.rules import Rule
 from fastbp.train.state import Settings, TrainingState
 
 
-class BaseTrained(Supporting, BaseEstimator, ABC):
+class BaseTrained(Linked, Supporting, BaseEstimator, ABC):
     """An estimator with a network in it; see `BaseMLP` and `BaseNetwork`."""
 
     # Parameters that all have.
@@ -289,6 +291,43 @@ class BaseTrained(Supporting, BaseEstimator, ABC):
         check_is_fitted(self)
         with locking.swapping:
             return Predictor(self._network, self._flat(), self._answer(), self.n_threads)
+
+    def summary(self) -> Description:
+        """The network's layers: their shapes, parameters, FLOPs and bytes.
+
+        It is what ``compile(module_, loss).describe()`` tells, with the loss of training.
+
+        Returns
+        -------
+        description : Description
+            Prints as a table, and shows itself in notebooks as a drawing and the table. FLOPs and
+            bytes are of one sample in training; `flops`, `parameter_bytes` and `entries` hold the
+            numbers.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit` or `partial_fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastbp import MLPClassifier
+        >>> X, y = np.array([[-1.0], [-0.5], [0.5], [1.0]]), np.array([0, 0, 1, 1])
+        >>> model = MLPClassifier(4, solver="lbfgs", dtype="float32", random_state=0)
+        >>> description = model.fit(X, y).summary()
+        >>> print(description)
+        Sequential, float32
+        ...
+        13 parameters, 52 bytes; ... FLOPs a sample forward...
+        >>> [entry.shapes[0] for entry in description.entries if entry.row == "linear"]
+        [(4,), (1,)]
+        """
+        check_is_fitted(self)
+        with locking.swapping:
+            self._flat()
+            network = self._network
+        return network.described()
 
     def _output(self, X: Any, *, raw: bool = False) -> Array:
         """Predictions, or raw outputs, (n_samples, n_outputs)."""

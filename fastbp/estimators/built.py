@@ -15,6 +15,7 @@ import numpy as np
 
 from fastbp import _core
 from fastbp.nn.compiled import Plan
+from fastbp.nn.describe import Description
 from fastbp.nn.made import Loss, loss_of
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array
@@ -128,6 +129,13 @@ class BuiltNetwork:
             self._looks[key] = make(self, sparse, *given)
         found: _Look = self._looks[key]
         return found
+
+    def described(self) -> Description:
+        """What it runs in training, for samples in the form that it was built for.
+
+        The plan is one of its own: those that are kept stay as they are, whatever is frozen now.
+        """
+        return Plan(self.module, {"": (self.row(), 1.0)}, precision=self.precision).describe()
 
     def inputs(self, sparse: bool) -> Any:
         """What it was built for, in the form in which samples come now."""

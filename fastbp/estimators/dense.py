@@ -144,6 +144,9 @@ class BaseMLP(BaseTrained):
         self.allow_nan = allow_nan
         self.categorical_features = categorical_features
 
+    # Where scikit-learn's drawing links to, as `linked` tells.
+    _doc_section = "twenty-lines-that-work"
+
     # What training leaves; absent before. The two lists of views belong to the user as well.
 
     coefs_: list[Array]

@@ -102,8 +102,11 @@ validation_fraction : float, default=0.1
     The share of samples that `early_stopping` holds out, in [0, 1). Where another way to say it is
     taken, it stays at its default.
 
-beta_1, beta_2 : float, default=0.9, 0.999
-    Decay of the running means of gradients and of their squares for 'adam' and 'adamw', in [0, 1).
+beta_1 : float, default=0.9
+    Decay of the running mean of gradients for 'adam' and 'adamw', in [0, 1).
+
+beta_2 : float, default=0.999
+    Decay of the running mean of their squares, likewise.
 
 epsilon : float, default=1e-8
     Added to the denominator of 'adam' and 'adamw', above 0.

@@ -130,6 +130,9 @@ class BaseNetwork(BaseTrained):
 
     module_: Module
 
+    # Where scikit-learn's drawing links to, as `linked` tells.
+    _doc_section = "any-network"
+
     # Data.
 
     def _check(self) -> None:

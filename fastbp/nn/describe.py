@@ -96,11 +96,14 @@ class Description:
         Inputs, nodes in their order, losses.
     flops : tuple of (float, float)
         Of one sample's forward and backward, losses included and Functions left out.
+    parameter_bytes : int
+        Of all parameters.
     """
 
     title: str
     entries: tuple[Entry, ...]
     flops: tuple[float, float]
+    parameter_bytes: int
 
     def __str__(self) -> str:
         columns = COLUMNS if any(entry.kept for entry in self.entries) else COLUMNS[:-1]
@@ -118,7 +121,8 @@ class Description:
     def _totals(self) -> list[str]:
         forward, backward = self.flops
         n = sum(entry.n_parameters for entry in self.entries)
-        lines = [f"{n:,} parameters; {forward:,.0f} FLOPs a sample forward"]
+        lines = [f"{n:,} parameters, {self.parameter_bytes:,} bytes; "]
+        lines[0] += f"{forward:,.0f} FLOPs a sample forward"
         if backward:
             lines[0] += f", {backward:,.0f} backward ({backward / forward:.2f} times as many)"
         unknown = dict.fromkeys(entry.row for entry in self.entries if isnan(entry.flops[0]))
@@ -268,7 +272,8 @@ def describe(plan: Plan) -> Description:
     flops = core.flops(1)
     teller = _Teller(plan)
     title = f"{plan.title}, {np.dtype(core.dtype)}"
-    return Description(title, teller.entries(), (flops["forward"], flops["backward"]))
+    n_bytes = core.n_params * np.dtype(core.dtype).itemsize
+    return Description(title, teller.entries(), (flops["forward"], flops["backward"]), n_bytes)
 
 
 class _Teller:
