@@ -264,5 +264,6 @@ def test_parameters_and_defaults(ours):
     new = {"loss_params", "activation_params", "weight_init", "n_threads", "dtype", "history"}
     new |= {"validation_cv", "scoring", "max_seconds"}
     new |= {"standardize", "allow_nan", "categorical_features"}
+    new |= {"dropout", "batch_norm", "layer_norm", "residual"}
     of_classes = {"loss", "class_weight", "calibration"} if ours is MLPClassifier else set()
     assert set(mine) - set(theirs) == new | of_classes

@@ -1146,10 +1146,13 @@ cdef class Plan:
             _raise(status)
 
     def inspect(self, params, X, y, *, sample_weight=None):
-        """One pass laid open: for each layer z, a and delta = dloss/dz, each (n, units)."""
-        raw = [self.nodes[layer["node"]]["results"][0] for layer in self.layers]
-        after = [v if layer["activation"] is None else v + 1
-                 for v, layer in zip(raw, self.layers, strict=True)]
+        """One pass laid open: for each layer z, a and delta = dloss/dz, each (n, units).
+
+        a is what the next layer takes, and of the last layer the prediction.
+        """
+        nodes = [self.nodes[layer["node"]] for layer in self.layers]
+        raw = [node["results"][0] for node in nodes]
+        after = [node["inputs"][0] for node in nodes[1:]] + raw[-1:]
         values, gradients, predictions = dict.fromkeys([*raw, *after]), dict.fromkeys(raw), []
         self._look(params, X, y, sample_weight, values, gradients, predictions)
         passes = [{"z": values[z], "a": values[a], "delta": gradients[z]}

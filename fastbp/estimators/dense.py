@@ -13,6 +13,7 @@ import scipy.sparse
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp.estimators import inputs, preparation
+from fastbp.estimators.architecture import Architecture, architecture_of
 from fastbp.estimators.base import BaseTrained
 from fastbp.estimators.built import Start
 from fastbp.estimators.multilayer import MultilayerNetwork
@@ -20,7 +21,7 @@ from fastbp.estimators.views import Views
 from fastbp.nn import locking
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array
-from fastbp.nn.rows import check_attributes, rows
+from fastbp.nn.rows import rows
 from fastbp.train.options import STOCHASTIC_SOLVERS
 from fastbp.train.rates import Adaptive, InverseOfSamples, Steady
 from fastbp.train.rules import Rule
@@ -33,7 +34,7 @@ def of_regressor(init: _Init) -> _Init:
     """A classifier's `__init__` as that of a regressor: another loss, and nothing of classes.
 
     scikit-learn reads an estimator's parameters and defaults from the signature of its `__init__`.
-    So the two estimators' thirty common parameters are written once.
+    So the two estimators' common parameters are written once.
     """
     signature = inspect.signature(init)
     parameters = {**signature.parameters}
@@ -61,12 +62,12 @@ def of_regressor(init: _Init) -> _Init:
 class BaseMLP(BaseTrained):
     """A multilayer perceptron behind scikit-learn's methods; see the two classes made from it."""
 
-    # One line for each parameter, as scikit-learn wants it. Defaults are scikit-learn's; the last
-    # seven parameters are fastbp's own. `loss` here is the classifier's.
+    # One line for each parameter, as scikit-learn wants it. Defaults are scikit-learn's; the
+    # parameters from `loss` on are fastbp's own. `loss` here is the classifier's.
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: str = "relu",
+        activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",
         alpha: float = 0.0001,
@@ -91,7 +92,7 @@ class BaseMLP(BaseTrained):
         max_fun: int = 15000,
         loss: str = "log_loss",
         loss_params: dict[str, float] | None = None,
-        activation_params: dict[str, float] | None = None,
+        activation_params: dict[str, float] | Sequence[dict[str, float] | None] | None = None,
         weight_init: str = "glorot_uniform",
         n_threads: int | None = None,
         dtype: Any = None,
@@ -104,6 +105,10 @@ class BaseMLP(BaseTrained):
         standardize: bool = False,
         allow_nan: bool = False,
         categorical_features: Any = None,
+        dropout: float | Sequence[float] = 0.0,
+        batch_norm: bool = False,
+        layer_norm: bool = False,
+        residual: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -143,6 +148,10 @@ class BaseMLP(BaseTrained):
         self.standardize = standardize
         self.allow_nan = allow_nan
         self.categorical_features = categorical_features
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.layer_norm = layer_norm
+        self.residual = residual
 
     # Where scikit-learn's drawing links to, as `linked` tells.
     _doc_section = "twenty-lines-that-work"
@@ -157,20 +166,37 @@ class BaseMLP(BaseTrained):
     # The network.
 
     def _check(self) -> None:
-        self._activation()
+        architecture = self._architecture()
+        if self._by_lbfgs:
+            for name, varies in (
+                ("dropout", any(architecture.dropout)),
+                ("batch_norm", bool(self.batch_norm)),
+            ):
+                if varies:
+                    raise ValueError(
+                        f"{name}: found {getattr(self, name)!r} beside solver='lbfgs', wanted"
+                        " another solver, or none: its loss in training is not that of predictions"
+                    )
 
-    def _activation(self) -> tuple[str, dict[str, float]]:
-        row = rows("activation")[self.activation]
-        given = self.activation_params
-        return self.activation, check_attributes(
-            row, given, argument="activation_params", user_name=self.activation
+    def _hidden(self) -> tuple[int, ...]:
+        """Units of the hidden layers."""
+        sizes = self.hidden_layer_sizes
+        return tuple(map(int, sizes)) if isinstance(sizes, Iterable) else (int(sizes),)
+
+    def _architecture(self) -> Architecture:
+        return architecture_of(
+            self._hidden(),
+            self.activation,
+            self.activation_params,
+            self.dropout,
+            batch_norm=self.batch_norm,
+            layer_norm=self.layer_norm,
+            residual=self.residual,
         )
 
     def _sizes(self, X: Any, target: preparation.Target) -> tuple[int, ...]:
         """Units of every layer, the inputs first."""
-        sizes = self.hidden_layer_sizes
-        hidden = map(int, sizes) if isinstance(sizes, Iterable) else (int(sizes),)
-        return (X.shape[1], *hidden, target.n_outputs)
+        return (X.shape[1], *self._hidden(), target.n_outputs)
 
     def _data(
         self,
@@ -198,7 +224,7 @@ class BaseMLP(BaseTrained):
         sparse = scipy.sparse.issparse(X)
         network = MultilayerNetwork(
             self._sizes(X, target),
-            self._activation(),
+            self._architecture(),
             (target.loss, self._loss_attributes()),
             self.weight_init,
             seed,
@@ -215,16 +241,22 @@ class BaseMLP(BaseTrained):
                 f" cannot go on with the weights of {before.sizes}; fit anew with"
                 " warm_start=False."
             )
+        architecture, loss = self._architecture(), (target.loss, self._loss_attributes())
+        if architecture.norm != before.architecture.norm:
+            raise ValueError(
+                f"batch_norm={self.batch_norm} and layer_norm={self.layer_norm} ask for other norms"
+                " than those that the fitted network has; fit anew with warm_start=False."
+            )
         self._flat()
         self._views.refuse_what_is_not_finite()
         flat = np.require(self._views.flat, requirements="W")  # a copy if memory-mapped
-        activation, loss = self._activation(), (target.loss, self._loss_attributes())
-        if (activation, loss) == (before.activation, before.loss) and flat is self._views.flat:
+        same = (architecture, loss) == (before.architecture, before.loss)
+        if same and flat is self._views.flat:
             if not before.is_current():
                 return before.start(sparse)
             return Start(before, {**self._plans, sparse: self._plan(sparse)}, flat)
         network = MultilayerNetwork(
-            sizes, activation, loss, self.weight_init, 0, flat.dtype, sparse=sparse
+            sizes, architecture, loss, self.weight_init, 0, flat.dtype, sparse=sparse
         )
         return network.lying_in(flat).start(sparse)
 
@@ -271,10 +303,12 @@ class BaseMLP(BaseTrained):
         Returns
         -------
         layers : list of dict, one for each linear layer
-            "z" (n_samples, units), the sums before the activation; "a" (n_samples, units), after it
-            (of the last layer: the prediction); "delta" (n_samples, units), the derivative of the
-            loss by z. The gradient of a layer's weights is the product of the transposed "a" of the
-            layer below (X for the first) and its "delta", without the penalty.
+            "z" (n_samples, units), the sums before the norm and the activation; "a" (n_samples,
+            units), what the next layer takes (of the last layer: the prediction); "delta"
+            (n_samples, units), the derivative of the loss by z. The gradient of a layer's weights
+            is the product of the transposed "a" of the layer below (X for the first) and its
+            "delta", without the penalty. Nothing is dropped; batch normalisation is by these
+            samples, as in training.
 
         Examples
         --------
@@ -287,23 +321,24 @@ class BaseMLP(BaseTrained):
         True
         """
         check_is_fitted(self)
-        problem = self._gradient_problem(X, y, sample_weight, self._network.dtype)
-        return list(
-            problem.plan.inspect(
-                problem.params, problem.X, problem.y, sample_weight=problem.sample_weight
-            )
-        )
+        start, sample = preparation.looked_at(self, X, y, sample_weight, self._network.dtype)
+        (plan,) = start.plans.values()
+        return list(plan.inspect(start.flat, sample.X, sample.y, sample_weight=sample.weight))
 
     def _gradient_problem(
         self, X: Any, y: Any, sample_weight: Any = None, dtype: Any = np.float64
-    ) -> Problem:
+    ) -> tuple[Any, ...]:
         """Samples, a plan and a copy of the weights, in `dtype`, for looking at gradients.
 
-        An estimator that is not fitted gives the weights that its training would start from.
+        An estimator that is not fitted gives the weights that its training would start from. What
+        is no chain of layers is looked at as any other network, in float64.
         """
         start, sample = preparation.looked_at(self, X, y, sample_weight, np.dtype(dtype))
+        network, alpha = cast(MultilayerNetwork, start.network), self._rule().alpha
+        if not network.architecture.is_chain:
+            return network.compiled._gradient_problem(*sample, alpha)
         (plan,) = start.plans.values()
-        return Problem(plan, start.flat, *sample, self._rule().alpha)
+        return Problem(plan, start.flat, *sample, alpha)
 
     # The weights.
 
@@ -334,7 +369,7 @@ class BaseMLP(BaseTrained):
             self._network.home.note_change()
 
     def _show_weights(self, network: MultilayerNetwork) -> None:
-        self._views = Views(network.settle(), network.sizes)
+        self._views = Views(network.settle(), network.sizes, network.offsets)
         self._show_views(anew=True)
 
     def _show_views(self, *, anew: bool = False) -> None:

@@ -25,8 +25,8 @@ PARAMETERS = """\
 hidden_layer_sizes : int, sequence of int or ndarray of shape (n_hidden,), default=(100,)
     Units of each hidden layer, at least 1; an empty tuple gives a linear model.
 
-activation : str, default='relu'
-    Activation of the hidden layers:
+activation : str, or list or tuple of str, default='relu'
+    Activation of the hidden layers, or one for each of them:
 {activations}.
 
 solver : {{'sgd', 'adam', 'adamw', 'lbfgs'}}, default='adam'
@@ -117,8 +117,9 @@ n_iter_no_change : int, default=10
 max_fun : int, default=15000
     The most evaluations of the loss by 'lbfgs'.
 
-activation_params : dict or None, default=None
-    Numbers that the activation takes, by name; None, since every number has a usual value:
+activation_params : dict, list or tuple of dict or None, or None, default=None
+    Numbers that the activation takes, by name, or a dict or None for each hidden layer; one dict is
+    for all of them. None, since every number has a usual value:
 {activation_params}.
 
 weight_init : str, default='glorot_uniform'
@@ -169,6 +170,24 @@ categorical_features : 'from_dtype', array-like of bool, int or str, or None, de
     Which columns are categories: those of a frame that hold categories, words or truth values; or a
     mask, indices or names. Each category, and what is missing, becomes a column of 0 and 1; beyond
     255 of a column the rarest are one. Those unknown to `fit` are of that, or none.
+
+dropout : float, or list or tuple of float, default=0.0
+    The probability, in [0, 1), with which each output of a hidden layer is zero in training (the
+    others are then 1 / (1 - p) as large), or one for each hidden layer; after the activation.
+    Srivastava et al. 2014, JMLR 15. A sample of weight 2 then trains otherwise than two samples,
+    which have two masks. Not for 'lbfgs'.
+
+batch_norm : bool, default=False
+    Whether the sums of each hidden layer are normalised over the batch before the activation, as by
+    `nn.BatchNorm1d`, by its samples whatever their weights. Not for 'lbfgs'.
+
+layer_norm : bool, default=False
+    Whether they are normalised over the units of each sample instead, as by `nn.LayerNorm`.
+
+residual : bool, default=False
+    Whether a hidden layer as wide as the hidden layer before it is added to that one's output: x +
+    dropout(activation(norm(x W + b))). Others, and always the first and the last layer, are not;
+    it is an error if all are others. He et al. 2016, arXiv:1512.03385.
 """
 
 NETWORK = """\
@@ -358,14 +377,14 @@ t_ : int
     Training samples seen since training began. For 'lbfgs', 0.
 
 n_params_ : int
-    Number of weights and biases.
+    Number of weights and biases, with what norms have of their own.
 
 n_layers_ : int
     Number of layers, inputs and outputs included.
 
 module_ : Module
-    The network that was trained, a `Sequential`, whose parameters are `coefs_` and `intercepts_`:
-    to look at, and, as a `copy.deepcopy` of it, to build on.
+    The network that was trained, a `Sequential`, whose parameters are `coefs_` and `intercepts_`,
+    and those of norms: to look at, and, as a `copy.deepcopy` of it, to build on.
 
 n_outputs_ : int
     Number of outputs.

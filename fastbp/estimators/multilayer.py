@@ -1,26 +1,23 @@
-"""The network of a multilayer perceptron: linear layers with one activation between them.
+"""The network of a multilayer perceptron: linear layers, and what an architecture has after them.
 
 Starting weights are scikit-learn's in distribution. Labels, losses and training are others' affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 
+from fastbp.estimators.architecture import Architecture, Row
 from fastbp.estimators.built import BuiltNetwork
 from fastbp.nn.containers import Sequential
 from fastbp.nn.initializers import INITIALIZERS, Constant, Initializer, Uniform, VarianceScaling
 from fastbp.nn.linear import Linear
-from fastbp.nn.made import activation_of
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array
 from fastbp.nn.tracing import Input
-
-Row = tuple[str, Mapping[str, float]]
 
 # scikit-learn draws biases too with its initialiser, and narrows its bounds by sqrt(3) for this
 # activation; so does the same name here.
@@ -48,7 +45,9 @@ class MultilayerNetwork(BuiltNetwork):
     ----------
     sizes : tuple of int
         Units of every layer, the inputs first.
-    activation, loss : tuple of (str, dict of str to float)
+    architecture : Architecture
+        What the hidden layers are made of.
+    loss : tuple of (str, dict of str to float)
         A row of the engine's table and those of its attributes that are not at their default.
     weight_init : str
         A name of `nn.init`.
@@ -61,9 +60,11 @@ class MultilayerNetwork(BuiltNetwork):
     Examples
     --------
     >>> import numpy as np
+    >>> from fastbp.estimators.architecture import Architecture
     >>> from fastbp.estimators.multilayer import MultilayerNetwork
-    >>> rows = ("tanh", {}), ("squared_error", {})
-    >>> network = MultilayerNetwork((2, 3, 1), *rows, "he_normal", 0, np.dtype("float32"))
+    >>> tanh = Architecture((("tanh", {}), ("tanh", {})), (0.0,))
+    >>> loss = "squared_error", {}
+    >>> network = MultilayerNetwork((2, 3, 1), tanh, loss, "he_normal", 0, np.dtype("float32"))
     >>> network.settle().size
     13
     """
@@ -71,7 +72,7 @@ class MultilayerNetwork(BuiltNetwork):
     def __init__(
         self,
         sizes: tuple[int, ...],
-        activation: Row,
+        architecture: Architecture,
         loss: Row,
         weight_init: str,
         seed: int,
@@ -79,17 +80,22 @@ class MultilayerNetwork(BuiltNetwork):
         *,
         sparse: bool = False,
     ) -> None:
-        self.sizes, self.activation = sizes, activation
-        name, attributes = activation
+        self.sizes, self.architecture = sizes, architecture
         layers: list[Module] = []
-        for n_in, n_out in pairwise(sizes):
-            if layers and name != "identity":
-                layers.append(activation_of(name, "activation").set_params(**attributes))
-            weight, bias = _starts(weight_init, name, n_in, n_out)
-            layers.append(Linear(n_out, init=weight, bias_init=bias))
+        for place, (n_in, n_out) in enumerate(pairwise(sizes)):
+            weight, bias = _starts(weight_init, architecture.activations[place][0], n_in, n_out)
+            linear = Linear(n_out, init=weight, bias_init=bias)
+            is_last = place == len(sizes) - 2
+            layers += [linear] if is_last else architecture.hidden(place, linear, n_in)
         module = Sequential(*layers)
         traced = module._build(Input(sizes[:1], "sparse" if sparse else "real"), seed, dtype)
         super().__init__(module, loss, None, sizes[-1], traced)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Where in the buffer each linear layer's weights begin, which its biases follow."""
+        linear = (one for one in self.module.modules().values() if isinstance(one, Linear))
+        return tuple(one._parameters["weight"]._offset for one in linear)
 
     def lying_in(self, flat: Array) -> Self:
         """This network with the weights that are in an array."""

@@ -20,23 +20,25 @@ class Views:
     Attributes
     ----------
     flat : ndarray of shape (n_params,)
-        The weights of layer 0 row by row, its biases, then those of layer 1, and so on.
+        All parameters of the network, also those of norms. The weights of a layer lie there row by
+        row, and its biases after them.
     sizes : tuple of int
         Units of every layer, the inputs first.
+    offsets : tuple of int
+        Where in it the weights of each layer begin.
     coefs : tuple of ndarray of shape (n_in, n_out)
         Writable views of the weights, one a layer.
     intercepts : tuple of ndarray of shape (n_out,)
         Writable views of the biases, one a layer.
     """
 
-    def __init__(self, flat: Array, sizes: tuple[int, ...]) -> None:
-        self.flat, self.sizes = flat, sizes
-        coefs, intercepts, offset = [], [], 0
-        for n_in, n_out in pairwise(sizes):
+    def __init__(self, flat: Array, sizes: tuple[int, ...], offsets: tuple[int, ...]) -> None:
+        self.flat, self.sizes, self.offsets = flat, sizes, offsets
+        coefs, intercepts = [], []
+        for offset, (n_in, n_out) in zip(offsets, pairwise(sizes), strict=True):
             end = offset + n_in * n_out
             coefs.append(flat[offset:end].reshape(n_in, n_out))
             intercepts.append(flat[end : end + n_out])
-            offset = end + n_out
         self.coefs, self.intercepts = tuple(coefs), tuple(intercepts)
 
     def absorb(self, coefs: object, intercepts: object) -> bool:
@@ -84,6 +86,10 @@ class Views:
                         f"{name}[{i}] holds infinite or NaN weights; training goes on from finite"
                         " ones only."
                     )
+        raise ValueError(
+            "module_ holds infinite or NaN values in its norms; training goes on from finite ones"
+            " only."
+        )
 
     def _array(self, given: object, name: str, shape: tuple[int, ...]) -> Array:
         """A copy of `given` in the weights' dtype; a ValueError where its numbers would be lost."""

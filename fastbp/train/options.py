@@ -88,6 +88,17 @@ def _is_layers(value: object) -> bool:
     return all(_is_int(n, 1) and n <= _MOST_UNITS for n in units)
 
 
+def _each(one: Option, wanted: str) -> Option:
+    """What the rule allows, or a list or tuple of such."""
+
+    def allows(value: object) -> bool:
+        return all(map(one.allows, value if isinstance(value, (list, tuple)) else [value]))
+
+    return Option(
+        f"{one.wanted}, or a list or tuple of {wanted}, one for each hidden layer", allows
+    )
+
+
 def _is_dtype(value: object) -> bool:
     try:  # what is no dtype raises, which is the question that mypy would not have asked
         return value is None or np.dtype(value) in REALS  # type: ignore[call-overload]
@@ -101,7 +112,11 @@ OPTIONS = {
     "hidden_layer_sizes": Option(
         f"an int in [1, {_MOST_UNITS}], or a list, tuple or 1-D array of such", _is_layers
     ),
-    "activation": _one_of(*rows("activation")),
+    "activation": _each(_one_of(*rows("activation")), "these names"),
+    "dropout": _each(_real(0, 1, open_high=True), "such"),
+    "batch_norm": _FLAG,
+    "layer_norm": _FLAG,
+    "residual": _FLAG,
     "solver": _one_of(*STOCHASTIC_SOLVERS, "lbfgs"),
     "alpha": _real(0),
     "batch_size": _either(_integer(1), "auto"),
