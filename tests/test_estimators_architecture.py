@@ -145,6 +145,12 @@ def test_without_hidden_layers_lists_are_empty(kind):
     assert_same(model, wanted)
 
 
+def test_the_features_are_not_added_to_the_first_layer():
+    model = MLPRegressor((4, 4), residual=True, max_iter=1).fit(X, Y)
+    kinds = [type(layer) for layer in model.module_]
+    assert kinds == [nn.Linear, nn.ReLU, nn.Residual, nn.Linear]
+
+
 # ---------------------------------------------------------------------------------------- gradients
 
 
@@ -157,8 +163,18 @@ def test_gradients(kind, given):
     for one in (model, model_of(kind, alpha=0.1, **given).fit(X, Y)):
         report = check_gradients(one, X[some], Y[some], sample_weight=weight[some])
         assert report.ok, str(report)
+        checked = [np.prod(tensor.shape) for tensor in report.tensors]
+    assert sum(checked) == sum(p.size for p in one.module_.parameters().values() if p.trainable)
     assert not hasattr(model, "module_")
     assert diagnose(model, X, Y).ok
+
+
+def test_the_loss_that_is_checked_is_that_of_the_first_step_with_its_masks():
+    given = {"dropout": 0.4, "batch_size": len(Y), "shuffle": False, "max_iter": 1}
+    model = model_of(**given)
+    plan, params, *data, alpha, _ = model._gradient_problem(X, Y)
+    loss = plan.loss_gradient(params, data[0], data[1], alpha=alpha)
+    assert model.fit(X, Y).loss_ == pytest.approx(loss, rel=1e-14)
 
 
 @over_given

@@ -50,6 +50,11 @@ BAD = {
     "batch_norm": [1, None],
     "layer_norm": ["yes"],
     "residual": [True, 1],
+    "clip_norm": [0.0, np.inf, "1"],
+    "clip_value": [0, -1.0],
+    "schedule": [0.1, "constant"],
+    "weight_decay": [-1e-9, np.nan, "0", 0.1],
+    "label_smoothing": [-0.1, 1.0, None],
     "weight_init": ["zeros", None],
     "n_threads": [0, -1, 2.5],
     "dtype": ["float16", "int", 3],
@@ -67,9 +72,10 @@ BAD = {
 
 def test_every_parameter_is_tested():
     assert set(BAD) == set(MLPClassifier().get_params())
-    assert set(BAD) - {"class_weight", "calibration"} == set(MLPRegressor().get_params())
+    of_classes = {"class_weight", "calibration", "label_smoothing"}
+    assert set(BAD) - of_classes == set(MLPRegressor().get_params())
     others = {"max_epochs", "seed", "mask_value"}  # of networks: see test_fit.py
-    others |= {"accumulate", "clip_norm", "clip_value", "memory_limit", "precision"}
+    others |= {"accumulate", "memory_limit", "precision"}
     assert set(OPTIONS) - others | {"loss", "loss_params", "activation_params"} == set(BAD)
 
 

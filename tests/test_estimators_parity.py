@@ -265,5 +265,7 @@ def test_parameters_and_defaults(ours):
     new |= {"validation_cv", "scoring", "max_seconds"}
     new |= {"standardize", "allow_nan", "categorical_features"}
     new |= {"dropout", "batch_norm", "layer_norm", "residual"}
-    of_classes = {"loss", "class_weight", "calibration"} if ours is MLPClassifier else set()
+    new |= {"clip_norm", "clip_value", "schedule", "weight_decay"}
+    of_classes = {"loss", "class_weight", "calibration", "label_smoothing"}
+    of_classes = of_classes if ours is MLPClassifier else set()
     assert set(mine) - set(theirs) == new | of_classes

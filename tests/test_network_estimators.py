@@ -364,7 +364,7 @@ BAD = {
 def test_every_parameter_has_a_rule():
     assert set(BAD) == set(NetworkClassifier().get_params())
     assert set(BAD) - {"class_weight", "calibration"} == set(NetworkRegressor().get_params())
-    told = {"network", "loss", "loss_params", "optimizer", "optimizer_params", "schedule"}
+    told = {"network", "loss", "loss_params", "optimizer", "optimizer_params"}
     told |= {"rate_factors", "decay_factors"}
     assert set(BAD) - told <= set(OPTIONS)
 

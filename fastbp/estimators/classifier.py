@@ -350,6 +350,11 @@ class MLPClassifier(Classifying, BaseMLP):
         Numbers that the loss takes, by name: gamma of 'focal', at least 0 (default 2, the
         paper's choice). None leaves every number at its default.
 
+    label_smoothing : float, default=0.0
+        The share of each target, in [0, 1), that all classes have alike: of binary and multilabel
+        targets, 0 and 1 become label_smoothing / 2 and 1 less that. For 'log_loss'. Szegedy et al.
+        2016, arXiv:1512.00567.
+
     <shared class weights>
 
     <shared calibration>
@@ -386,6 +391,10 @@ class MLPClassifier(Classifying, BaseMLP):
     >>> model.predict_proba(X_test[:2]).shape
     (2, 3)
     """
+
+    def _loss_attributes(self) -> dict[str, float]:
+        given = super()._loss_attributes()
+        return losses.smoothed(given, self.loss, self.loss_params, self.label_smoothing)
 
 
 def _log_probability(row: str, raw: Array, target: Array) -> Array:

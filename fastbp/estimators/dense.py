@@ -3,10 +3,9 @@
 Knows neither labels nor which losses there are: `classifier` and `regressor` supply them.
 """
 
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -15,48 +14,17 @@ from sklearn.utils.validation import check_is_fitted
 from fastbp.estimators import inputs, preparation
 from fastbp.estimators.architecture import Architecture, architecture_of
 from fastbp.estimators.base import BaseTrained
-from fastbp.estimators.built import Start
+from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.multilayer import MultilayerNetwork
+from fastbp.estimators.solver import ALPHA, rates_of_solver, refuse_steps, rule_of_solver
 from fastbp.estimators.views import Views
 from fastbp.nn import locking
 from fastbp.nn.module import Module
 from fastbp.nn.parameter import Array
-from fastbp.nn.rows import rows
 from fastbp.train.options import STOCHASTIC_SOLVERS
-from fastbp.train.rates import Adaptive, InverseOfSamples, Steady
+from fastbp.train.rates import Rates
 from fastbp.train.rules import Rule
-from fastbp.train.state import Problem
-
-_Init = TypeVar("_Init", bound=Callable[..., None])
-
-
-def of_regressor(init: _Init) -> _Init:
-    """A classifier's `__init__` as that of a regressor: another loss, and nothing of classes.
-
-    scikit-learn reads an estimator's parameters and defaults from the signature of its `__init__`.
-    So the two estimators' common parameters are written once.
-    """
-    signature = inspect.signature(init)
-    parameters = {**signature.parameters}
-    of_classes = ("class_weight", "calibration")
-    for name in of_classes:
-        del parameters[name]
-    parameters["loss"] = parameters["loss"].replace(default="squared_error")
-
-    @functools.wraps(init)
-    def __init__(self: object, *given: object, **named: object) -> None:
-        for name in of_classes:
-            if name in named:
-                raise TypeError(f"{type(self).__name__} has no parameter {name!r}")
-        init(self, *given, **{"loss": "squared_error", **named})
-        for name in of_classes:
-            del vars(self)[name]
-
-    # What scikit-learn reads; mypy knows of no such attribute.
-    __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*parameters.values()]
-    )
-    return cast(_Init, __init__)
+from fastbp.train.state import Problem, Settings
 
 
 class BaseMLP(BaseTrained):
@@ -70,7 +38,7 @@ class BaseMLP(BaseTrained):
         activation: str | Sequence[str] = "relu",
         *,
         solver: str = "adam",
-        alpha: float = 0.0001,
+        alpha: float = ALPHA,
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
         learning_rate_init: float = 0.001,
@@ -109,6 +77,11 @@ class BaseMLP(BaseTrained):
         batch_norm: bool = False,
         layer_norm: bool = False,
         residual: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        schedule: Any = None,
+        weight_decay: float | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -152,6 +125,11 @@ class BaseMLP(BaseTrained):
         self.batch_norm = batch_norm
         self.layer_norm = layer_norm
         self.residual = residual
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
 
     # Where scikit-learn's drawing links to, as `linked` tells.
     _doc_section = "twenty-lines-that-work"
@@ -168,15 +146,15 @@ class BaseMLP(BaseTrained):
     def _check(self) -> None:
         architecture = self._architecture()
         if self._by_lbfgs:
-            for name, varies in (
-                ("dropout", any(architecture.dropout)),
-                ("batch_norm", bool(self.batch_norm)),
-            ):
-                if varies:
-                    raise ValueError(
-                        f"{name}: found {getattr(self, name)!r} beside solver='lbfgs', wanted"
-                        " another solver, or none: its loss in training is not that of predictions"
-                    )
+            refuse_steps(
+                dropout=(self.dropout, any(architecture.dropout)),
+                batch_norm=(self.batch_norm, bool(self.batch_norm)),
+                clip_norm=(self.clip_norm, self.clip_norm is not None),
+                clip_value=(self.clip_value, self.clip_value is not None),
+                schedule=(self.schedule, self.schedule is not None),
+            )
+        self._rule()
+        self._rates()
 
     def _hidden(self) -> tuple[int, ...]:
         """Units of the hidden layers."""
@@ -261,25 +239,15 @@ class BaseMLP(BaseTrained):
         return network.lying_in(flat).start(sparse)
 
     def _rule(self) -> Rule:
-        row = self.solver
-        if row == "lbfgs":
-            return Rule(row, {}, float(self.alpha))
-        if row == "sgd" and self.momentum > 0:
-            row = "nesterov" if self.nesterovs_momentum else "momentum"
-        # A rule's attributes have the names of the estimator's parameters, with one exception:
-        # AdamW's decay of the weights, which is `alpha` in place of the penalty.
-        names = {attr["name"] for attr in rows("rule")[row]["attrs"]}
-        source = {name: "alpha" if name == "weight_decay" else name for name in names}
-        attributes = {name: float(getattr(self, option)) for name, option in source.items()}
-        return Rule(row, attributes, 0.0 if "weight_decay" in names else float(self.alpha))
+        return rule_of_solver(self)
 
-    def _rates(self) -> Steady:
-        rate = float(self.learning_rate_init)
-        if self.solver == "sgd" and self.learning_rate == "invscaling":
-            return InverseOfSamples(rate, float(self.power_t))
-        if self.solver == "sgd" and self.learning_rate == "adaptive":
-            return Adaptive(rate)
-        return Steady(rate)
+    def _rates(self) -> Rates:
+        return rates_of_solver(self)
+
+    def _adapted(
+        self, settings: Settings, network: BuiltNetwork, n_samples: int
+    ) -> tuple[Settings, None]:
+        return replace(settings, clip_norm=self.clip_norm, clip_value=self.clip_value), None
 
     def _limit(self) -> tuple[str, int]:
         return "max_iter", int(self.max_iter)

@@ -188,6 +188,24 @@ residual : bool, default=False
     Whether a hidden layer as wide as the hidden layer before it is added to that one's output: x +
     dropout(activation(norm(x W + b))). Others, and always the first and the last layer, are not;
     it is an error if all are others. He et al. 2016, arXiv:1512.03385.
+
+clip_norm : float or None, default=None
+    Where the norm of the whole gradient, with the penalty's, is larger, it is made as long
+    (Pascanu, Mikolov and Bengio 2013, arXiv:1211.5063); above 0. Not for 'lbfgs'.
+
+clip_value : float or None, default=None
+    What each element of the gradient is held to, above 0. Not both. Not for 'lbfgs'.
+
+schedule : Schedule, ReduceOnPlateau or None, default=None
+    Of `fastbp.optim`, in place of `learning_rate_init`, for every solver but 'lbfgs', and beside
+    ``learning_rate='constant'`` only. A Schedule is asked for the rate of every step, counted over
+    all calls that go on; a ReduceOnPlateau for that of every epoch, by the training losses so far.
+    With `early_stopping` it follows the validation loss, or in its mode "max" the score.
+
+weight_decay : float or None, default=None
+    Decoupled decay of all parameters, by ``rate * weight_decay`` a step, at least 0, for 'adamw',
+    where it takes the place of `alpha` (which is then to be at its default, 0 or the same). None
+    leaves it to `alpha`. Other solvers have no such decay.
 """
 
 NETWORK = """\

@@ -43,6 +43,8 @@ CLASSIFICATION = _BY_TASK_NAME | {
 REGRESSION = _of_targets("real", "nonnegative")
 """Losses of a regressor by name; each is the row of the same name."""
 
+_SMOOTHING = "smoothing"
+
 _ROW_TO_TASK_NAME = {row: name for name, pair in _BY_TASK_NAME.items() for row in pair}
 
 
@@ -67,6 +69,26 @@ def classification_loss(name: object, owner: str) -> Pair:
     raise ValueError(
         f"The loss of {owner} must be one of {_listed(CLASSIFICATION)}; got {name!r} instead.{hint}"
     )
+
+
+def smoothed(
+    attributes: dict[str, float], name: str, params: object, smoothing: float
+) -> dict[str, float]:
+    """The attributes of a loss of classification, with an estimator's `label_smoothing`."""
+    if not smoothing:
+        return attributes
+    takes = {attr["name"] for attr in rows("loss")[CLASSIFICATION[name].independent]["attrs"]}
+    if _SMOOTHING not in takes:
+        raise ValueError(
+            f"label_smoothing: found {smoothing!r} beside loss={name!r}, wanted loss='log_loss',"
+            " or 0"
+        )
+    if _SMOOTHING in attributes:
+        raise ValueError(
+            f"label_smoothing: found {smoothing!r} beside loss_params={params!r}, wanted one of"
+            " them"
+        )
+    return {**attributes, _SMOOTHING: float(smoothing)}
 
 
 def regression_loss(name: object, owner: str) -> str:

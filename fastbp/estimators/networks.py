@@ -19,9 +19,9 @@ from fastbp.estimators import inputs, preparation
 from fastbp.estimators.base import BaseTrained
 from fastbp.estimators.built import BuiltNetwork, Start, named_inputs
 from fastbp.estimators.classifier import Classifying
-from fastbp.estimators.dense import of_regressor
 from fastbp.estimators.docs import documented
 from fastbp.estimators.regressor import Regressing
+from fastbp.estimators.signatures import of_regressor
 from fastbp.nn.module import Module
 from fastbp.nn.runs import Tracing
 from fastbp.train import lbfgs

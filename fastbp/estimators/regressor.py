@@ -10,10 +10,11 @@ from sklearn.utils.metaestimators import available_if
 
 from fastbp.estimators import inputs, losses
 from fastbp.estimators.base import by_epochs
-from fastbp.estimators.dense import BaseMLP, of_regressor
+from fastbp.estimators.dense import BaseMLP
 from fastbp.estimators.docs import documented
 from fastbp.estimators.looking import Looking
 from fastbp.estimators.preparation import Target
+from fastbp.estimators.signatures import of_regressor
 from fastbp.nn.parameter import Array
 from fastbp.nn.rows import check_attributes, rows
 

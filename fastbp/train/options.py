@@ -15,6 +15,7 @@ from sklearn.metrics import get_scorer_names
 from fastbp.nn.initializers import INITIALIZERS
 from fastbp.nn.rows import rows
 from fastbp.ops.running import REALS
+from fastbp.optim import ReduceOnPlateau, Schedule
 from fastbp.train.notices import warn
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw")
@@ -124,6 +125,12 @@ OPTIONS = {
     "clip_norm": _either(_real(0, open_low=True), None),
     "clip_value": _either(_real(0, open_low=True), None),
     "memory_limit": _either(_integer(1), None),
+    "schedule": Option(
+        "a Schedule or a ReduceOnPlateau of fastbp.optim, or None",
+        lambda value: value is None or isinstance(value, (Schedule, ReduceOnPlateau)),
+    ),
+    "weight_decay": _either(_real(0), None),
+    "label_smoothing": _real(0, 1, open_high=True),
     "learning_rate": _one_of("constant", "invscaling", "adaptive"),
     "learning_rate_init": _real(0, open_low=True),
     "power_t": _real(0),

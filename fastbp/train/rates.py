@@ -8,7 +8,6 @@ that goes on goes on with the right rates.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -109,7 +108,7 @@ class OfLosses(OfSteps):
 Rates = Steady | OfSteps
 
 
-def rates_of(schedule: Any, rate: float, *, scored: bool) -> Rates:
+def rates_of(schedule: Schedule | ReduceOnPlateau | None, rate: float, *, scored: bool) -> Rates:
     """The rates that a user's `schedule` means; without one the same `rate` at every step.
 
     `scored` tells whether there will be scores of samples held out.
@@ -123,9 +122,4 @@ def rates_of(schedule: Any, rate: float, *, scored: bool) -> Rates:
                 ' to follow; wanted mode="min", or early_stopping=True of an estimator'
             )
         return OfLosses(schedule)
-    if isinstance(schedule, Schedule):
-        return OfSteps(schedule)
-    raise TypeError(
-        f"schedule: found {schedule!r}, wanted a Schedule or a ReduceOnPlateau of fastbp.optim, or"
-        " None"
-    )
+    return OfSteps(schedule)
