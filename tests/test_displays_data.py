@@ -188,7 +188,11 @@ def test_layers_are_modules_whatever_they_hold():
     )
     model = made(NetworkRegressor, network=network).fit(X, NUMBERS)
     display = GradientFlowDisplay.from_estimator(model, X, NUMBERS)
-    assert display.layers == ["0", "1.module.0 linear"]
+    assert display.layers == ["0 multiply", "1.module.0 linear"]
+    layers = nn.Linear(4), nn.BatchNorm1d(), nn.Tanh(), nn.Linear(1)
+    model = made(NetworkRegressor, network=nn.Sequential(*layers)).fit(X, NUMBERS)
+    display = GradientFlowDisplay.from_estimator(model, X, NUMBERS)
+    assert display.layers == ["0 linear", "1 normalize", "3 linear"]
 
 
 def test_a_layer_without_gradient_is_left_out():
@@ -363,3 +367,40 @@ def test_models_in_company_are_drawn():
     assert FitDisplay.from_estimator(line, scipy.sparse.csr_array(ONE), CURVE).curve.size > 100
     single = FitDisplay.from_estimator(line, ONE[:1].astype(np.float32), CURVE[:1])
     assert np.isfinite(single.curve).all()
+
+
+def test_samples_without_their_feature_are_not_shown():
+    holes = ONE.copy()
+    holes[[0, 5]] = np.nan
+    model = made(MLPRegressor, allow_nan=True).fit(holes, CURVE)
+    display = FitDisplay.from_estimator(model, holes, CURVE)
+    assert np.isfinite(display.grid).all() and np.isfinite(display.curve).all()
+    assert display.grid[0] < np.nanmin(holes) and display.grid[-1] > np.nanmax(holes)
+    assert np.isnan(points(display.samples_)[0]).sum() == 2
+    with pytest.raises(ValueError, match="found X of missing values only"):
+        FitDisplay.from_estimator(model, np.full((3, 1), np.nan), CURVE[:3])
+
+
+@pytest.mark.parametrize("kind", [MLPClassifier, NetworkClassifier])
+def test_raw_frames_are_drawn(kind):
+    """With categories, holes and weights of classes, through dropout."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    frame["e"] = pd.Categorical(rng.choice(list("xyz"), len(X)))
+    frame.loc[3, "a"] = np.nan
+    options = {"class_weight": "balanced", "early_stopping": True}
+    if kind is MLPClassifier:
+        options |= {
+            "categorical_features": "from_dtype",
+            "allow_nan": True,
+            "dropout": 0.1,
+            "batch_norm": True,
+            "residual": True,
+        }
+    else:
+        frame = frame[list("abcd")].fillna(0)
+    model = made(kind, **options).fit(frame, CLASSES)
+    assert LossCurveDisplay.from_estimator(model).best >= 1
+    assert len(GradientFlowDisplay.from_estimator(model, frame, CLASSES).layers) >= 3
+    assert len(ActivationDisplay.from_estimator(model, frame).layers) == 2
+    assert "linear" in str(model.summary())

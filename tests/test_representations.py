@@ -48,6 +48,13 @@ def test_summary_is_the_description_of_the_network(kind):
     assert f"{sizes} parameters, {8 * sizes} bytes;" in str(described)
 
 
+def test_bytes_are_of_the_parameters_that_are_told():
+    layers = nn.Linear(4), nn.BatchNorm1d(), nn.Linear(1)
+    description = made(NetworkClassifier, network=nn.Sequential(*layers)).fit(X, CLASSES).summary()
+    # 4-4-1, with a scale and a shift for four units.
+    assert "33 parameters, 264 bytes;" in str(description)
+
+
 @over_kinds
 def test_summary_shows_itself_in_notebooks(kind):
     html = fitted(kind).summary()._repr_html_()

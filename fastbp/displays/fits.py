@@ -121,7 +121,7 @@ class FitDisplay:
             Fitted; those of fastbp, also within a `Pipeline` or a search, and any other that has
             `predict`, or of classifiers `predict_proba` or `decision_function`.
         X : {array-like, data frame} of shape (n_samples, 1)
-            At least one sample.
+            At least one sample. Those whose feature is missing are not shown.
         y : array-like of shape (n_samples,)
             Numbers, or labels of two classes.
         feature_name, target_name : str, default=None
@@ -158,8 +158,9 @@ class FitDisplay:
         if target_name is None:
             target_name = "target" if name is None else str(name)
         names = {"feature_name": feature_name}
-        values, margin = np.asarray(y), _MARGIN * float(np.ptp(feature))
-        grid = np.linspace(feature.min() - margin, feature.max() + margin, _POINTS)
+        low, high = float(np.nanmin(feature)), float(np.nanmax(feature))
+        values, margin = np.asarray(y), _MARGIN * (high - low)
+        grid = np.linspace(low - margin, high + margin, _POINTS)
         points = _like(X, grid)
         if classifies:
             answer = _Classifier(estimator, target_name, asker)
@@ -349,11 +350,14 @@ def _feature(X: Any, asker: str) -> Array:
     if array.ndim != 2 or array.shape[1] != 1 or array.shape[0] == 0:
         raise ValueError(f"{asker}: found X of shape {array.shape}, wanted (n_samples, 1)")
     try:
-        return array[:, 0].astype(np.float64)
+        feature = array[:, 0].astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{asker}: found X of values such as '{array[0, 0]!s:.20}', wanted numbers"
         ) from error
+    if np.isnan(feature).all():
+        raise ValueError(f"{asker}: found X of missing values only, wanted one that is there")
+    return feature
 
 
 def _like(X: Any, grid: Array) -> Any:

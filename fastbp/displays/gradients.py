@@ -164,7 +164,9 @@ class GradientFlowDisplay:
         >>> GradientFlowDisplay.from_diagnosis(start).norms.shape
         (3,)
         """
-        rows = {one.module: one.row for one in reversed(diagnosis.signals) if one.weighted}
+        # Of a module the row that reads its matrix, or, where it has none, its last one.
+        rows = {one.module: one.row for one in diagnosis.signals}
+        rows |= {one.module: one.row for one in reversed(diagnosis.signals) if one.weighted}
         squares: dict[str, float] = {}
         for one in diagnosis.weights:
             if one.trainable:

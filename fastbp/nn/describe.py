@@ -97,7 +97,8 @@ class Description:
     flops : tuple of (float, float)
         Of one sample's forward and backward, losses included and Functions left out.
     parameter_bytes : int
-        Of all parameters.
+        Of all parameters; running statistics of batch normalisation, which only predict reads, are
+        not among them.
     """
 
     title: str
@@ -272,8 +273,9 @@ def describe(plan: Plan) -> Description:
     flops = core.flops(1)
     teller = _Teller(plan)
     title = f"{plan.title}, {np.dtype(core.dtype)}"
-    n_bytes = core.n_params * np.dtype(core.dtype).itemsize
-    return Description(title, teller.entries(), (flops["forward"], flops["backward"]), n_bytes)
+    entries = teller.entries()
+    n_bytes = sum(one.n_parameters for one in entries) * np.dtype(core.dtype).itemsize
+    return Description(title, entries, (flops["forward"], flops["backward"]), n_bytes)
 
 
 class _Teller:
