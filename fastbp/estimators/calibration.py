@@ -13,21 +13,21 @@ from scipy.optimize import minimize_scalar
 from fastbp.nn.parameter import Array
 from fastbp.train.validation import LossTerm, mean_loss
 
-# Of the logarithm: beyond these, samples held out are all right, or say nothing.
-_BOUNDS = (np.log(1e-2), np.log(1e2))
+# Beyond these samples held out are all right, or say nothing.
+_BOUNDS = (0.01, 100.0)
 
 
 def temperature(row: str, raw: Array, target: Array, sample_weight: Array | None) -> float:
     """The temperature of raw outputs (n, n_outputs), in [0.01, 100].
 
     `row` is the loss that is minus the logarithm of the probability. In 1 / T it is convex, so
-    there is one least value, found to 1e-6 of itself.
+    there is one least value.
     """
     likelihood, wide = (LossTerm(row, {}),), raw.astype(np.float64)
     wanted = target if target.dtype.kind == "i" else target.astype(np.float64)
 
-    def loss(log_t: float) -> float:
-        return mean_loss(likelihood, wide / np.exp(log_t), wanted, sample_weight)
+    def loss(inverse: float) -> float:
+        return mean_loss(likelihood, wide * inverse, wanted, sample_weight)
 
-    found = minimize_scalar(loss, bounds=_BOUNDS, method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x))
+    found = minimize_scalar(loss, bounds=_BOUNDS, method="bounded", options={"xatol": 1e-7})
+    return float(1.0 / found.x)
