@@ -85,6 +85,7 @@ DENSE = {
     "no hidden layer": lambda: _mlp(MLPRegressor, NUMBERS),
     "two outputs": lambda: _mlp(MLPRegressor, PAIRS, 6, 4, loss="huber"),
     "poisson": lambda: _mlp(MLPRegressor, np.abs(NUMBERS), 6, loss="poisson"),
+    "past layers": lambda: _mlp(MLPClassifier, LABELS, 6, 6, dropout=0.3, residual=True),
     "frozen": lambda: _network(NetworkClassifier, _frozen(), TABLE, LABELS),
     "dropout": lambda: _network(
         NetworkClassifier, _stack(nn.Linear(6), nn.Dropout(0.5), nn.SiLU()), TABLE, LABELS
@@ -99,6 +100,7 @@ OTHERS = {
     "normalised": lambda: _network(
         NetworkClassifier, _stack(nn.Linear(6), nn.LayerNorm(), nn.Tanh()), TABLE, LABELS
     ),
+    "normalised by an estimator": lambda: _mlp(MLPClassifier, LABELS, 6, 5, layer_norm=True),
     "by batch": lambda: _network(
         NetworkClassifier, _stack(nn.Linear(6), nn.BatchNorm1d(), nn.Tanh()), TABLE, LABELS
     ),

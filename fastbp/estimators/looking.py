@@ -129,9 +129,9 @@ class Looking(Transforming):
         -------
         gradient : dict of str to ndarray, of the weights' dtype
             By the names of ``module_.parameters()`` arrays of their shapes; those that are not
-            trained, as frozen ones, have zeros. The layers of a multilayer perceptron have the
-            names "0", "2", ..., as "0.weight" and "0.bias" of ``coefs_[0]`` and ``intercepts_[0]``
-            ("0", "1", ... with the activation 'identity', which is none).
+            trained, as frozen ones, have zeros. Those of a multilayer perceptron's layers are the
+            names of their places in `module_`: "0.weight" and "0.bias" of ``coefs_[0]`` and
+            ``intercepts_[0]``, then, behind an activation, "2.weight" and so on.
         loss : float
             Only if `return_loss`; with the penalty, as in `loss_curve_`.
 
