@@ -109,6 +109,29 @@ def test_gradients(case):
     assert not found.contradicts(1e-6)
 
 
+@by_case
+def test_gradients_over_many_samples(case):
+    """Of 1024 and 6 more the engine forms them in two passes, the second added to the first."""
+    network = built(case)
+    flat = network._home.flat
+    plan = fastbp.compile(network, "squared_error")
+    named = case.arrays(1030)
+    y = np.random.default_rng(1).standard_normal((1030, *plan.core.output_shapes[0]))
+    nn.SquaredError()(network(**named), y).backward()
+    grad, given = np.empty_like(flat), named if len(named) > 1 else named["x"]
+    plan.core.loss_gradient(flat, plan.samples(given), plan.targets(y), grad=grad, draws=(3, 0))
+    found = [
+        np.zeros(one.size) if one.grad is None else one.grad.ravel()
+        for one in network._home.parameters.values()
+    ]
+    if flat.size == 0:
+        return
+    found = np.concatenate(found)
+    # Sums of 1030 samples with at most 30 positions each, in another order: 31,000 roundings.
+    bound = 31_000 * np.finfo(float).eps * max(1.0, np.abs(found).max())
+    np.testing.assert_allclose(grad, found, rtol=0, atol=bound)
+
+
 # ------------------------------------------------------------------------- what all have in common
 
 

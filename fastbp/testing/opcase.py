@@ -26,7 +26,7 @@ def _positive(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def _distinct(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Values that differ by far more than the step of a finite difference, none near 0."""
     n = int(np.prod(shape))
-    return (rng.permutation(n) + 0.5 - n / 2).reshape(shape) * 0.1
+    return (rng.permutation(n) + 0.5 - n // 2).reshape(shape) * 0.1
 
 
 def _mask(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
