@@ -219,7 +219,7 @@ def test_a_second_training_call_meanwhile_is_an_error():
     y = inputs[:, 0]
     model = MLPRegressor((50,), max_iter=10**6, n_iter_no_change=np.inf, random_state=0)
     model.partial_fit(inputs, y)
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
 
     class Endless:
         """Features whose check keeps `fit` waiting."""
@@ -230,12 +230,14 @@ def test_a_second_training_call_meanwhile_is_an_error():
             return len(inputs)
 
         def __array__(self, dtype=None, copy=None):
-            stop.wait(10)
+            begun.set()
+            stop.wait(60)
             return inputs
 
     thread = threading.Thread(target=model.partial_fit, args=(Endless(), y))
     thread.start()
     try:
+        assert begun.wait(60)
         for call in (model.fit, model.partial_fit):
             with pytest.raises(RuntimeError, match="being trained by another thread"):
                 call(inputs, y)
