@@ -8,7 +8,6 @@ import polars as pl
 import pytest
 import scipy.sparse as sp
 from sklearn.base import clone
-from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_diabetes
 from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
@@ -111,7 +110,8 @@ def test_holes_are_filled_with_the_mean_and_told(kind):
     model = made(kind, allow_nan=True).fit(X, y)
     assert model.score(X, y) > 0.9
     filled = model._columns.numbers(X)
-    np.testing.assert_allclose(filled[np.isnan(X[:, 1]), 1], np.nanmean(X[:, 1]))
+    mean = np.nanmean(X[:, 1])  # of 200 terms of about 1, in any order
+    np.testing.assert_allclose(filled[np.isnan(X[:, 1]), 1], mean, atol=200 * np.finfo(float).eps)
     np.testing.assert_array_equal(filled[:, 3], np.isnan(X[:, 1]))
     # A hole where `fit` saw none is filled too.
     assert np.isfinite(model.predict_proba([[np.nan, 0.0, 1.0]])).all()
@@ -138,14 +138,24 @@ def test_scaled_targets_are_those_of_a_transformer(kind, n_outputs):
     y = y if n_outputs == 1 else np.column_stack([1e4 * y + 1e6, y])
     scaled = StandardScaler().fit_transform(X)
     model = made(kind, standardize=True).fit(X, y)
-    around = TransformedTargetRegressor(made(kind), transformer=StandardScaler()).fit(scaled, y)
-    # Means and spreads are sums of 442 terms, formed in another order: off by 442 roundings at
-    # most, as the targets then are in each of 40 epochs of 3 steps, and the weights with them.
-    np.testing.assert_allclose(model.predict(X), around.predict(scaled), rtol=1e-6)
+    both = y.reshape(len(y), -1)
+    # A sum of n terms is off by n roundings at most, relative to the sum of their sizes.
+    roundings = 2 * len(y) * np.finfo(float).eps
+    np.testing.assert_allclose(model._scale.mean, both.mean(axis=0), rtol=roundings)
+    np.testing.assert_allclose(model._scale.spread, both.std(axis=0), rtol=roundings)
+    wanted = ((both - model._scale.mean) / model._scale.spread).reshape(y.shape)
+    plain = made(kind).fit(scaled, wanted)
+    undone = plain.predict(scaled).reshape(both.shape) * model._scale.spread + model._scale.mean
+    np.testing.assert_array_equal(model.predict(X), undone.reshape(y.shape))
     assert model.score(X, y) > 0.5
-    np.testing.assert_array_equal(
-        model.predictor()(X[:3].astype(model._flat().dtype)).shape, y[:3].shape
-    )
+
+
+@pytest.mark.parametrize("kind", [*CLASSIFIERS, *REGRESSORS])
+def test_a_predictor_takes_features_as_they_are_alone(kind):
+    X = np.arange(20.0).reshape(10, 2) % 7
+    model = made(kind, 2, standardize=True).fit(X, (X[:, 0] > 3).astype(int))
+    with pytest.raises(ValueError, match="wanted one of features as they are"):
+        model.predictor()
 
 
 @over_regressors
@@ -169,7 +179,7 @@ def test_partial_fit_goes_by_what_it_saw_first(kind):
     before = model._scale
     model.partial_fit(X[200:] * 9, y[200:] * 9)
     assert model._scale is before
-    np.testing.assert_allclose(before.mean, y[:200].mean())
+    np.testing.assert_allclose(before.mean, y[:200].mean(), rtol=200 * np.finfo(float).eps)
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,9 @@ class BaseTrained(Linked, Supporting, BaseEstimator, ABC):
         ------
         NotFittedError
             Before `fit` or `partial_fit`.
+        ValueError
+            The estimator makes numbers of columns first: `standardize`, `allow_nan` or
+            `categorical_features`.
 
         Examples
         --------
@@ -289,6 +292,11 @@ class BaseTrained(Linked, Supporting, BaseEstimator, ABC):
         array([0, 1])
         """
         check_is_fitted(self)
+        if hasattr(self, "_columns"):
+            raise ValueError(
+                "predictor: found an estimator fitted with standardize, allow_nan or"
+                " categorical_features, wanted one of features as they are; predict takes others"
+            )
         with locking.swapping:
             return Predictor(self._network, self._flat(), self._answer(), self.n_threads)
 

@@ -194,9 +194,8 @@ class BaseMLP(BaseTrained):
         return X, y, X.dtype
 
     def _features(self, X: Any) -> Any:
-        if hasattr(self, "_columns"):
-            return self._as_numbers(X, fresh=False).astype(self._network.dtype)
-        return inputs.features(self, X, self._network.dtype)
+        X = self._as_numbers(X, fresh=False)
+        return inputs.features(self._noting(), X, self._network.dtype)
 
     def _begin(self, X: Any, target: preparation.Target, dtype: np.dtype[Any], seed: int) -> Start:
         sparse = scipy.sparse.issparse(X)

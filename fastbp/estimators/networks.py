@@ -181,9 +181,8 @@ class BaseNetwork(BaseTrained):
         return X, y, _dtype_for(X) if dtype is None else dtype
 
     def _features(self, X: Any) -> Any:
-        if hasattr(self, "_columns"):
-            return self._as_numbers(X, fresh=False).astype(self._network.dtype)
-        return inputs.arrays(self, X, self._network.dtype)
+        X = self._as_numbers(X, fresh=False)
+        return inputs.arrays(self._noting(), X, self._network.dtype)
 
     # The network.
 
