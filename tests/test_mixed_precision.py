@@ -1,5 +1,6 @@
 """Training in mixed precision (R99): where it rounds, what it takes, when it skips a step, and that
-it learns as well. How numbers are rounded is in test_half.py."""
+it learns as well. How numbers are rounded is in test_half.py. It is long since each demand is made
+of both formats, and of networks of every kind."""
 
 import pickle
 

@@ -10,7 +10,8 @@
  * after a meeting of threads half of what a thread reads lies in the cache of another core, and
  * would come more slowly than it is used.
  *
- * The file includes itself, once for each dtype. */
+ * The file includes itself, once for each dtype. It is long because the block, the panels that it
+ * reads and all products made of it are compiled together. */
 #ifndef real
 
 #include <string.h>

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fastbp.estimators.base import BaseTrained
     from fastbp.estimators.preparation import Target
 
-__all__ = ["Supporting", "Tasks", "tasks_of", "with_callbacks"]
+__all__ = ["Supporting", "Tasks", "with_callbacks"]
 
 
 class Tasks:
@@ -96,17 +96,3 @@ class Tasks:
         shown.__dict__.update(self._target.fitted)
         of_callbacks = ("_skl_callbacks", "_callback_fit_ctx", "_parent_callback_ctx")
         return {k: v for k, v in vars(shown).items() if not k.startswith(of_callbacks)}
-
-
-def tasks_of(
-    estimator: BaseTrained,
-    start: Start,
-    target: Target,
-    passed: Passed,
-    sample_weight: Any,
-    n_tasks: int,
-) -> Tasks | None:
-    """None where the estimator has no callbacks."""
-    if not getattr(estimator, "_skl_callbacks", None):
-        return None
-    return Tasks(estimator, start, target, passed, sample_weight, n_tasks)

@@ -1,4 +1,7 @@
-"""Classifiers: labels, the losses that go with them, and the one of a multilayer perceptron."""
+"""Classifiers: labels, the losses that go with them, and the one of a multilayer perceptron.
+
+It is long because each public method has its words and an example.
+"""
 
 import functools
 from collections.abc import Callable, Mapping

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 MOST_CATEGORIES = 255
 """Of a column; the rarer ones are one. As in scikit-learn's HistGradientBoosting."""
 
-_FROM_DTYPE = "from_dtype"
-
 
 class Nobody(BaseEstimator):
     """Stands for an estimator that has noted its features, which are other numbers by now."""
@@ -51,7 +49,7 @@ class Columns:
     """
 
     def __init__(self, estimator: BaseTrained, X: Any, weight: Array | None) -> None:
-        self._estimator_asks = bool(estimator.standardize), bool(estimator.allow_nan)
+        self.standardize, self.allow_nan = bool(estimator.standardize), bool(estimator.allow_nan)
         self.categorical = _categorical(estimator, X)
         self.numeric = [j for j in range(X.shape[1]) if j not in set(self.categorical)]
         there = np.arange(X.shape[0]) if weight is None else np.flatnonzero(weight)
@@ -74,12 +72,11 @@ class Columns:
         """The columns of X as numbers (n_samples, n_numbers), all there."""
         raw = self._numbers_of(X)
         self._refuse_what_is_not_finite(raw, X)
-        standardize, _ = self._estimator_asks
         parts = [np.isnan(raw[:, self.holes]).astype(np.float64)]
         if self.numeric:
             with np.errstate(over="ignore", invalid="ignore"):
-                found = self.scaler.transform(raw) if standardize else raw
-            filling = np.zeros(len(self.numeric)) if standardize else self.scaler.mean_
+                found = self.scaler.transform(raw) if self.standardize else raw
+            filling = np.zeros(len(self.numeric)) if self.standardize else self.scaler.mean_
             parts.insert(0, np.where(np.isnan(found), np.nan_to_num(filling), found))
         if self.encoder is not None:
             parts.append(self.encoder.transform(_picked(X, self.categorical)))
@@ -90,11 +87,10 @@ class Columns:
 
         Of u = (x - mean) / spread they are dz/dx = dz/du / spread; NaN where there are none.
         """
-        standardize, _ = self._estimator_asks
         n, m = X.shape[0], len(self.numeric)
         found = np.full((*by_numbers.shape[:-1], X.shape[1]), np.nan, by_numbers.dtype)
         slopes = by_numbers[..., :m]
-        if standardize and m:
+        if self.standardize and m:
             slopes = slopes / self.scaler.scale_
         missing = np.isnan(self._numbers_of(X)).reshape(n, *(1,) * (slopes.ndim - 2), m)
         found[..., self.numeric] = np.where(missing, np.nan, slopes)
@@ -115,8 +111,7 @@ class Columns:
             ) from error
 
     def _refuse_what_is_not_finite(self, raw: Array, X: Any) -> None:
-        _, may_be_missing = self._estimator_asks
-        bad = np.isinf(raw) if may_be_missing else ~np.isfinite(raw)
+        bad = np.isinf(raw) if self.allow_nan else ~np.isfinite(raw)
         if not bad.any():
             return
         at = [self.numeric[int(j)] for j in np.flatnonzero(bad.any(axis=0))]
@@ -181,18 +176,11 @@ def _categorical(estimator: BaseTrained, X: Any) -> list[int]:
     given, n = estimator.categorical_features, X.shape[1]
     if given is None:
         return []
-    if isinstance(given, str):
-        if given != _FROM_DTYPE:
-            raise ValueError(
-                f"categorical_features: found {given!r}, wanted 'from_dtype', a mask, indices or"
-                " names of columns, or None"
-            )
+    if isinstance(given, str):  # "from_dtype"
         dtypes = dtypes_of(X)
         dtypes = dtypes if len(dtypes) == n else dtypes * n
         return [j for j, dtype in enumerate(dtypes) if _is_of_words(dtype)]
     listed = np.asarray(given)
-    if listed.ndim != 1:
-        raise ValueError(f"categorical_features: found shape {listed.shape}, wanted one axis")
     if listed.dtype == bool:
         if len(listed) != n:
             raise ValueError(f"categorical_features: found a mask of {len(listed)}, wanted {n}")

@@ -15,7 +15,7 @@ import scipy.sparse
 from fastbp.errors import NonFiniteError
 from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.calibration import temperature
-from fastbp.estimators.callbacks import Tasks, tasks_of
+from fastbp.estimators.callbacks import Tasks
 from fastbp.estimators.holding import NOTHING, Given, Passed, check_given, held_out
 from fastbp.estimators.losses import likelihood
 from fastbp.estimators.preparation import (
@@ -79,8 +79,8 @@ def train(
         with locking.exclusively(start.network.home, f"{type(estimator).__name__}'s module_"):
             problem = _problem(start, sample, estimator._rule().alpha)
             tasks, passed, n_tasks = None, Passed(X, y), estimator._limit()[1]
-            if not incremental:
-                tasks = tasks_of(estimator, start, target, passed, sample_weight, n_tasks)
+            if not incremental and getattr(estimator, "_skl_callbacks", None):
+                tasks = Tasks(estimator, start, target, passed, sample_weight, n_tasks)
             if estimator._by_lbfgs:
                 fitted, error = _train_lbfgs(estimator, problem, state, tasks)
             else:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -139,7 +140,7 @@ def _of_the_caller(
 ) -> _Held:
     """`X_val` and what goes with it, checked as the samples of training are."""
     dtype = problem.params.dtype
-    with _as_of(("X", "X_val"), ("y", "y_val"), ("sample_weight", "sample_weight_val")):
+    with _told_as("X_val, y_val, sample_weight_val"):
         X, y, _ = estimator._data(given.X, given.y, fresh=False, dtype=dtype)
         values = target.encode(y)
         weight = sample_weights(given.sample_weight, len(values), dtype)
@@ -149,18 +150,15 @@ def _of_the_caller(
     return _Held(held, Passed(given.X, given.y))
 
 
-class _as_of:
-    """Has an error that is raised within tell of arguments by the names that the caller knows."""
-
-    def __init__(self, *names: tuple[str, str]) -> None:
-        self._names = dict(names)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, (TypeError, ValueError)) and error.args:
-            error.args = (f"{', '.join(self._names.values())}: {error.args[0]}", *error.args[1:])
+@contextmanager
+def _told_as(names: str) -> Iterator[None]:
+    """Have an error of what is run within begin with the names that the caller knows."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if error.args:
+            error.args = (f"{names}: {error.args[0]}", *error.args[1:])
+        raise
 
 
 def _first_split(given: Any, n_samples: int, passed: Passed, groups: Any) -> tuple[Array, Array]:

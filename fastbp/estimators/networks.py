@@ -1,7 +1,7 @@
 """Estimators of any network: what they are told, the Module that they train, `module_`.
 
 Knows neither labels nor losses: those are `classifier`'s and `regressor`'s. What a Module comes to
-as estimators know networks is in `built`.
+as estimators know networks is in `built`. It is long because every parameter is named twice.
 """
 
 from __future__ import annotations
