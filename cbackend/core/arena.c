@@ -1,11 +1,16 @@
 /* Aligned, counted allocation. The counter lets a test show that the steady state allocates
  * nothing, and the planned failure lets one show that every allocation may fail. */
+#define _DEFAULT_SOURCE /* posix_memalign, madvise */
 #include "core/arena.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/status.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 static fbp_counter allocations, allocated;
 static fbp_counter until_failure; /* 0: never */
@@ -20,9 +25,19 @@ static int planned_to_fail(void) {
     return fbp_counter_read(&until_failure) > 0 && fbp_counter_add(&until_failure, -1) == 0;
 }
 
+/* A block that holds large pages lies in them wherever Linux has some to give: a step passes
+ * through all of its buffers, and would look up the address of each small page anew. It is no
+ * larger for that. */
 static void *aligned_block(size_t bytes) {
 #if defined(_WIN32)
     return _aligned_malloc(bytes, FBP_ALIGN);
+#elif defined(__linux__)
+    const size_t page = (size_t)1 << 21;
+    if (bytes < page) return aligned_alloc(FBP_ALIGN, bytes);
+    void *block = NULL;
+    if (posix_memalign(&block, page, bytes) != 0) return NULL;
+    (void)madvise(block, bytes / page * page, MADV_HUGEPAGE); /* a wish */
+    return block;
 #else
     return aligned_alloc(FBP_ALIGN, bytes);
 #endif

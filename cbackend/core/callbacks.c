@@ -186,10 +186,7 @@ void fbp_callback_backward(fbp_lane *lane, const fbp_step *step) {
     fbp_calls *calls = lane->pass->calls;
     fbp_called call = call_of(lane, n);
     const fbp_arrays *at = &fbp_lane_backward(lane, n)->at;
-    for (int i = 0; i < node->n_in; i++) {
-        void *dx = step->to[i] < 0 ? NULL : fbp_lane_buffer(lane, step->to[i], &node->in[i]);
-        call.x[i] = array_of(&node->in[i], lane->rows, dx);
-    }
+    for (int i = 0; i < node->n_in; i++) call.x[i] = array_of(&node->in[i], lane->rows, at->dx[i]);
     for (int i = 0; i < node->n_out; i++)
         call.y[i] = array_of(&node->out[i], lane->rows, readable(at->dy[i]));
     call.wanted = wanted_of(lane->pass, n);

@@ -44,8 +44,10 @@ static void take_gradients(fbp_training *training, const a_step *step, const fbp
     int as_ever = pass->most_parts == 1 || batch->rows == fbp_samples_of_step(training);
     fbp_range share = as_ever ? own->units : fbp_units_share(plan, batch, team);
     fbp_units units = fbp_units_begin(plan, batch, pass->most_parts, share);
+    fbp_lane lane;
+    fbp_lane_begin(&lane, pass, batch, team);
     for (; units.left > 0 && !fbp_pass_stopped(pass); fbp_units_next(plan, batch, &units)) {
-        void *g = fbp_unit_gradient(pass, batch, &units, team);
+        void *g = fbp_unit_gradient(&lane, &units);
         if (g != NULL) fbp_training_take(training, &step->update, units.tile, g);
         int64_t products = plan->tiles[units.tile].cost * batch->rows / units.n_parts;
         fbp_watch_work(&pass->watch, team, 2.0 * (double)products);

@@ -1,4 +1,6 @@
 /* The buffers of a running call, and the packed copies of its weights. */
+#include <string.h>
+
 #include "core/callbacks.h"
 
 /* ---- packed copies ---- */
@@ -231,11 +233,13 @@ void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch
     size_t size = fbp_size(pass->plan->dtype);
     lane->pass = pass;
     lane->batch = batch;
-    lane->tile = pass->threads + (size_t)team->thread * pass->thread_bytes;
-    lane->tile_unit = (size_t)pass->tile * size;
-    lane->batch_unit = (size_t)pass->batch * size;
+    char *tile = pass->threads + (size_t)team->thread * pass->thread_bytes;
+    lane->rooms[FBP_IN_BATCH] = (fbp_room){pass->batch_values, (size_t)pass->batch * size};
+    lane->rooms[FBP_IN_TILE] = (fbp_room){tile, (size_t)pass->tile * size};
+    lane->rooms[FBP_IN_COMMON] = (fbp_room){pass->common_values, 1};
+    lane->rooms[FBP_IN_PARAMETERS] = (fbp_room){pass->params, 1};
     lane->row = lane->rows = lane->tile_row = 0;
-    lane->call.scratch = lane->tile + pass->tile_bytes + pass->gradient_bytes;
+    lane->call.scratch = tile + pass->tile_bytes + pass->gradient_bytes;
     lane->call.at.training = batch->masks;
     lane->call.at.draws = batch->draws;
     lane->call.all = batch->rows;
@@ -244,14 +248,13 @@ void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch
 
 static inline void *buffer_at(const fbp_lane *lane, int buffer, const fbp_operand *is) {
     const fbp_buffer *at = &lane->pass->schedule->buffers[buffer];
-    int wide = is->is.content == FBP_REAL && lane->pass->plan->dtype == FBP_F64;
-    size_t sample = (size_t)is->sample_stride * (size_t)(wide ? 8 : 4);
-    if (at->where == FBP_IN_COMMON)
-        return lane->pass->common_values + (size_t)at->offset * fbp_size(lane->pass->plan->dtype);
-    if (at->where == FBP_IN_BATCH)
-        return lane->pass->batch_values + (size_t)at->offset * lane->batch_unit +
-               (size_t)lane->row * sample;
-    return lane->tile + (size_t)at->offset * lane->tile_unit + (size_t)lane->tile_row * sample;
+    const fbp_room *room = &lane->rooms[at->where];
+    fbp_dtype dtype = lane->pass->plan->dtype;
+    if (at->where == FBP_IN_COMMON) return fbp_element(dtype, room->base, at->offset);
+    size_t size = is->is.content == FBP_REAL ? fbp_size(dtype) : sizeof(int32_t);
+    int64_t row = at->where == FBP_IN_TILE ? lane->tile_row : lane->row;
+    size_t bytes = (size_t)at->offset * room->unit + (size_t)(row * is->sample_stride) * size;
+    return fbp_element(dtype, room->base + bytes, 0);
 }
 
 void *fbp_lane_buffer(const fbp_lane *lane, int buffer, const fbp_operand *is) {
@@ -268,34 +271,27 @@ void *fbp_lane_gradient(const fbp_lane *lane, int v) {
                      &lane->pass->plan->graph.values[v].is);
 }
 
-static inline void *at_spot(const fbp_lane *lane, const fbp_spot *spot) {
-    union {
-        const void *in;
-        void *out;
-    } fixed = {spot->fixed};
-    switch (spot->where) {
-    case FBP_IN_BATCH:
-        return lane->pass->batch_values + spot->offset * lane->batch_unit +
-               (size_t)lane->row * spot->sample;
-    case FBP_IN_TILE:
-        return lane->tile + spot->offset * lane->tile_unit + (size_t)lane->tile_row * spot->sample;
-    case FBP_IN_COMMON:
-        return lane->pass->common_values + spot->offset;
-    case FBP_IN_PARAMETERS:
-        fixed.in = lane->pass->params + spot->offset;
-        return fixed.out;
-    default:
-        return fixed.out;
+static inline const void *at_spot(fbp_lane *lane, const fbp_spot *spot) {
+    if (spot->where <= FBP_IN_GRAPH) return spot->fixed;
+    if (spot->where == FBP_IN_SAMPLES) {
+        lane->sparse = fbp_batch_sparse(lane->batch, (int)spot->offset, lane->row);
+        return &lane->sparse;
+    }
+    const fbp_room *room = &lane->rooms[spot->where];
+    int64_t row = spot->where == FBP_IN_TILE ? lane->tile_row : lane->row;
+    return room->base + spot->offset * room->unit + (size_t)row * spot->sample;
+}
+
+/* Pointers of the call are set, each where its spot says. */
+static inline void find(fbp_lane *lane, const fbp_spot *spots, int count) {
+    for (int i = 0; i < count; i++) {
+        const void *at = at_spot(lane, &spots[i]);
+        memcpy((char *)&lane->call.at + spots[i].slot, &at, sizeof at);
     }
 }
 
-static inline const void *read_input(fbp_lane *lane, const fbp_spot *spot, int i) {
-    if (spot->where != FBP_IN_SAMPLES) return at_spot(lane, spot);
-    lane->sparse[i] = fbp_batch_sparse(lane->batch, spot->input, lane->row);
-    return &lane->sparse[i];
-}
-
-static inline void begin_call(fbp_lane *lane, int n, const fbp_node *node, const fbp_operand *to) {
+static inline void begin_call(fbp_lane *lane, int n, int forward) {
+    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
     fbp_call *call = &lane->call;
     call->at.samples = lane->rows;
     call->at.draws.stream = node->stream;
@@ -304,40 +300,33 @@ static inline void begin_call(fbp_lane *lane, int n, const fbp_node *node, const
     if (node->columns == 0 || lane->pass->weights == NULL) return; /* it keeps no copies */
     call->weights = &lane->pass->weights[n];
     call->begin = 0;
-    call->end = fbp_width(to);
-}
-
-static inline fbp_call *forward_at(fbp_lane *lane, int n, const fbp_spots *spots) {
-    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
-    fbp_call *call = &lane->call;
-    begin_call(lane, n, node, &node->out[0]);
-    for (int i = 0; i < node->n_in; i++) call->at.x[i] = read_input(lane, &spots->in[i], i);
-    for (int i = 0; i < node->n_out + node->n_kept; i++)
-        call->at.y[i] = at_spot(lane, &spots->out[i]);
-    return call;
+    call->end = fbp_width(forward ? &node->out[0] : &node->in[0]);
 }
 
 fbp_call *fbp_lane_forward(fbp_lane *lane, int n) {
-    return forward_at(lane, n, &lane->pass->schedule->first_spots[n]);
+    const fbp_spots *spots = &lane->pass->schedule->spots[n];
+    begin_call(lane, n, 1);
+    find(lane, spots->first, spots->n_forward);
+    return &lane->call;
 }
 
 fbp_call *fbp_lane_again(fbp_lane *lane, int n) {
-    return forward_at(lane, n, &lane->pass->schedule->spots[n]);
+    const fbp_spots *spots = &lane->pass->schedule->spots[n];
+    begin_call(lane, n, 1);
+    find(lane, spots->again, spots->n_forward);
+    return &lane->call;
 }
 
 fbp_call *fbp_lane_backward(fbp_lane *lane, int n) {
-    const fbp_node *node = &lane->pass->plan->graph.nodes[n];
     const fbp_spots *spots = &lane->pass->schedule->spots[n];
-    fbp_call *call = &lane->call;
-    begin_call(lane, n, node, &node->in[0]);
-    for (int i = 0; i < node->n_in; i++) {
-        if (node->reads_in >> i & 1u) call->at.x[i] = read_input(lane, &spots->in[i], i);
-        call->at.dx[i] = spots->dx[i].where == FBP_NOWHERE ? NULL : at_spot(lane, &spots->dx[i]);
-    }
-    for (int i = 0; i < node->n_out + node->n_kept; i++) {
-        if (i >= node->n_out || node->reads_out >> i & 1u)
-            call->at.y[i] = at_spot(lane, &spots->out[i]);
-        if (i < node->n_out) call->at.dy[i] = at_spot(lane, &spots->dy[i]);
-    }
-    return call;
+    begin_call(lane, n, 0);
+    find(lane, spots->back, spots->n_back);
+    return &lane->call;
+}
+
+fbp_call *fbp_lane_sum(fbp_lane *lane, int n) {
+    const fbp_spots *spots = &lane->pass->schedule->spots[n];
+    begin_call(lane, n, 0);
+    find(lane, spots->back, spots->n_sum);
+    return &lane->call;
 }

@@ -21,6 +21,9 @@ typedef struct {
     int64_t left;
 } fbp_units;
 
+/* A thread at work on a batch: below. */
+typedef struct fbp_lane fbp_lane;
+
 /* What callbacks have come to: callbacks.h. */
 typedef struct fbp_calls fbp_calls;
 
@@ -52,8 +55,7 @@ typedef struct {
     char *gradient;       /* (n_params): the sum so far, of a step of several batches; or NULL */
     /* In a plan with checkpoints: forms a unit in its turn, and does with it what the call is for;
      * or NULL. */
-    void (*form)(void *form_context, const fbp_batch *batch, const fbp_units *unit,
-                 const fbp_team *team);
+    void (*form)(void *form_context, fbp_lane *lane, const fbp_units *unit);
     void *form_context;
     fbp_watch watch;
 } fbp_pass;
@@ -101,22 +103,28 @@ void fbp_pass_begin(const fbp_pass *pass, const fbp_team *team);
 
 /* ---- a thread at work on some samples of a batch ---- */
 
+/* Where values of one kind begin, and the bytes of one element of all samples there. */
 typedef struct {
+    const char *base;
+    size_t unit;
+} fbp_room;
+
+struct fbp_lane {
     const fbp_pass *pass;
     const fbp_batch *batch;
-    char *tile;                   /* its tile's values */
-    size_t tile_unit, batch_unit; /* bytes of one element of all samples in a tile, in a batch */
-    int64_t row, rows;            /* of the batch */
+    fbp_room rooms[FBP_IN_SAMPLES]; /* by fbp_where */
+    int64_t row, rows;              /* of the batch */
     int64_t tile_row; /* of the tile's values: row `row` of the batch is this one of theirs */
-    fbp_sparse_rows sparse[FBP_MAX_INPUTS];
+    fbp_sparse_rows sparse;
     fbp_call call;
-} fbp_lane;
+};
 
 /* A thread's own lane, and its room for the gradient of a tile of parameters. */
 void fbp_lane_begin(fbp_lane *lane, const fbp_pass *pass, const fbp_batch *batch,
                     const fbp_team *team);
-static inline void *fbp_thread_gradient(const fbp_pass *pass, const fbp_team *team) {
-    return pass->threads + (size_t)team->thread * pass->thread_bytes + pass->tile_bytes;
+static inline void *fbp_lane_parameters(const fbp_lane *lane) {
+    const char *tile = lane->rooms[FBP_IN_TILE].base;
+    return fbp_element(lane->pass->plan->dtype, tile + lane->pass->tile_bytes, 0);
 }
 
 /* Where the lane's rows of a buffer lie, each sample_stride elements apart. */
@@ -124,11 +132,12 @@ void *fbp_lane_buffer(const fbp_lane *lane, int buffer, const fbp_operand *is);
 void *fbp_lane_value(const fbp_lane *lane, int v);
 void *fbp_lane_gradient(const fbp_lane *lane, int v);
 
-/* The call of a node on the lane's rows, forward, or forward again on the way back; and what its
- * backward reads, with dx NULL. */
+/* The call of a node on the lane's rows, forward, or forward again on the way back; and that of its
+ * backward, and of its sums over samples. */
 fbp_call *fbp_lane_forward(fbp_lane *lane, int n);
 fbp_call *fbp_lane_again(fbp_lane *lane, int n);
 fbp_call *fbp_lane_backward(fbp_lane *lane, int n);
+fbp_call *fbp_lane_sum(fbp_lane *lane, int n);
 
 /* ---- what a mixed plan stores in 16 bits: storage.c; of others there is none ---- */
 
@@ -144,7 +153,7 @@ void fbp_sum_in_parts(fbp_lane *lane, int n, int input, int64_t stop, fbp_range 
 static inline void fbp_sum_at_once(fbp_lane *lane, int n, int input, fbp_range of, int add,
                                    void *g) {
     const fbp_node *node = &lane->pass->plan->graph.nodes[n];
-    const fbp_call *call = fbp_lane_backward(lane, n);
+    const fbp_call *call = fbp_lane_sum(lane, n);
     fbp_node_ops(node)->backward_shared(node, call, input, of.begin, of.end, add, g);
 }
 /* Over rows of the batch, in any plan. */
@@ -241,13 +250,11 @@ fbp_part fbp_unit_part(const fbp_plan *plan, const fbp_batch *batch, const fbp_u
 /* Forms a unit's gradient. Returns the tile's, over the whole step, to the thread that forms the
  * last of its parts, and NULL to the others. A part that began in an earlier batch of the step is
  * continued: its sums run on. */
-void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units *unit,
-                        const fbp_team *team);
+void *fbp_unit_gradient(fbp_lane *lane, const fbp_units *unit);
 /* A turn of the gradients, in the rows phase: all units of this thread that have theirs. */
 void fbp_take_turn(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team, int turn);
 /* The gradient of one tile of parameters over all rows of the batch, formed in one part, added to
  * g. */
-void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
-                       void *g, const fbp_team *team);
+void fbp_tile_gradient(fbp_lane *lane, const fbp_tile *tile, int add, void *g);
 
 #endif

@@ -57,12 +57,11 @@ static void carve(void *context, fbp_carver *carver) {
     fbp_pass_carve(&call->pass, call->pass.plan, call->params, call->rows, call->rows, 1, carver);
 }
 
-static void profile_unit(void *context, const fbp_batch *batch, const fbp_units *unit,
-                         const fbp_team *team) {
+static void profile_unit(void *context, fbp_lane *lane, const fbp_units *unit) {
     profiling *call = context;
-    int node = fbp_unit_part(call->pass.plan, batch, unit).use->node;
+    int node = fbp_unit_part(call->pass.plan, lane->batch, unit).use->node;
     double before = fbp_seconds();
-    fbp_unit_gradient(&call->pass, batch, unit, team);
+    fbp_unit_gradient(lane, unit);
     call->seconds[2 * node + 1] += fbp_seconds() - before;
 }
 

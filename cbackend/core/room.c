@@ -1,8 +1,19 @@
 /* The room of a schedule: its own, where its buffers lie, and where the operands of nodes are
  * found. */
-#include "core/schedule.h"
+#include <stddef.h>
 
 #include "core/arena.h"
+#include "core/schedule.h"
+
+/* At most: of forward twice, and of backward. */
+static size_t count_spots(const fbp_graph *graph) {
+    size_t count = 0;
+    for (int n = 0; n < graph->n_nodes; n++) {
+        const fbp_node *node = &graph->nodes[n];
+        count += (size_t)(4 * node->n_in + 4 * node->n_out + 3 * node->n_kept);
+    }
+    return count;
+}
 
 fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph) {
     /* A node has a step forward, one for each result's ones and zeros, one back and, for each
@@ -27,8 +38,8 @@ fbp_status fbp_schedule_allocate(fbp_schedule *schedule, const fbp_graph *graph)
     schedule->spots = fbp_alloc(nodes * sizeof *schedule->spots);
     schedule->again_at = fbp_alloc(values * sizeof *schedule->again_at);
     schedule->turn_of = fbp_alloc(nodes * sizeof *schedule->turn_of);
-    schedule->first_spots = again ? fbp_alloc(nodes * sizeof *schedule->spots) : schedule->spots;
-    int all = schedule->dx_at && schedule->again_at && schedule->turn_of && schedule->first_spots &&
+    schedule->all_spots = fbp_alloc(count_spots(graph) * sizeof *schedule->all_spots);
+    int all = schedule->dx_at && schedule->again_at && schedule->turn_of && schedule->all_spots &&
               schedule->spots && schedule->steps && schedule->buffers && schedule->value_at &&
               schedule->gradient_at && schedule->complete_at && schedule->kept_at;
     if (!all) return FBP_NO_MEMORY;
@@ -48,8 +59,8 @@ void fbp_schedule_free(fbp_schedule *schedule) {
     fbp_free(schedule->complete_at);
     fbp_free(schedule->kept_at);
     fbp_free(schedule->dx_at);
-    if (schedule->first_spots != schedule->spots) fbp_free(schedule->first_spots);
     fbp_free(schedule->spots);
+    fbp_free(schedule->all_spots);
     fbp_free(schedule->again_at);
     fbp_free(schedule->turn_of);
 }
@@ -154,55 +165,110 @@ static fbp_spot spot_of_value(const fbp_schedule *schedule, const fbp_graph *gra
         spot.fixed = graph->constants[value->index];
     } else if (fbp_is_sparse(value)) {
         spot.where = FBP_IN_SAMPLES;
-        spot.input = value->index;
+        spot.offset = (size_t)value->index;
     }
     return spot;
 }
 
-static void find_spots(const fbp_schedule *schedule, const fbp_graph *graph, int training, int n) {
-    const fbp_node *node = &graph->nodes[n];
-    fbp_spots *spots = &schedule->spots[n];
-    const int *dx = &schedule->dx_at[n * FBP_MAX_INPUTS];
-    const int *kept = &schedule->kept_at[n * FBP_MAX_OUTPUTS];
-    for (int i = 0; i < node->n_in; i++) {
-        int v = graph->inputs[n][i], at = fbp_back_at(schedule, graph, n, v);
-        spots->in[i] = spot_of_value(schedule, graph, training, v, at);
-        spots->dx[i] = spot_of_buffer(schedule, graph->dtype, dx[i], &node->in[i]);
-    }
-    for (int i = 0; i < node->n_out; i++) {
-        int v = graph->first_result[n] + i, at = fbp_back_at(schedule, graph, n, v);
-        spots->out[i] = spot_of_value(schedule, graph, training, v, at);
-        spots->dy[i] =
-            spot_of_buffer(schedule, graph->dtype, schedule->gradient_at[v], &node->out[i]);
-    }
-    for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
-        spots->out[i] = spot_of_buffer(schedule, graph->dtype, kept[i], &node->out[i]);
+/* Spots are added one after the other, each for a pointer of fbp_arrays. */
+static void add_spot(fbp_spot **end, size_t pointers, int i, fbp_spot spot) {
+    spot.slot = (int)(pointers + (size_t)i * sizeof(void *));
+    *(*end)++ = spot;
 }
 
-/* Where node n first runs: what it keeps it keeps when it runs again. */
-static void find_first_spots(const fbp_schedule *schedule, const fbp_graph *graph, int training,
-                             int n) {
+#define POINTERS(of) offsetof(fbp_arrays, of)
+
+/* When a node first runs, or again. What it keeps for backward it keeps when it runs last. */
+static fbp_spot *add_forward(const fbp_schedule *schedule, const fbp_graph *graph, int training,
+                             int n, int again, fbp_spot *end) {
     const fbp_node *node = &graph->nodes[n];
-    fbp_spots *spots = &schedule->first_spots[n];
-    *spots = schedule->spots[n];
+    const int *kept = &schedule->kept_at[n * FBP_MAX_OUTPUTS];
     for (int i = 0; i < node->n_in; i++) {
         int v = graph->inputs[n][i];
-        spots->in[i] = spot_of_value(schedule, graph, training, v, schedule->value_at[v]);
+        int at = again ? fbp_back_at(schedule, graph, n, v) : schedule->value_at[v];
+        add_spot(&end, POINTERS(x), i, spot_of_value(schedule, graph, training, v, at));
     }
     for (int i = 0; i < node->n_out; i++) {
         int v = graph->first_result[n] + i;
-        spots->out[i] = spot_of_value(schedule, graph, training, v, schedule->value_at[v]);
+        int at = again ? fbp_back_at(schedule, graph, n, v) : schedule->value_at[v];
+        add_spot(&end, POINTERS(y), i, spot_of_value(schedule, graph, training, v, at));
     }
-    static const fbp_spot nowhere = {FBP_NOWHERE, 0, 0, 0, NULL};
-    int again = schedule->again_at[graph->first_result[n]] >= 0;
-    for (int i = node->n_out; i < node->n_out + node->n_kept && again; i++) spots->out[i] = nowhere;
+    int last = again || schedule->again_at[graph->first_result[n]] < 0;
+    for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
+        add_spot(&end, POINTERS(y), i,
+                 spot_of_buffer(schedule, graph->dtype, last ? kept[i] : -1, &node->out[i]));
+    return end;
+}
+
+/* What backward reads, and sums over samples. */
+static fbp_spot *add_read_back(const fbp_schedule *schedule, const fbp_graph *graph, int n,
+                               fbp_spot *end) {
+    const fbp_node *node = &graph->nodes[n];
+    const int *kept = &schedule->kept_at[n * FBP_MAX_OUTPUTS];
+    for (int i = 0; i < node->n_in; i++) {
+        int v = graph->inputs[n][i], at = fbp_back_at(schedule, graph, n, v);
+        if (node->reads_in >> i & 1u)
+            add_spot(&end, POINTERS(x), i, spot_of_value(schedule, graph, 1, v, at));
+    }
+    for (int i = 0; i < node->n_out; i++) {
+        int v = graph->first_result[n] + i, at = fbp_back_at(schedule, graph, n, v);
+        if (node->reads_out >> i & 1u)
+            add_spot(&end, POINTERS(y), i, spot_of_value(schedule, graph, 1, v, at));
+        at = schedule->gradient_at[v];
+        add_spot(&end, POINTERS(dy), i, spot_of_buffer(schedule, graph->dtype, at, &node->out[i]));
+    }
+    for (int i = node->n_out; i < node->n_out + node->n_kept; i++)
+        add_spot(&end, POINTERS(y), i,
+                 spot_of_buffer(schedule, graph->dtype, kept[i], &node->out[i]));
+    return end;
+}
+
+/* Gradients of those inputs which sums read again, or which they do not; to: the buffers, or -1
+ * where none is wanted. */
+static fbp_spot *add_gradients(const fbp_schedule *schedule, const fbp_graph *graph, int n,
+                               const int *to, int read_again, fbp_spot *end) {
+    const fbp_node *node = &graph->nodes[n];
+    for (int i = 0; i < node->n_in; i++)
+        if ((int)(node->reads_dx >> i & 1u) == read_again)
+            add_spot(&end, POINTERS(dx), i,
+                     spot_of_buffer(schedule, graph->dtype, to[i], &node->in[i]));
+    return end;
+}
+
+/* Where node n's backward writes to: at its one step, soon after its results' gradients are there;
+ * if it has none, what its sums read may still be elsewhere. */
+static const int *written_back(const fbp_schedule *schedule, const fbp_graph *graph, int n) {
+    int s = schedule->complete_at[graph->first_result[n]];
+    for (; s >= 0 && s < schedule->n_steps; s++)
+        if (schedule->steps[s].kind == FBP_BACKWARD && schedule->steps[s].index == n)
+            return schedule->steps[s].to;
+    return &schedule->dx_at[n * FBP_MAX_INPUTS];
+}
+
+static void find_spots(fbp_schedule *schedule, const fbp_graph *graph, int training) {
+    fbp_spot *end = schedule->all_spots;
+    int again = graph->last_checkpoint > 0;
+    for (int n = 0; n < graph->n_nodes; n++) {
+        fbp_spots *spots = &schedule->spots[n];
+        spots->first = spots->again = end;
+        end = add_forward(schedule, graph, training, n, 0, end);
+        spots->n_forward = (int)(end - spots->first);
+        if (again) {
+            spots->again = end;
+            end = add_forward(schedule, graph, training, n, 1, end);
+        }
+        spots->back = end;
+        spots->n_sum = spots->n_back = 0;
+        if (!training) continue;
+        const int *to = written_back(schedule, graph, n);
+        end = add_gradients(schedule, graph, n, to, 1, add_read_back(schedule, graph, n, end));
+        spots->n_sum = (int)(end - spots->back);
+        end = add_gradients(schedule, graph, n, to, 0, end);
+        spots->n_back = (int)(end - spots->back);
+    }
 }
 
 void fbp_schedule_place(fbp_schedule *schedule, const fbp_graph *graph, int training) {
     settle(schedule);
-    for (int n = 0; n < graph->n_nodes; n++) {
-        find_spots(schedule, graph, training, n);
-        if (schedule->first_spots != schedule->spots)
-            find_first_spots(schedule, graph, training, n);
-    }
+    find_spots(schedule, graph, training);
 }

@@ -129,7 +129,6 @@ static void run_on_piece(fbp_lane *lane, const fbp_step *step, const piece *p, i
             fbp_node_ops(node)->forward(node, call);
     } else {
         call = fbp_lane_backward(lane, step->index);
-        call->at.dx[0] = fbp_lane_buffer(lane, step->to[0], &node->in[0]);
         call->begin = p->begin;
         call->end = p->end;
         if (fbp_is_elementwise(node))
@@ -164,8 +163,7 @@ static void by_columns(fbp_pass *pass, const fbp_batch *batch, const fbp_team *t
     fbp_range rows = fbp_share(batch->rows, team);
     fbp_lane lane;
     fbp_lane_begin(&lane, pass, batch, team);
-    lane.tile = pass->shared_tile;
-    lane.tile_unit = lane.batch_unit;
+    lane.rooms[FBP_IN_TILE] = (fbp_room){pass->shared_tile, lane.rooms[FBP_IN_BATCH].unit};
     for (int s = 0, count; s < schedule->n_steps; s += count) {
         const fbp_step *step = &schedule->steps[s];
         int product = step->kind == FBP_FORWARD || step->kind == FBP_BACKWARD;

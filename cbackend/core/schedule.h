@@ -46,11 +46,11 @@ typedef struct {
  * compressed rows. */
 typedef enum {
     FBP_NOWHERE = 0,
+    FBP_IN_GRAPH,
     FBP_IN_BATCH,
     FBP_IN_TILE,
     FBP_IN_COMMON,
     FBP_IN_PARAMETERS,
-    FBP_IN_GRAPH,
     FBP_IN_SAMPLES
 } fbp_where;
 
@@ -69,18 +69,22 @@ typedef struct {
     int pause, again; /* after the one and before the other step its room is free */
 } fbp_buffer;
 
+/* Of a pointer of a node's calls. Calls are many and may be small, so what a node has stands close
+ * together, and only what its function reads or writes is looked up. */
 typedef struct {
     fbp_where where;
-    int input;         /* FBP_IN_SAMPLES */
-    size_t offset;     /* elements of a sample in a buffer; bytes in common or the flat buffer */
+    int slot;          /* the pointer: bytes from the start of the fbp_arrays */
+    size_t offset;     /* elements of a sample in a buffer; bytes in common or the flat buffer;
+                          FBP_IN_SAMPLES: the input's number */
     size_t sample;     /* bytes from one sample to the next */
-    const void *fixed; /* FBP_IN_GRAPH */
+    const void *fixed; /* FBP_IN_GRAPH; NULL: nowhere */
 } fbp_spot;
 
-/* The spots of a node's operands, of its results' gradients, and of those gradients of inputs that
- * the weights phase reads. */
+/* The spots of a node: of forward, when it first runs and when it runs again (the same where no
+ * node does); and of backward, the first of which are those of its sums over samples. */
 typedef struct {
-    fbp_spot in[FBP_MAX_INPUTS], out[FBP_MAX_OUTPUTS], dy[FBP_MAX_OUTPUTS], dx[FBP_MAX_INPUTS];
+    const fbp_spot *first, *again, *back;
+    int n_forward, n_back, n_sum;
 } fbp_spots;
 
 typedef struct {
@@ -95,13 +99,12 @@ typedef struct {
     int *complete_at; /* (n_values) the step before which a gradient is complete, or -1 */
     int *value_at, *gradient_at; /* (n_values) buffers; -1: none */
     int *kept_at;                /* (n_nodes, FBP_MAX_OUTPUTS) */
-    int *dx_at;       /* (n_nodes, FBP_MAX_INPUTS) gradients that the weights phase reads */
-    fbp_spots *spots; /* (n_nodes) */
+    int *dx_at;          /* (n_nodes, FBP_MAX_INPUTS) gradients that the weights phase reads */
+    fbp_spots *spots;    /* (n_nodes) */
+    fbp_spot *all_spots; /* those of all nodes */
     /* Of checkpoints: where values lie that nodes yield when they run again, for their own
-     * checkpoint alone (-1: they do not); and the spots of each node when it first runs, which are
-     * those above in a graph without checkpoints. */
-    int *again_at; /* (n_values) */
-    fbp_spots *first_spots;
+     * checkpoint alone (-1: they do not). */
+    int *again_at;      /* (n_values) */
     double flops_again; /* of a sample */
     /* Gradients of parameters are formed in turns, each in a step of its own, as those are there
      * from which they are formed: a node's uses in turn turn_of[node]. 0 of them: all are formed in

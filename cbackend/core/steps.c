@@ -96,9 +96,7 @@ static void run_backward(fbp_lane *lane, const fbp_step *step) {
         return;
     }
     if (node->alone) fbp_lane_forward(lane, step->index); /* it may copy what it does not read */
-    fbp_call *call = fbp_lane_backward(lane, step->index);
-    for (int i = 0; i < node->n_in; i++)
-        if (step->to[i] >= 0) call->at.dx[i] = fbp_lane_buffer(lane, step->to[i], &node->in[i]);
+    const fbp_call *call = fbp_lane_backward(lane, step->index);
     if (node->alone)
         run_alone(lane, node, FBP_RUN_BACKWARD);
     else

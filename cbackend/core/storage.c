@@ -8,8 +8,9 @@
 /* ---- tiles ---- */
 
 static float *in_tile(const fbp_lane *lane, const fbp_buffer *at) {
-    return (float *)(lane->tile + (size_t)at->offset * lane->tile_unit) +
-           lane->tile_row * at->stride;
+    const fbp_room *room = &lane->rooms[FBP_IN_TILE];
+    return fbp_element(FBP_F32, room->base + (size_t)at->offset * room->unit,
+                       lane->tile_row * at->stride);
 }
 
 static uint16_t *in_store(const fbp_lane *lane, const fbp_buffer *at) {

@@ -75,8 +75,7 @@ double fbp_training_squares(const fbp_training *training);
  * where more must be known first, keeps the gradient for the third phase. */
 void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t t, void *g);
 /* Forms a unit in its turn, and keeps the gradient that it completes (fbp_pass.form). */
-void fbp_training_form(void *training, const fbp_batch *batch, const fbp_units *unit,
-                       const fbp_team *team);
+void fbp_training_form(void *training, fbp_lane *lane, const fbp_units *unit);
 /* The norm of the gradient, if it was measured, once all tiles are taken. */
 double fbp_training_gradient_norm(const fbp_training *training);
 /* What follows when all tiles are taken, if anything does: this thread's part of the third phase,

@@ -130,10 +130,9 @@ void fbp_training_take(fbp_training *training, const fbp_update *update, int64_t
 
 /* In a plan with checkpoints the weights change when all have gone back: what is formed in turns is
  * kept until then. */
-void fbp_training_form(void *training, const fbp_batch *batch, const fbp_units *unit,
-                       const fbp_team *team) {
+void fbp_training_form(void *training, fbp_lane *lane, const fbp_units *unit) {
     fbp_training *own = training;
-    void *g = fbp_unit_gradient(&own->pass, batch, unit, team);
+    void *g = fbp_unit_gradient(lane, unit);
     if (g != NULL) keep(own, &own->pass.plan->tiles[unit->tile], g);
 }
 

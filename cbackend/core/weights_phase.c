@@ -118,23 +118,19 @@ static void take(const fbp_lane *lane, const fbp_tile *tile, const fbp_use *use,
 }
 
 /* The part of a tile's gradient that one use has, over rows of the batch. */
-static void form(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile,
-                 const fbp_use *use, fbp_range rows, int add, void *g, const fbp_team *team) {
-    const fbp_node *node = &pass->plan->graph.nodes[use->node];
-    fbp_lane lane;
-    fbp_lane_begin(&lane, pass, batch, team);
+static void form(fbp_lane *lane, const fbp_tile *tile, const fbp_use *use, fbp_range rows, int add,
+                 void *g) {
     fbp_range of = {tile->begin, tile->end};
-    if (node->alone)
-        take(&lane, tile, use, add, g);
+    if (lane->pass->plan->graph.nodes[use->node].alone)
+        take(lane, tile, use, add, g);
     else
-        fbp_sum_over_rows(&lane, use->node, use->input, rows, of, add, g);
+        fbp_sum_over_rows(lane, use->node, use->input, rows, of, add, g);
 }
 
-void fbp_tile_gradient(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile, int add,
-                       void *g, const fbp_team *team) {
-    fbp_range all = {0, batch->rows};
-    const fbp_use *use = &pass->plan->uses[pass->plan->first_use[tile->parameter]];
-    form(pass, batch, tile, use, all, add, g, team);
+void fbp_tile_gradient(fbp_lane *lane, const fbp_tile *tile, int add, void *g) {
+    const fbp_plan *plan = lane->pass->plan;
+    fbp_range all = {0, lane->batch->rows};
+    form(lane, tile, &plan->uses[plan->first_use[tile->parameter]], all, add, g);
 }
 
 void fbp_units_reset(fbp_pass *pass) {
@@ -179,37 +175,37 @@ fbp_part fbp_unit_part(const fbp_plan *plan, const fbp_batch *batch, const fbp_u
 }
 
 /* The one part of a tile's gradient, which lies in the sum of the step where that is kept. */
-static void *form_alone(const fbp_pass *pass, const fbp_batch *batch, const fbp_tile *tile,
-                        const fbp_team *team) {
-    const fbp_plan *plan = pass->plan;
-    void *g = fbp_thread_gradient(pass, team);
-    void *sum = fbp_at(plan, pass->gradient, tile->offset);
+static void *form_alone(fbp_lane *lane, const fbp_tile *tile) {
+    const fbp_plan *plan = lane->pass->plan;
+    const fbp_batch *batch = lane->batch;
+    void *g = fbp_lane_parameters(lane), *sum = fbp_at(plan, lane->pass->gradient, tile->offset);
     int last = fbp_comes_last(plan, &plan->uses[plan->first_use[tile->parameter]]);
     if (last && batch->after > 0) return NULL;
     if (batch->before > 0 && !last) {
-        fbp_tile_gradient(pass, batch, tile, 1, sum, team);
+        fbp_tile_gradient(lane, tile, 1, sum);
         g = sum;
     } else {
-        fbp_tile_gradient(pass, batch, tile, 0, g, team); /* overruns its end, as the sum may not */
+        fbp_tile_gradient(lane, tile, 0, g); /* overruns its end, as the sum may not */
         if (batch->after > 0) memcpy(sum, g, (size_t)tile->cost * fbp_size(plan->dtype));
     }
     return batch->after > 0 ? NULL : g;
 }
 
-void *fbp_unit_gradient(fbp_pass *pass, const fbp_batch *batch, const fbp_units *unit,
-                        const fbp_team *team) {
+void *fbp_unit_gradient(fbp_lane *lane, const fbp_units *unit) {
+    const fbp_pass *pass = lane->pass;
+    const fbp_batch *batch = lane->batch;
     const fbp_plan *plan = pass->plan;
     const fbp_tile *tile = &plan->tiles[unit->tile];
     int64_t whole = fbp_batch_whole(batch), end = batch->before + batch->rows;
     int n_parts = pass->most_parts == 1 ? 1 : fbp_parts_of(plan, tile->parameter, whole);
-    if (n_parts == 1) return form_alone(pass, batch, tile, team);
+    if (n_parts == 1) return form_alone(lane, tile);
     fbp_part part = fbp_unit_part(plan, batch, unit);
     fbp_range rows = {whole * part.block / part.blocks, whole * (part.block + 1) / part.blocks};
     int begun = rows.begin < batch->before && !fbp_comes_last(plan, part.use);
     int done = rows.end <= end;
     rows.begin = begun ? 0 : rows.begin - batch->before;
     rows.end = (done ? rows.end : end) - batch->before;
-    form(pass, batch, tile, part.use, rows, begun, partial_of(pass, unit->tile, part.part), team);
+    form(lane, tile, part.use, rows, begun, partial_of(pass, unit->tile, part.part));
     fbp_counter *formed = &pass->formed[unit->tile];
     if (!done || fbp_counter_add(formed, 1) < n_parts) return NULL;
     fbp_counter_set(formed, 0);
@@ -223,10 +219,12 @@ void fbp_take_turn(fbp_pass *pass, const fbp_batch *batch, const fbp_team *team,
     const fbp_plan *plan = pass->plan;
     fbp_batch at = *batch;
     at.turn = turn;
+    fbp_lane lane;
+    fbp_lane_begin(&lane, pass, &at, team);
     int parts = plan->training.n_turns > 0 ? 2 : pass->most_parts; /* or none, of some tiles */
     fbp_units units = fbp_units_begin(plan, &at, parts, fbp_units_share(plan, &at, team));
     for (; units.left > 0 && !fbp_pass_stopped(pass); fbp_units_next(plan, &at, &units)) {
-        pass->form(pass->form_context, &at, &units, team);
+        pass->form(pass->form_context, &lane, &units);
         int64_t products = plan->tiles[units.tile].cost * at.rows / units.n_parts;
         fbp_watch_work(&pass->watch, team, 2.0 * (double)products);
     }

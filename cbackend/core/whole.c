@@ -36,19 +36,19 @@ static void full_carve(void *context, fbp_carver *carver) {
     call->squares = fbp_carve(carver, plan->n_tiles, sizeof *call->squares);
 }
 
-static void accumulate_unit(void *context, const fbp_batch *batch, const fbp_units *unit,
-                            const fbp_team *team) {
+static void accumulate_unit(void *context, fbp_lane *lane, const fbp_units *unit) {
     fbp_full *call = context;
-    fbp_pass *pass = &call->pass;
+    const fbp_pass *pass = &call->pass;
+    const fbp_batch *batch = lane->batch;
     const fbp_plan *plan = pass->plan;
     const fbp_tile *tile = &plan->tiles[unit->tile];
     void *to = fbp_at(plan, call->grad, tile->offset);
     int alone = pass->most_parts == 1 || fbp_parts_of(plan, tile->parameter, batch->rows) == 1;
     if (batch->first > 0 && alone) {
-        fbp_tile_gradient(pass, batch, tile, 1, to, team);
+        fbp_tile_gradient(lane, tile, 1, to);
         return;
     }
-    const void *g = fbp_unit_gradient(pass, batch, unit, team); /* which overruns the tile's end */
+    const void *g = fbp_unit_gradient(lane, unit); /* which overruns the tile's end */
     if (g == NULL) return;
     if (batch->first > 0)
         plan->vector->add_scaled(tile->cost, 1.0, g, to);
