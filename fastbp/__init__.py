@@ -4,8 +4,8 @@
 `check_gradients` compares their gradients with finite differences, `diagnose` tells what is ill
 about their weights. `Tensor` is an array whose computations are recorded and differentiated, `ops`
 holds the functions of the engine's table. `nn` describes networks of any kind, `fit` trains the one
-in hand, `NetworkClassifier` and `NetworkRegressor` put one behind scikit-learn's methods. Displays,
-such as `LossCurveDisplay`, draw them.
+in hand, `NetworkClassifier` and `NetworkRegressor` put one behind scikit-learn's methods. `load`
+reads what the estimators' `save` has written. Displays, such as `LossCurveDisplay`, draw them.
 """
 
 from importlib.metadata import version
@@ -26,6 +26,7 @@ from fastbp.estimators import (
     NetworkClassifier,
     NetworkRegressor,
 )
+from fastbp.estimators.saving import load
 from fastbp.function import Function
 from fastbp.gradcheck import check_gradients
 from fastbp.nn.compiled import compile
@@ -56,6 +57,7 @@ __all__ = [
     "grad",
     "hessian_vector_product",
     "jvp",
+    "load",
     "nn",
     "no_grad",
     "ops",

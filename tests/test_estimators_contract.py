@@ -68,7 +68,7 @@ def test_docstrings_tell_every_parameter_with_its_default(kind):
 
 def test_public_names():
     estimators = {"MLPClassifier", "MLPRegressor", "NetworkClassifier", "NetworkRegressor"}
-    estimators |= {"NonFiniteError", "check_gradients", "diagnose"}
+    estimators |= {"NonFiniteError", "check_gradients", "diagnose", "load"}
     tensors = {"Tensor", "Function", "no_grad", "checkpoint", "ops"}
     transforms = {"grad", "value_and_grad", "vjp", "jvp", "hessian_vector_product"}
     networks = {"nn", "compile", "find_learning_rate", "fit"}

@@ -14,11 +14,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fastbp import _core
-from fastbp.estimators import columns, fitting, preparation
+from fastbp.estimators import columns, fitting, preparation, versions
 from fastbp.estimators.built import BuiltNetwork, Start
 from fastbp.estimators.callbacks import Supporting, with_callbacks
 from fastbp.estimators.holding import NOTHING, Given
 from fastbp.estimators.linked import Linked
+from fastbp.estimators.portable import Portable
 from fastbp.estimators.predictor import Predictor
 from fastbp.nn import locking
 from fastbp.nn.describe import Description
@@ -29,7 +30,7 @@ from fastbp.train.rules import Rule
 from fastbp.train.state import Settings, TrainingState
 
 
-class BaseTrained(Linked, Supporting, BaseEstimator, ABC):
+class BaseTrained(Portable, Linked, Supporting, BaseEstimator, ABC):
     """An estimator with a network in it; see `BaseMLP` and `BaseNetwork`."""
 
     # Parameters that all have.
@@ -378,10 +379,10 @@ class BaseTrained(Linked, Supporting, BaseEstimator, ABC):
                 self._flat()
             state = dict(super().__getstate__())
         state.pop("_plans", None)  # made anew on demand
-        return state
+        return versions.stamped(state)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(versions.checked(state, type(self).__name__))
         if self.__sklearn_is_fitted__():
             self._plans = {}
 

@@ -61,12 +61,7 @@ class Columns:
             if self.numeric:
                 self.scaler.fit(raw, sample_weight=None if weight is None else weight[there])
         if self.categorical:
-            self.encoder = OneHotEncoder(
-                handle_unknown="infrequent_if_exist",
-                max_categories=MOST_CATEGORIES,
-                sparse_output=False,
-            )
-            self.encoder.fit(_safe_indexing(_picked(X, self.categorical), there))
+            self.encoder = encoder_of(_safe_indexing(_picked(X, self.categorical), there))
 
     def numbers(self, X: Any) -> Array:
         """The columns of X as numbers (n_samples, n_numbers), all there."""
@@ -120,6 +115,16 @@ class Columns:
         what = "infinity" if np.isinf(raw).any() else "NaN"
         hint = "" if what == "infinity" else "; allow_nan=True fills missing values in"
         raise ValueError(f"Input X contains {what} in the columns {told}{hint}.")
+
+
+def encoder_of(X: Any) -> OneHotEncoder:
+    """One number for each category that is in a column."""
+    made = OneHotEncoder(
+        handle_unknown="infrequent_if_exist",
+        max_categories=MOST_CATEGORIES,
+        sparse_output=False,
+    )
+    return made.fit(X)
 
 
 def learnt(estimator: BaseTrained, X: Any, sample_weight: Any) -> tuple[Columns, Array]:

@@ -233,9 +233,9 @@ class BaseMLP(BaseTrained):
                 return before.start(sparse)
             return Start(before, {**self._plans, sparse: self._plan(sparse)}, flat)
         network = MultilayerNetwork(
-            sizes, architecture, loss, self.weight_init, 0, flat.dtype, sparse=sparse
+            sizes, architecture, loss, self.weight_init, 0, flat.dtype, sparse=sparse, flat=flat
         )
-        return network.lying_in(flat).start(sparse)
+        return network.start(sparse)
 
     def _rule(self) -> Rule:
         return rule_of_solver(self)

@@ -6,7 +6,7 @@ Starting weights are scikit-learn's in distribution. Labels, losses and training
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class MultilayerNetwork(BuiltNetwork):
     dtype : float32 or float64
     sparse : bool, default=False
         Whether the samples at hand are CSR.
+    flat : ndarray of shape (n_params,), default=None
+        What holds the weights, as they are there; None: they are drawn.
 
     Examples
     --------
@@ -79,8 +81,9 @@ class MultilayerNetwork(BuiltNetwork):
         dtype: np.dtype[Any],
         *,
         sparse: bool = False,
+        flat: Array | None = None,
     ) -> None:
-        self.sizes, self.architecture = sizes, architecture
+        self.sizes, self.architecture, self.weight_init = sizes, architecture, weight_init
         layers: list[Module] = []
         for place, (n_in, n_out) in enumerate(pairwise(sizes)):
             weight, bias = _starts(weight_init, architecture.activations[place][0], n_in, n_out)
@@ -88,7 +91,8 @@ class MultilayerNetwork(BuiltNetwork):
             is_last = place == len(sizes) - 2
             layers += [linear] if is_last else architecture.hidden(place, linear, n_in)
         module = Sequential(*layers)
-        traced = module._build(Input(sizes[:1], "sparse" if sparse else "real"), seed, dtype)
+        given = Input(sizes[:1], "sparse" if sparse else "real")
+        traced = module._build(given, seed, dtype, flat=flat)
         super().__init__(module, loss, None, sizes[-1], traced)
 
     @property
@@ -96,11 +100,6 @@ class MultilayerNetwork(BuiltNetwork):
         """Where in the buffer each linear layer's weights begin, which its biases follow."""
         linear = (one for one in self.module.modules().values() if isinstance(one, Linear))
         return tuple(one._parameters["weight"]._offset for one in linear)
-
-    def lying_in(self, flat: Array) -> Self:
-        """This network with the weights that are in an array."""
-        self.home.lie_in(flat)
-        return self
 
     def settle(self) -> Array:
         return self.home.settle()

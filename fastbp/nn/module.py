@@ -198,14 +198,22 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return self
 
     def _build(
-        self, inputs: Any, seed: int, dtype: np.dtype[Any], argument: str = "inputs"
+        self,
+        inputs: Any,
+        seed: int,
+        dtype: np.dtype[Any],
+        argument: str = "inputs",
+        *,
+        flat: Array | None = None,
+        run: Tracing | None = None,
     ) -> Tracing:
         """`build`; the run that found out what there is, for who compiles it at once.
 
-        `argument` is what errors call the inputs.
+        `argument` is what errors call the inputs. With `flat` nothing is drawn: that is the buffer,
+        and holds the values. `run` is one that has not begun, in place of a plain one.
         """
         given = inputs_like(inputs, argument)
-        run = Tracing(self, dtype, building=True)
+        run = Tracing(self, dtype, building=True) if run is None else run
         try:
             run.trace(given)
         except TypeError:
@@ -217,9 +225,9 @@ class Module(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         )
         found = run.parameters
         with self._changing("built"):
-            home = Home((one for one, _, _ in found), given, seed, dtype)
+            home = Home((one for one, _, _ in found), given, seed, dtype, flat)
             # All are drawn before any module lets go of what it has.
-            for place, (one, owner, name) in enumerate(found):
+            for place, (one, owner, name) in enumerate(found if flat is None else ()):
                 home.view(one)[...] = _start(one, owner._parameters.get(name), home, place)
             modules = [*self.modules().values()]
             for module in modules:

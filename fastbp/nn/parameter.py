@@ -95,8 +95,9 @@ class Parameter:
         return self.tensor.grad
 
     def __getstate__(self) -> dict[str, Any]:
-        # The tensor is made anew from the buffer, which therefore is copied and pickled once.
-        return {**self.__dict__, "_tensor": None}
+        # The tensor is made anew from the buffer, which therefore is copied and pickled once; the
+        # buffer's owner gives itself back, so that states hold no cycle (skops cannot follow one).
+        return {**self.__dict__, "_tensor": None, "_home": None}
 
     def __repr__(self) -> str:
         frozen = ", frozen" if self.frozen else ""
@@ -125,10 +126,17 @@ class Home:
         inputs: Mapping[str, Input] | Input,
         seed: int,
         dtype: np.dtype[Any],
+        flat: Array | None = None,
     ) -> None:
         self.parameters = {one.name: one for one in parameters}
         self.inputs, self.seed, self.step = inputs, seed, 0
-        self.flat = np.empty(sum(one.size for one in self.parameters.values()), dtype)
+        n_params = sum(one.size for one in self.parameters.values())
+        if flat is not None and (flat.shape, flat.dtype) != ((n_params,), dtype):
+            raise ValueError(
+                f"found {flat.dtype} of shape {flat.shape} for the parameters of a network, wanted"
+                f" {dtype} of shape ({n_params},)"
+            )
+        self.flat = np.empty(n_params, dtype) if flat is None else flat
         self._views: dict[str, Array] = {}
         offset = 0
         for one in self.parameters.values():
@@ -177,3 +185,8 @@ class Home:
     def __getstate__(self) -> dict[str, Any]:
         self.settle()
         return {**self.__dict__, "_views": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for one in self.parameters.values():
+            one._home = self
