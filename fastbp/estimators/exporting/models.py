@@ -221,9 +221,9 @@ def _numbers(b: Builder, columns: Columns) -> Value:
             "to_onnx: found columns of categories (categorical_features), which are words beside"
             " numbers; wanted numbers alone, as of an encoder in front of the estimator"
         )
-    (standardize, _), scaler = columns._estimator_asks, columns.scaler
-    found, filling = "X", np.zeros(len(columns.numeric)) if standardize else scaler.mean_
-    if standardize:
+    scaler, found = columns.scaler, "X"
+    filling = np.zeros(len(columns.numeric)) if columns.standardize else scaler.mean_
+    if columns.standardize:
         centred = b.op("Sub", found, b.constant(scaler.mean_))
         found = b.op("Div", centred, b.constant(scaler.scale_))
     missing = b.op("IsNaN", "X")

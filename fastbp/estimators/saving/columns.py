@@ -14,7 +14,7 @@ from fastbp.estimators.columns import Columns, encoder_of
 from fastbp.estimators.saving.values import Reader, Writer, expect, refuse, refuse_file
 
 _SCALER = ("mean_", "var_", "scale_")
-_KNOWN = {"_estimator_asks", "categorical", "numeric", "holes", "scaler", "encoder"}
+_KNOWN = {"standardize", "allow_nan", "categorical", "numeric", "holes", "scaler", "encoder"}
 
 
 def described(writer: Writer, columns: Columns) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def described(writer: Writer, columns: Columns) -> dict[str, Any]:
     scaler, encoder = columns.scaler, columns.encoder
     known = [getattr(scaler, name, None) for name in (*_SCALER, "n_samples_seen_")]
     return {
-        "asks": [*columns._estimator_asks],
+        "asks": [columns.standardize, columns.allow_nan],
         "categorical": columns.categorical,
         "numeric": columns.numeric,
         "holes": writer.encode(columns.holes, "_columns.holes"),
@@ -54,7 +54,7 @@ def restored(reader: Reader, given: Mapping[str, Any], where: str) -> tuple[Colu
     if any(type(j) is not int for j in together) or sorted(together) != [*range(len(together))]:
         refuse_file(at, "columns that are not each there once")
     made = Columns.__new__(Columns)
-    made._estimator_asks = asks[0], asks[1]
+    made.standardize, made.allow_nan = asks
     made.categorical, made.numeric = categorical, numeric
     made.holes = reader.decode(given.get("holes"), at)
     if not (
