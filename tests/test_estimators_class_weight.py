@@ -77,8 +77,11 @@ def test_partial_fit(kind):
 def test_what_is_refused(kind):
     with pytest.raises(ValueError, match=r"class_weight: found weights of \['d'\]"):
         fitted(kind, class_weight={"d": 2.0})
-    with pytest.raises(ValueError, match="must not be negative"):
-        fitted(kind, class_weight={"a": -2.0})
+    for wrong in (-2.0, None, "2", [1.0], np.nan, np.inf):
+        with pytest.raises(
+            ValueError, match=r"class_weight\['a'\]: found .*, wanted a number >= 0"
+        ):
+            fitted(kind, class_weight={"a": wrong})
     with pytest.raises(ValueError, match="must not be zero throughout"):
         fitted(kind, class_weight=dict.fromkeys("abc", 0.0))
 

@@ -219,6 +219,7 @@ def test_groups_have_rates_and_decays_of_their_own():
     for wrong, words in (
         ({"7.*": 1.0}, r"rate_factors: found '7.\*', wanted a part or a parameter"),
         ({"0": -1.0}, r"rate_factors\['0'\]: found -1.0, wanted a number"),
+        ({3: 1.0}, "rate_factors: found 3 for a name, wanted a str"),
         ([1.0], "rate_factors: found .1.0., wanted a dict"),
     ):
         with pytest.raises(ValueError, match=words):

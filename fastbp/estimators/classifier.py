@@ -4,7 +4,9 @@ It is long because each public method has its words and an example.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -113,6 +115,9 @@ class Classifying(ClassifierMixin, Looking):
             raise ValueError(
                 f"class_weight: found weights of {unknown}, wanted those of classes in {listed}."
             )
+        for label, weight in given.items():
+            if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
+                raise ValueError(f"class_weight[{label!r}]: found {weight!r}, wanted a number >= 0")
         of_classes = np.array([float(given.get(label, 1.0)) for label in listed])
         if known.kind != "multilabel":
             return of_classes[encoded]

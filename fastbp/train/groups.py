@@ -27,6 +27,8 @@ def factors_of(
         raise ValueError(f"{argument}: found {given!r}, wanted a dict of numbers by name, or None")
     found = dict.fromkeys(names, 1.0)
     for pattern, factor in given.items():
+        if not isinstance(pattern, str):
+            raise ValueError(f"{argument}: found {pattern!r} for a name, wanted a str")
         if not isinstance(factor, Real) or not 0 <= float(factor) < math.inf:
             raise ValueError(f"{argument}[{pattern!r}]: found {factor!r}, wanted a number >= 0")
         below = [name for name in names if is_below(name, pattern)]
