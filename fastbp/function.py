@@ -121,13 +121,15 @@ class Function:
         super().__init_subclass__(**options)
         cls._unchecked = check
 
+    # Type checkers let methods of any arguments be overridden by those of some; **_ makes it any.
+
     @staticmethod
-    def forward(ctx: Context, *args: Any) -> Any:
+    def forward(ctx: Context, *args: Any, **_: Any) -> Any:
         """The results."""
         raise NotImplementedError("a Function has to have a static method `forward`")
 
     @staticmethod
-    def backward(ctx: Context, *gradients: Any) -> Any:
+    def backward(ctx: Context, *gradients: Any, **_: Any) -> Any:
         """The gradients of the arguments."""
         raise NotImplementedError("a Function has to have a static method `backward`")
 

@@ -419,7 +419,7 @@ class Tensor(Operators):
         return self._entry
 
     @property
-    def grad(self) -> Array | None:
+    def grad(self) -> Array | Any:  # Any: None before backward, which is not asked at each use
         leaf = self._leaf()
         if leaf is None:
             if self._entry is not None:

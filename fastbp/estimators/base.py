@@ -57,6 +57,16 @@ class BaseTrained(Portable, Linked, Supporting, BaseEstimator, ABC):
     warm_start: bool
     dtype: Any
 
+    # What training leaves, in all.
+
+    best_loss_: float | None
+    history_: dict[str, Array]
+    loss_: float
+    loss_curve_: list[float]
+    n_features_in_: int
+    n_iter_: int
+    t_: int
+
     # What classifiers and regressors supply.
 
     _y_numeric: bool

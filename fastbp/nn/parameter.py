@@ -90,7 +90,7 @@ class Parameter:
         self.tensor._changed()
 
     @property
-    def grad(self) -> Array | None:
+    def grad(self) -> Array | Any:
         """What `backward` left of its gradient."""
         return self.tensor.grad
 
